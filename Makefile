@@ -1,0 +1,48 @@
+# `make run` prunes scikit-learn's digits from end to end; `make test` runs all tests. Both install what
+# they need into .venv the first time, and nothing the second time.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: setup run test lint format lock schema clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, found %d.%d; set PYTHON=python3.12, for example" % v)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+run: setup
+	oba unlock
+	snakemake --cores all
+
+test: setup
+	pytest -m "not slow"
+	pytest -m slow
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	pyright
+	snakefmt --check --diff Snakefile workflow
+	snakemake --lint
+
+format: setup
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+# The pinned set for pip, for all supported Pythons, and the documented schema of study files.
+lock: setup
+	uv pip compile --quiet --universal --no-header --no-annotate --python-version 3.11 --extra dev pyproject.toml -o requirements.lock
+
+schema: setup
+	oba schema workflow/schemas/study.schema.json
+
+clean:
+	rm -rf $(VENV) results/*/ results/mlflow.db results/mlartifacts .snakemake

@@ -1,0 +1,32 @@
+# The pipeline: data → dense net → (prune → fine-tune → evaluate) for each level → report.
+# Study: config/config.yaml, or any other with --configfile. Machine: profiles/.
+from snakemake.utils import min_version
+
+min_version("9.14.1")
+
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/dense.smk"
+include: "workflow/rules/levels.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    input:
+        expand(layout.root / "{model}" / "check.json", model=models_by_slug(study)),
+        layout.report / "summary.md",
+
+
+onstart:
+    remember_host(Path.cwd())
+    write_json(layout.study, dump_study(study))
+    shell(f"oba begin --study {layout.study}")
+
+
+onsuccess:
+    shell(f"oba show --study {layout.study}")

@@ -1,0 +1,5 @@
+"""``python -m oba``."""
+
+from oba.cli import main
+
+main()

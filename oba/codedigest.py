@@ -1,0 +1,151 @@
+"""Digests of the code that a stage's result depends on, without importing it.
+
+A stage's digest covers the syntax trees (docstrings and comments left out) of its own module and of all
+``oba`` modules reachable from it by imports, plus the criterion, model and data set that were chosen,
+but not their siblings. What cannot change a result is left out: registries, configuration, file and
+path handling, tracking, report and command line.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import cache
+from pathlib import Path
+
+from oba.config import Study
+from oba.models.names import family
+from oba.registry import names
+
+_PACKAGE = Path(__file__).parent
+_NEUTRAL = (
+    "oba.config",
+    "oba.study",
+    "oba.layout",
+    "oba.registry",
+    "oba.errors",
+    "oba.files",
+    "oba.codedigest",
+    "oba.cli",
+    "oba.stages.job",
+    "oba.tracking",
+    "oba.report",
+    "oba.models.names",
+    "oba.training.progress",
+)
+_CHOICES = ("oba.importance.criteria", "oba.data.sources", "oba.models.families")
+
+
+def stage_code(study: Study, stage: str, model: str = "", criterion: str = "") -> str:
+    """Return the digest of the code that a job's result depends on.
+
+    Args:
+        study: The study, for its data set.
+        stage: The stage's name.
+        model: The model's name, for stages that build one.
+        criterion: The criterion, for stages that score.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    roots = [f"oba.stages.{stage}"]
+    if stage == "prepare":
+        roots.append(f"oba.data.sources.{study.data.name.replace('-', '_')}")
+    if model:
+        roots.append(f"oba.models.families.{family(model)}")
+    if stage == "prune" and criterion in names("criterion"):
+        roots.append(f"oba.importance.criteria.{criterion.replace('-', '_')}")
+    # The dense stage uses the pruning room only to count MACs and to leave its net in the common format.
+    return code_digest(*roots, without=("oba.pruning",) if stage == "dense" else ())
+
+
+def code_digest(*roots: str, without: tuple[str, ...] = ()) -> str:
+    """Return the digest of modules and of everything they import from ``oba``.
+
+    Args:
+        roots: Dotted names of modules; chosen criteria, families and data sets are followed only when
+            they are roots.
+        without: Packages that cannot change the results of these roots.
+
+    Returns:
+        16 hexadecimal digits, the same when only comments, docstrings or formatting change.
+    """
+    digest = hashlib.sha256()
+    for module in reachable(*roots, without=without):
+        digest.update(module.encode())
+        digest.update(_tree(module).encode())
+    return digest.hexdigest()[:16]
+
+
+def reachable(*roots: str, without: tuple[str, ...] = ()) -> list[str]:
+    """Return the modules that :func:`code_digest` covers.
+
+    Args:
+        roots: Dotted names of modules.
+        without: Packages that are left out.
+
+    Returns:
+        Dotted names, sorted.
+    """
+    left_out = (*_NEUTRAL, *without)
+    seen: set[str] = set()
+    waiting = list(roots)
+    while waiting:
+        module = waiting.pop()
+        if module in seen:
+            continue
+        seen.add(module)
+        waiting += [m for m in _imports(module) if not _within(m, left_out) and not _is_choice(m)]
+    return sorted(seen)
+
+
+def _within(module: str, prefixes: tuple[str, ...]) -> bool:
+    return any(module == prefix or module.startswith(prefix + ".") for prefix in prefixes)
+
+
+def _is_choice(module: str) -> bool:
+    """Tell whether a module is one of several to choose from (private helpers beside them are not)."""
+    folder, _, name = module.rpartition(".")
+    return folder in _CHOICES and not name.startswith("_")
+
+
+def _file(module: str) -> Path | None:
+    path = _PACKAGE.parent.joinpath(*module.split("."))
+    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+@cache
+def _parsed(module: str) -> ast.Module:
+    path = _file(module)
+    if path is None:
+        raise ModuleNotFoundError(f"no module {module!r} in {_PACKAGE}")
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _imports(module: str) -> frozenset[str]:
+    """Return the ``oba`` modules that a module imports, at its top or inside functions."""
+    found: set[str] = set()
+    for node in ast.walk(_parsed(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {node.module, *(name for name in names if _file(name))}
+    packages = {m.rsplit(".", depth)[0] for m in found for depth in range(m.count("."))}
+    return frozenset(m for m in found | packages if m.startswith("oba.") and _file(m))
+
+
+@cache
+def _tree(module: str) -> str:
+    """Return a module's syntax tree as text, without docstrings and positions."""
+    tree = ast.parse(ast.unparse(_parsed(module)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body = node.body[1:]
+    return ast.dump(tree)

@@ -1,0 +1,164 @@
+r"""Tangents through frozen Jacobians, and the tangent of every product on the way (Algorithm 1, steps 1 and 3).
+
+The forward pass runs under a :class:`torch.overrides.TorchFunctionMode` on dual tensors of forward-mode AD. Every
+operation but a product is a frozen unit: forward-mode AD applies its Jacobian at the current point. A product
+``z = B(a, b)`` is recorded together with its tangent
+
+.. math:: \dot z = B(a, \dot b) + B(\dot a, b)
+
+in which ``ȧ`` and ``ḃ`` are constants and ``a`` and ``b`` stay attached to the graph: the vector-Jacobian product of
+``ż`` with ``δ_z`` is then exactly what the product adds to the curvature adjoints.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from oba.curvature.products import COMPOSITES, IN_PLACE, LAYERS, MULTILINEAR
+from oba.curvature.watch import Watch
+
+
+@contextmanager
+def dual_level() -> Iterator[None]:
+    """Enter a level of forward-mode AD; all tangents are gone when it ends.
+
+    Yields:
+        Nothing.
+    """
+    with warnings.catch_warnings():
+        # The first dual tensor makes PyTorch compile forward formulas with torch.jit.script, which it deprecates itself.
+        warnings.simplefilter("ignore")
+        with forward_ad.dual_level():
+            forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
+    with forward_ad.dual_level():
+        yield
+
+
+class TangentMode(TorchFunctionMode):
+    """Carry tangents through a forward pass and record its products.
+
+    Attributes:
+        products: For every product of two moving factors, in order: where the gradient with respect to its output z
+            is found, and its tangent ż, attached to the factors.
+    """
+
+    def __init__(self, moving: Mapping[nn.Parameter, Tensor], watch: Watch) -> None:
+        """Prepare one forward pass.
+
+        Args:
+            moving: Each parameter that has a direction, with the dual tensor that takes its place wherever it is used.
+            watch: Says when the pass is inside a frozen unit.
+        """
+        super().__init__()
+        self.products: list[tuple[GradientEdge, Tensor]] = []
+        self._moving = {id(parameter): dual for parameter, dual in moving.items()}
+        self._watch = watch
+
+    def __torch_function__(self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Any = None) -> Any:
+        """Run one operation.
+
+        Args:
+            func: The function that was called.
+            types: Types of its tensors; not used.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            What ``func`` returns, on dual tensors.
+        """
+        arguments = [self._moved(a) for a in args]
+        keywords = {key: self._moved(a) for key, a in (kwargs or {}).items()}
+        self._watch.operation = getattr(func, "__name__", str(func))
+        result = self._run(func, arguments, keywords)
+        self._watch.operation = ""
+        return result
+
+    def _moved(self, argument: Any) -> Any:
+        """Put the dual tensor in the place of a parameter."""
+        if isinstance(argument, Tensor):
+            return self._moving.get(id(argument), argument)
+        if type(argument) in (list, tuple):
+            return type(argument)(self._moved(a) for a in argument)
+        return argument
+
+    def _run(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        if self._watch.in_unit or not torch.is_grad_enabled() or kwargs.get("out") is not None:
+            return _frozen(func, args, kwargs)
+        if func in LAYERS:
+            return self._layer(func, *args, **kwargs)
+        if func in MULTILINEAR:
+            return self._product(func, args, kwargs)
+        if func in COMPOSITES:
+            with self:
+                return COMPOSITES[func](*args, **kwargs)
+        if func in IN_PLACE and any(isinstance(a, Tensor) for a in (*args[1:], *kwargs.values())):
+            # A copy, because the first tensor's values are still needed after it is overwritten.
+            product = self._run(IN_PLACE[func], [args[0].clone(), *args[1:]], kwargs)
+            return args[0].copy_(product)
+        return _frozen(func, args, kwargs)
+
+    def _layer(
+        self, func: Any, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **options: Any
+    ) -> Tensor:
+        (x, x_dot), (w, w_dot) = _unpack(input), _unpack(weight)
+        b, b_dot = (None, None) if bias is None else _unpack(bias)
+        if x_dot is None or w_dot is None:
+            return _frozen(func, [input, weight, bias, *rest], options)
+        tangent = func(x, w_dot, b_dot, *rest, **options) + func(x_dot, w, None, *rest, **options)
+        return self._record(func(x, w, b, *rest, **options), tangent)
+
+    def _product(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Run a function that is linear in each of its tensors; an argument may also be a list of tensors."""
+        args = [list(a) if isinstance(a, (list, tuple)) else a for a in args]
+        inner = [(a, i) for a in args if isinstance(a, list) for i in range(len(a))]
+        places: list[tuple[Any, Any]] = [*((args, i) for i in range(len(args))), *inner, *((kwargs, k) for k in kwargs)]
+        slots = [(container, key) for container, key in places if isinstance(container[key], Tensor)]
+        pairs = [_unpack(container[key]) for container, key in slots]
+        moving = [(i, tangent) for i, (_, tangent) in enumerate(pairs) if tangent is not None]
+        if len(moving) < 2:
+            return _frozen(func, args, kwargs)
+
+        def call(values: list[Tensor]) -> Tensor:
+            for (container, key), value in zip(slots, values, strict=True):
+                container[key] = value
+            return func(*args, **kwargs)
+
+        factors = [primal for primal, _ in pairs]
+        terms = [call([*factors[:i], tangent, *factors[i + 1 :]]) for i, tangent in moving]
+        return self._record(call(factors), sum(terms[1:], terms[0]))
+
+    def _record(self, z: Tensor, tangent: Tensor) -> Tensor:
+        self.products.append((get_gradient_edge(z), tangent))
+        return forward_ad.make_dual(z, tangent.detach())
+
+
+def _frozen(func: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Run an operation whose Jacobian is held at the current point; where no gradient flows, no tangent does."""
+    if not torch.is_grad_enabled():
+        with forward_ad._set_fwd_grad_enabled(False):
+            return func(*args, **kwargs)
+    result = func(*args, **kwargs)
+    for output in result if isinstance(result, (list, tuple)) else (result,):
+        if isinstance(output, Tensor) and output.is_floating_point():
+            tangent = forward_ad.unpack_dual(output).tangent
+            # Tangents are constants: their own graph would only hold memory. Views cannot be cut, and need not be.
+            if tangent is not None and tangent.requires_grad and not tangent._is_view():
+                tangent.detach_()
+    return result
+
+
+def _unpack(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return a tensor's value, attached to the graph, and its constant tangent if it has one."""
+    if not tensor.is_floating_point():
+        return tensor, None
+    primal, tangent = forward_ad.unpack_dual(tensor)
+    return primal, None if tangent is None else tangent.detach()

@@ -1,0 +1,135 @@
+"""Dividing a prepared data set by a seed: test, val, train and calibration, and the channels' statistics.
+
+`test` and `val` take the same fraction of every class (largest remainders); a data set's own test images are the
+test set as they are. `calibration` is drawn from `train`, over all classes alike, and these images still train.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from oba.config import DataConfig, SplitsConfig
+from oba.data.images import fit, to_array
+from oba.data.store import Prepared, open_prepared
+from oba.data.types import DataInfo, Splits
+from oba.errors import ConfigError, DataError
+
+IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+STATISTICS_IMAGES = 2048
+"""Training images that mean and std are estimated from where images are not stored decoded."""
+_TEST, _VAL, _CALIBRATION, _STATISTICS = range(4)
+
+
+def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: int) -> Splits:
+    """Divide a prepared data set. Each part has a random stream of its own, so that `test` does not depend on `val`.
+
+    Args:
+        directory: The prepared folder.
+        data: ``normalization`` counts here.
+        splits: Fractions and the number of calibration images.
+        seed: The same seed gives the same splits.
+
+    Returns:
+        The splits, with the channels' mean and standard deviation: over all pixels of `train`, or of up to 2,048 of
+        its images where they are files; or ImageNet's.
+
+    Raises:
+        ConfigError: If a fraction leaves a class without images in one of the parts, there are not as many training
+            images as `calibration` asks for, or ImageNet's statistics do not fit the number of channels.
+        DataError: If a class has fewer images than there are parts to divide it into.
+    """
+    prepared = open_prepared(directory)
+    info, labels = prepared.info, prepared.labels
+    pool = np.arange(info.train_images)
+    if info.test_images:
+        test = np.arange(info.train_images, info.train_images + info.test_images)
+    else:
+        pool, test = _take(pool, labels, info, splits.test, seed, _TEST)
+    train, val = _take(pool, labels, info, splits.val, seed, _VAL)
+    if splits.calibration > len(train):
+        raise ConfigError(
+            f"splits.calibration: got {splits.calibration}, but the training split has {len(train)} images; "
+            f"allowed: 1 to {len(train)}"
+        )
+    calibration = _random(seed, _CALIBRATION).permutation(train)[: splits.calibration]
+    if data.normalization == "dataset":
+        mean, std = _statistics(prepared, train, seed)
+    elif info.input_size[0] == len(IMAGENET_MEAN):
+        mean, std = IMAGENET_MEAN, IMAGENET_STD
+    else:
+        raise ConfigError(
+            f"data.normalization: imagenet has 3 channels, but {info.name} has {info.input_size[0]}; allowed: dataset"
+        )
+    return Splits(seed, train.tolist(), val.tolist(), test.tolist(), calibration.tolist(), list(mean), list(std))
+
+
+def _random(seed: int, part: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64([seed, part]))
+
+
+def _take(
+    pool: np.ndarray, labels: np.ndarray, info: DataInfo, fraction: float, seed: int, part: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide a pool into what stays and what is taken, class by class."""
+    counts = np.bincount(labels[pool], minlength=len(info.classes))
+    shares = _shares(counts, fraction)
+    _check_shares(counts, shares, info, fraction, part)
+    order = _random(seed, part).permutation(pool)
+    order = order[np.argsort(labels[order], kind="stable")]
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    taken = rank < shares[labels[order]]
+    return np.sort(order[~taken]), np.sort(order[taken])
+
+
+def _shares(counts: np.ndarray, fraction: float) -> np.ndarray:
+    """Return how many of each class are taken: a fraction each, rounded so that the sum is right too."""
+    quotas = counts * fraction
+    shares = np.floor(quotas).astype(np.int64)
+    missing = round(float(quotas.sum())) - int(shares.sum())
+    shares[np.argsort(shares - quotas, kind="stable")[:missing]] += 1
+    return shares
+
+
+def _check_shares(counts: np.ndarray, shares: np.ndarray, info: DataInfo, fraction: float, part: int) -> None:
+    """Refuse a division in which a class is missing on one side."""
+    key, what = ("splits.test", "test") if part == _TEST else ("splits.val", "validation")
+    smallest = int(counts.min())
+    if smallest < 2:
+        name = info.classes[int(counts.argmin())]
+        raise DataError(
+            f"{key}: class {name!r} has {smallest} images left to take {what} images from; at least 2 are needed"
+        )
+    for side, size in ((what, shares), ("training", counts - shares)):
+        if size.min() < 1:
+            label = int(size.argmin())
+            low, high = math.ceil(1000 / smallest) / 1000, math.floor(1000 * (smallest - 1) / smallest) / 1000
+            raise ConfigError(
+                f"{key}: got {fraction}, which leaves class {info.classes[label]!r} ({counts[label]} images) without a "
+                f"{side} image; allowed: {low} to {high}"
+            )
+
+
+def _statistics(prepared: Prepared, train: np.ndarray, seed: int) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation per channel of pixels in [0, 1], exactly, from counts of grey levels."""
+    channels, height, width = prepared.info.input_size
+    levels = np.zeros((channels, 256), dtype=np.int64)
+
+    def count(pixels: np.ndarray) -> None:
+        for channel in range(channels):
+            levels[channel] += np.bincount(pixels[..., channel].ravel(), minlength=256)
+
+    if prepared.images is not None:
+        for start in range(0, len(train), 1024):
+            count(prepared.images[train[start : start + 1024]])
+    elif prepared.files is not None:
+        for index in np.sort(_random(seed, _STATISTICS).permutation(train)[:STATISTICS_IMAGES]):
+            count(to_array(fit(prepared.files.read(int(index), channels), height, width)))
+    values = np.arange(256) / 255
+    share = levels / levels.sum(axis=1, keepdims=True)
+    mean = share @ values
+    variance = (share * (values - mean[:, None]) ** 2).sum(axis=1)
+    # A channel that hardly varies is centred, not blown up: one grey level is the least deviation.
+    return mean.tolist(), np.maximum(np.sqrt(variance), 1 / 255).tolist()

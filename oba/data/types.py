@@ -1,0 +1,117 @@
+"""What the rooms hand to each other about images: sources, prepared data, splits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from oba.errors import FileError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True)
+class ImageArrays:
+    """A data set that its source holds as arrays."""
+
+    classes: list[str]
+    """Names of the classes, by label."""
+    images: np.ndarray
+    """(N, H, W, C) uint8 with one channel (grey) or three (RGB); the source's own test images come last."""
+    labels: np.ndarray
+    """(N,) int64."""
+    test_images: int
+    """Number of the source's own test images; 0 without."""
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """A data set of image files."""
+
+    classes: list[str]
+    """Names of the classes, by label."""
+    root: Path
+    """Folder that `files` are relative to."""
+    files: list[str]
+    """N names with forward slashes; the source's own test images come last."""
+    labels: np.ndarray
+    """(N,) int64."""
+    test_images: int
+    """Number of the source's own test images; 0 without."""
+
+
+class _Record:
+    """Reading and writing of a dataclass as plain values."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain values.
+
+        Returns:
+            What :meth:`from_json` reads.
+        """
+        return dict(vars(self))
+
+    @classmethod
+    def from_json(cls, value: Any, where: str | Path | None = None) -> Self:
+        """Read plain values.
+
+        Args:
+            value: What :meth:`to_json` returned, possibly after a round trip through JSON.
+            where: The file they come from, for the message.
+
+        Returns:
+            The record.
+
+        Raises:
+            FileError: If a field is missing or of the wrong type.
+        """
+        from pydantic import TypeAdapter, ValidationError
+
+        try:
+            return TypeAdapter(cls).validate_python(value)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or cls.__name__
+            raise FileError(f"{where or cls.__name__}: {field}: {first['msg']}; make the file again") from error
+
+
+@dataclass(frozen=True)
+class DataInfo(_Record):
+    """A prepared data set, as ``data.json`` describes it."""
+
+    name: str
+    """The data set's name in the study."""
+    classes: list[str]
+    """Names of the classes, by label."""
+    input_size: tuple[int, int, int]
+    """(C, H, W) of every image as a net sees it."""
+    train_images: int
+    """Size of the training pool: indices 0 to train_images - 1."""
+    test_images: int
+    """Number of the source's own test images, with the indices that follow; 0 when it has none."""
+    digest: str
+    """Digest of images, labels and class names."""
+    storage: Literal["arrays", "files"]
+    """Whether images lie decoded in ``images.npy``, or are read from the files that ``files.json`` names."""
+
+
+@dataclass(frozen=True)
+class Splits(_Record):
+    """How one seed divides a prepared data set. Indices are those of :class:`DataInfo`."""
+
+    seed: int
+    """What the splits were drawn with."""
+    train: list[int]
+    """Images that train, increasing."""
+    val: list[int]
+    """Images held out of the training pool, increasing."""
+    test: list[int]
+    """Test images, increasing."""
+    calibration: list[int]
+    """A part of `train`, in random order, so that any run of them mixes the classes."""
+    mean: list[float]
+    """Per channel, of pixels in [0, 1]."""
+    std: list[float]
+    """Per channel, of pixels in [0, 1]; positive."""

@@ -1,0 +1,205 @@
+"""Atomic, typed reading and writing of stage outputs, digests and provenance.
+
+Nothing is ever half-written: every file appears under its name complete, by renaming.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from oba.errors import FileError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it to disk and rename it into place.
+
+    Args:
+        path: The final name; missing folders are made.
+        write: Called with the temporary path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically.
+
+    Args:
+        path: The file.
+        text: Its content.
+    """
+    write_atomic(path, lambda temporary: temporary.write_text(text, encoding="utf-8") and None)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically; NaN and infinity are refused.
+
+    Args:
+        path: The file.
+        value: Plain values.
+    """
+    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The parsed value.
+
+    Raises:
+        FileError: If the file is missing or damaged.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileError(f"{path}: no such file; the stage that makes it has not run") from error
+    except ValueError as error:
+        raise FileError(f"{path}: not valid JSON ({error})") from error
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write named tensors as one safetensors file, atomically.
+
+    Args:
+        path: The file.
+        tensors: The tensors; moved to the CPU, copied where they share memory.
+        metadata: Text to keep in the header.
+    """
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=dict(metadata or {})))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors by name, on the CPU.
+
+    Raises:
+        FileError: If the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise FileError(f"{path}: no such file; the stage that makes it has not run") from error
+    except SafetensorError as error:
+        raise FileError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def digest_json(value: Any) -> str:
+    """Return a short digest of plain values, the same for equal values.
+
+    Args:
+        value: Anything that JSON can hold.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def digest_file(path: Path) -> str:
+    """Return a short digest of a file's bytes.
+
+    Args:
+        path: The file.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold a directory's lock, waiting for whoever holds it; the kernel frees it when a process dies.
+
+    Args:
+        directory: The directory to own; made if missing.
+
+    Yields:
+        Nothing.
+    """
+    from filelock import FileLock
+
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    with FileLock(Path(directory) / ".lock"):
+        yield
+
+
+def now() -> str:
+    """Return the current time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def git_state() -> dict[str, Any]:
+    """Return the commit of the source tree that this package runs from.
+
+    Returns:
+        ``commit`` (or ``None`` outside a checkout) and ``dirty``.
+    """
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def provenance() -> dict[str, Any]:
+    """Return what a result depends on besides its inputs: versions, machine, commit, time.
+
+    Returns:
+        Plain values.
+    """
+    return {
+        "oba": version("oba"),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "host": socket.gethostname(),
+        "git": git_state(),
+        "time": now(),
+    }

@@ -1,0 +1,51 @@
+r"""Optimal Brain Apoptosis ``oba`` (Sun et al., ICLR 2025, Algorithm 1): curvature with frozen Jacobians.
+
+.. math:: s_i = \theta_i \lambda_{\theta_i}
+
+with the curvature adjoints λ of :mod:`oba.curvature.adjoints`: of the Hessian-vector product ``θ ⊙ Hθ`` it keeps the
+cross terms between the two factors of every product (weight and input, query and key, attention and value, gates) and
+holds all other Jacobians, and the curvature of the loss, constant.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from oba.curvature import curvature_adjoints, directed_parameters
+from oba.importance.batches import Batch
+from oba.importance.criterion import Criterion, Options
+
+
+class Oba(Criterion):
+    """``θ_i λ_i`` on the weights and biases of Conv, Linear and attention projections, trainable or not."""
+
+    ignores_scale = True
+
+    def __init__(self, options: Options) -> None:
+        """Take the settings.
+
+        Args:
+            options: Settings of all criteria; none is used.
+        """
+        super().__init__(options)
+        self._directed: list[str] | None = None
+
+    def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
+        """Score every weight and bias of parameter layers on one batch.
+
+        Args:
+            model: The model, in the mode for scoring.
+            batch: The examples.
+
+        Returns:
+            Signed scores in each parameter's shape.
+        """
+        assert batch is not None
+        if self._directed is None:
+            self._directed = directed_parameters(model, batch.inputs[:2])
+        adjoints = curvature_adjoints(model, batch.inputs, batch.loss_of, self._directed)
+        parameters = dict(model.named_parameters())
+        return {name: parameters[name].detach() * adjoint for name, adjoint in adjoints.items()}
+
+
+CRITERION = Oba

@@ -1,0 +1,58 @@
+r"""No criterion at all ``random``: the baseline that any other must beat.
+
+.. math:: s_i \sim U[0, 1)
+
+drawn from the seed that is given, never from the global random state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from oba.importance.batches import Batch
+from oba.importance.criterion import Criterion, Target
+
+
+class Random(Criterion):
+    """Independent uniform scores of parameters, or of structures, whatever the size of a structure; needs no data."""
+
+    needs_data = False
+
+    def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
+        """Draw a score for every parameter element.
+
+        Args:
+            model: The model.
+            batch: Not used.
+
+        Returns:
+            Scores in each parameter's shape.
+        """
+        generator = torch.Generator().manual_seed(self.options.seed)
+        return {
+            name: torch.rand(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.device)
+            for name, parameter in model.named_parameters()
+        }
+
+    def structure_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> dict[str, Tensor]:
+        """Draw a score for every structure.
+
+        Args:
+            model: The model.
+            targets: The groups.
+            batch: Not used.
+
+        Returns:
+            One row of scores for each group's name.
+        """
+        generator = torch.Generator().manual_seed(self.options.seed)
+        return {
+            target.group.name: torch.rand((1, len(target.group)), generator=generator, dtype=torch.float64)
+            for target in targets
+        }
+
+
+CRITERION = Random

@@ -1,0 +1,154 @@
+"""What a criterion is: the interface that every file in ``oba/importance/criteria`` implements.
+
+A file ``oba/importance/criteria/my_name.py`` that defines ``CRITERION``, a subclass of :class:`Criterion`, adds the
+criterion ``my-name``; nothing else has to be changed. A criterion scores one batch at a time; batches are weighted,
+and joined over layers, by :mod:`oba.importance.parameters` and :mod:`oba.importance.structures`.
+
+Three levels, each with a default made from the one before, so that a criterion implements the first that it has a
+better way for:
+
+1. ``parameter_scores``: a signed score for every parameter element;
+2. ``channel_scores``: their sums over all weights of an output (with its bias) or input channel of a layer;
+3. ``structure_scores``: for every group one row of scores for each coupled layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from oba import registry
+from oba.errors import ConfigError, ScoreError
+from oba.importance.batches import Batch
+from oba.importance.slices import Channels, LayerSlice, channel_sums
+from oba.structures import StructureGroup
+
+MAGNITUDES = ("l1", "l2")
+"""What `magnitude` adds up: absolute values or squares."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """Settings of criteria; each uses its own and ignores the others.
+
+    Attributes:
+        order: Order k of ``oba-exact``.
+        magnitude: ``"l1"`` or ``"l2"``.
+        seed: Seed of what is drawn at random.
+    """
+
+    order: int = 2
+    magnitude: str = "l1"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that mean nothing."""
+        if self.order < 1:
+            raise ConfigError(f"order: {self.order} is out of range; allowed: 1 or more")
+        if self.magnitude not in MAGNITUDES:
+            raise ConfigError(f"magnitude: {self.magnitude!r} is unknown; allowed: {', '.join(MAGNITUDES)}")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A group whose structures are to be scored.
+
+    Attributes:
+        group: The group with all its slices.
+        slices: Its slices of Conv and Linear layers, as far as their sums mean something for this criterion.
+    """
+
+    group: StructureGroup
+    slices: Sequence[LayerSlice]
+
+
+class Criterion:
+    """One way to score; see the module's text.
+
+    Attributes:
+        needs_data: Whether scores depend on examples; if not, methods are called once, with ``batch=None``.
+        ignores_scale: Whether a filter's scores add up to zero where the loss does not depend on the filter's scale.
+    """
+
+    needs_data: ClassVar[bool] = True
+    ignores_scale: ClassVar[bool] = False
+
+    def __init__(self, options: Options) -> None:
+        """Take the settings.
+
+        Args:
+            options: Settings of all criteria.
+        """
+        self.options = options
+
+    def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
+        """Score every parameter element on one batch.
+
+        Args:
+            model: The model, in the mode for scoring.
+            batch: The examples; None for a criterion that needs none.
+
+        Returns:
+            Signed scores in each parameter's shape; parameters without a score are absent.
+
+        Raises:
+            ScoreError: If the criterion does not score parameters.
+        """
+        raise ScoreError(f"criterion {type(self).__name__} scores structures, not parameters")
+
+    def channel_scores(
+        self, model: nn.Module, channels: Collection[Channels], batch: Batch | None
+    ) -> Mapping[Channels, Tensor]:
+        """Add up the scores of each channel of some layers.
+
+        Args:
+            model: The model, in the mode for scoring.
+            channels: Pairs of a layer's name and ``"out"`` or ``"in"``.
+            batch: The examples; None for a criterion that needs none.
+
+        Returns:
+            Signed sums, shape (number of channels,), for each pair whose layer has scores.
+        """
+        return channel_sums(model, self.parameter_scores(model, batch), channels)
+
+    def structure_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> dict[str, Tensor]:
+        """Score structures.
+
+        Args:
+            model: The model, in the mode for scoring.
+            targets: The groups.
+            batch: The examples; None for a criterion that needs none.
+
+        Returns:
+            For each group's name a tensor (rows, structures); rows are joined over layers later. A criterion that
+            scores structures as such returns one row.
+
+        Raises:
+            ScoreError: If no layer of a group has a score.
+        """
+        pairs = {(s.layer, s.axis): None for target in targets for s in target.slices}
+        sums = self.channel_scores(model, pairs, batch)
+        rows: dict[str, Tensor] = {}
+        for target in targets:
+            found = [sums[s.layer, s.axis][s.indices].sum(1) for s in target.slices if (s.layer, s.axis) in sums]
+            if not found:
+                raise ScoreError(f"group {target.group.name!r}: none of its layers has a score by this criterion")
+            rows[target.group.name] = torch.stack(found)
+        return rows
+
+
+def load_criterion(name: str, options: Options) -> Criterion:
+    """Return a registered criterion.
+
+    Args:
+        name: Its name, with dashes.
+        options: Settings of all criteria.
+
+    Returns:
+        A fresh instance.
+    """
+    return registry.load("criterion", name).CRITERION(options)

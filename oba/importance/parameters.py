@@ -1,0 +1,69 @@
+"""Scores of parameters: the mean of a criterion's signed scores over batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oba.errors import ScoreError
+from oba.importance.batches import Loss, numbered
+from oba.importance.criterion import Options, load_criterion
+from oba.importance.state import left_as_found
+
+
+def parameter_scores(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Any]],
+    criterion: str,
+    *,
+    loss: Loss = F.cross_entropy,
+    norm: str = "eval",
+    order: int = 2,
+    magnitude: str = "l1",
+    seed: int = 0,
+) -> dict[str, Tensor]:
+    """Score every parameter element.
+
+    Batches count by their number of examples. With a mean loss and frozen norm statistics, ``taylor`` is then the
+    same however the examples are divided into batches. The same holds for ``oba-exact`` and ``oba``, whose curvature
+    is also a mean over examples; not so for ``norm="train"``, where the examples of a batch depend on each other.
+
+    Args:
+        model: The model; it is left as it was found.
+        batches: Pairs of inputs (N, ...) and targets; not touched by a criterion that needs no data.
+        criterion: Registered name, for example ``"oba"``.
+        loss: Maps outputs and targets to the mean loss over the batch.
+        norm: Statistics of batch and instance norms: ``"eval"`` (frozen) or ``"train"`` (of the batch).
+        order: Order of ``oba-exact``.
+        magnitude: ``"l1"`` or ``"l2"`` for ``magnitude``.
+        seed: Seed of ``random``.
+
+    Returns:
+        Signed scores keyed like ``named_parameters()``, in each parameter's shape, type and device; parameters without
+        a score are absent.
+
+    Raises:
+        ScoreError: If there is nothing to score or to score on, or the scores are not finite.
+    """
+    scorer = load_criterion(criterion, Options(order, magnitude, seed))
+    totals: dict[str, Tensor] = {}
+    examples = 0
+    with left_as_found(model, norm):
+        for batch in numbered(batches, loss) if scorer.needs_data else [None]:
+            count = 1 if batch is None else batch.examples
+            examples += count
+            for name, score in scorer.parameter_scores(model, batch).items():
+                total = totals.setdefault(name, torch.zeros_like(score, dtype=torch.float64))
+                total.add_(score, alpha=count)
+    if not totals:
+        raise ScoreError(f"criterion {criterion!r}: the model has no parameter that it scores")
+    parameters = dict(model.named_parameters())
+    scores = {name: (total / examples).to(parameters[name].dtype) for name, total in totals.items()}
+    for name, score in scores.items():
+        if not score.isfinite().all():
+            raise ScoreError(f"criterion {criterion!r}: the scores of {name!r} are not finite")
+    return scores

@@ -1,0 +1,200 @@
+"""Where every stage's files lie, and which nets a sweep consists of.
+
+The Snakefile and the stages ask here, so a path is written down once. Coordinates may be Snakemake
+wildcards such as ``"{seed}"``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oba.config import Study
+from oba.models.names import slug
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RESULTS = Path("results")
+DENSE_LONGER = "dense-longer"
+"""The control that walks through a chain's levels and removes nothing."""
+
+
+NET_FILES = ("model.safetensors", "plan.json", "metrics.json", "run.json")
+"""What every stage that leaves a net writes, the record last."""
+TRAINED_FILES = (*NET_FILES[:-1], "history.csv", NET_FILES[-1])
+"""The same for nets that were trained."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Coordinates in a sweep; those that do not apply are empty.
+
+    Attributes:
+        model: The model's slug.
+        seed: The seed.
+        criterion: A criterion, or ``dense-longer``.
+        schedule: ``iterative`` or ``oneshot``.
+        keep: A level's name, two decimals.
+        variant: Of an evaluated net: ``dense``, ``finetuned`` or ``scratch``.
+    """
+
+    model: str = ""
+    seed: int | None = None
+    criterion: str = ""
+    schedule: str = ""
+    keep: str = ""
+    variant: str = ""
+
+    def given(self) -> dict[str, str]:
+        """Return the coordinates that apply, as text."""
+        return {name: str(value) for name, value in asdict(self).items() if value not in {"", None}}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one experiment."""
+
+    experiment: str
+    results: Path = RESULTS
+
+    @property
+    def root(self) -> Path:
+        """The experiment's folder."""
+        return self.results / self.experiment
+
+    @property
+    def study(self) -> Path:
+        """The resolved study that the stages read."""
+        return self.root / "study.json"
+
+    @property
+    def data(self) -> Path:
+        """The prepared images."""
+        return self.root / "data"
+
+    @property
+    def journals(self) -> Path:
+        """What every stage reported, and how much of it MLflow has."""
+        return self.root / "journal"
+
+    @property
+    def report(self) -> Path:
+        """Tables and pictures."""
+        return self.root / "report"
+
+    def split(self, seed: int | str | None) -> Path:
+        """Return the file of one seed's splits."""
+        return self.data / f"split-seed{seed}.json"
+
+    def structures(self, model: str) -> Path:
+        """Return the file of one model's prunable structures."""
+        return self.root / model / "structures.json"
+
+    def dense(self, model: str, seed: int | str | None) -> Path:
+        """Return the folder of one dense net."""
+        return self.root / model / f"seed{seed}" / "dense"
+
+    def chain(self, model: str, seed: int | str | None, criterion: str, schedule: str) -> Path:
+        """Return the folder of one chain."""
+        return self.root / model / f"seed{seed}" / f"{criterion}-{schedule}"
+
+    def level(self, model: str, seed: int | str | None, criterion: str, schedule: str, keep: str) -> Path:
+        """Return the folder of one level of a chain."""
+        return self.chain(model, seed, criterion, schedule) / f"keep{keep}"
+
+    def net(self, cell: Cell) -> Path:
+        """Return the folder of an evaluated net."""
+        if cell.variant == "dense":
+            return self.dense(cell.model, cell.seed)
+        return self.level(cell.model, cell.seed, cell.criterion, cell.schedule, cell.keep) / cell.variant
+
+    def within(self, path: Path) -> str:
+        """Return a path below the experiment's folder as a name without its suffix."""
+        return path.relative_to(self.root).with_suffix("").as_posix()
+
+
+def level_name(keep: float) -> str:
+    """Return a level as paths write it, ``0.30``."""
+    return f"{keep:.2f}"
+
+
+def start_of(study: Study, layout: Layout, cell: Cell) -> Path:
+    """Return the folder of the net that a level starts from.
+
+    Args:
+        study: The study, for its levels.
+        layout: Its paths.
+        cell: The level.
+
+    Returns:
+        The previous level's fine-tuned net in an iterative chain, else the dense net.
+    """
+    levels = [level_name(k) for k in study.keep]
+    position = levels.index(cell.keep)
+    if cell.schedule == "oneshot" or position == 0:
+        return layout.dense(cell.model, cell.seed)
+    return layout.level(cell.model, cell.seed, cell.criterion, cell.schedule, levels[position - 1]) / "finetuned"
+
+
+def models_by_slug(study: Study) -> dict[str, str]:
+    """Return the study's model names by the slugs that paths use."""
+    return {slug(name): name for name in study.models}
+
+
+def sweep(study: Study) -> pd.DataFrame:
+    """Return the product of the study's lists: one row per evaluated net.
+
+    Args:
+        study: The study.
+
+    Returns:
+        The columns of :class:`Cell`; the dense nets first.
+    """
+    import pandas as pd
+
+    def product(**axes: list) -> pd.DataFrame:
+        return pd.MultiIndex.from_product(axes.values(), names=list(axes)).to_frame(index=False)
+
+    nets = {"model": list(models_by_slug(study)), "seed": study.seeds}
+    levels = {"schedule": list(study.schedules), "keep": [level_name(k) for k in study.keep]}
+    variants = ["finetuned", "scratch"] if "scratch" in study.controls else ["finetuned"]
+    parts = [
+        product(**nets, variant=["dense"]),
+        product(**nets, criterion=study.criteria, **levels, variant=variants),
+    ]
+    if DENSE_LONGER in study.controls:
+        parts.append(product(**nets, criterion=[DENSE_LONGER], **levels, variant=["finetuned"]))
+    return pd.concat(parts, ignore_index=True).fillna("")
+
+
+def cells(study: Study) -> list[Cell]:
+    """Return the sweep as cells.
+
+    Args:
+        study: The study.
+
+    Returns:
+        One cell per evaluated net.
+    """
+    return [Cell(**row) for row in sweep(study).to_dict("records")]  # pyright: ignore[reportArgumentType]
+
+
+def report_rows(study: Study, layout: Layout) -> list[dict]:
+    """Return the sweep as the report reads it.
+
+    Args:
+        study: The study.
+        layout: Its paths.
+
+    Returns:
+        The fields of every cell, ``keep`` as a number, and the net's ``directory``.
+    """
+    dense = {"criterion": "dense", "keep": 1.0}
+    return [
+        asdict(cell)
+        | (dense if cell.variant == "dense" else {"keep": float(cell.keep)})
+        | {"directory": str(layout.net(cell))}
+        for cell in cells(study)
+    ]

@@ -1,0 +1,66 @@
+"""Nets of torchvision, shaped for the images at hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+_CLASSIFIERS = ("fc", "classifier", "head", "heads")
+
+
+def build(name: str, *, num_classes: int, input_size: tuple[int, int, int], pretrained: bool) -> nn.Module:
+    """Build one of torchvision's nets and exchange the classifier and the first convolution where they do not fit.
+
+    Args:
+        name: ``torchvision/`` and torchvision's name.
+        num_classes: Classes.
+        input_size: Channels, height and width of the images.
+        pretrained: Whether to download the library's best weights; a new classifier stays random.
+
+    Returns:
+        The net.
+    """
+    from torchvision import models
+
+    name = name.removeprefix("torchvision/")
+    model = models.get_model(name, weights="DEFAULT" if pretrained else None, **_settings(name, input_size))
+    _fit_classes(model, num_classes)
+    _fit_channels(model, input_size[0])
+    return model
+
+
+def _settings(name: str, input_size: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the arguments that this net needs besides its weights."""
+    if name in {"googlenet", "inception_v3"}:  # with auxiliary classifiers they return tuples while training
+        return {"aux_logits": False, "init_weights": True}
+    if name.startswith("vit_"):
+        return {"image_size": input_size[1]}
+    if name.startswith("maxvit_"):
+        return {"input_size": input_size[1:]}
+    return {}
+
+
+def _fit_classes(model: nn.Module, num_classes: int) -> None:
+    """Exchange the last layer, linear or (squeezenet) convolutional, if it has another number of outputs."""
+    root = next(name for name in _CLASSIFIERS if hasattr(model, name))
+    name, last = [
+        (f"{root}.{path}".rstrip("."), module)
+        for path, module in model.get_submodule(root).named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    ][-1]
+    if isinstance(last, nn.Linear) and last.out_features != num_classes:
+        model.set_submodule(name, nn.Linear(last.in_features, num_classes))
+    if isinstance(last, nn.Conv2d) and last.out_channels != num_classes:
+        model.set_submodule(name, nn.Conv2d(last.in_channels, num_classes, last.kernel_size[0]))
+
+
+def _fit_channels(model: nn.Module, channels: int) -> None:
+    """Give the first convolution another number of inputs: each gets the mean filter, scaled to the same sum."""
+    first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+    if first.in_channels == channels:
+        return
+    weight: Tensor = first.weight.detach()
+    first.in_channels = channels
+    mean = weight.mean(dim=1, keepdim=True) * (weight.shape[1] / channels)
+    first.weight = nn.Parameter(mean.repeat(1, channels, 1, 1))

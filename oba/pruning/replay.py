@@ -1,0 +1,212 @@
+"""Replay plans: from a dense net to the pruned one, and to and from disk, without Torch-Pruning.
+
+A pruned net is stored as plan and weights, never as a pickled module: the dense net is built, the
+plan replayed, the weights loaded strictly.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from oba.errors import FileError, ModelError
+from oba.files import digest_file, read_json, read_tensors, write_json, write_tensors
+from oba.pruning import layers
+from oba.pruning.plan import Kept, Plan
+from oba.structures import StructureGroup
+
+WEIGHTS = "model.safetensors"
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What rebuilds the dense net and feeds it.
+
+    Attributes:
+        name: Name that ``oba.models.build_model`` knows.
+        num_classes: Number of outputs.
+        input_size: Channels, height and width.
+        classes: Names of the classes, in the order of the outputs.
+        mean: Mean of each input channel, in [0, 1] units.
+        std: Standard deviation of each input channel, in [0, 1] units.
+    """
+
+    name: str
+    num_classes: int
+    input_size: tuple[int, int, int]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the card as plain JSON values.
+
+        Returns:
+            One entry per attribute.
+        """
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Any) -> ModelCard:
+        """Return the card that :meth:`to_json` wrote.
+
+        Args:
+            data: The parsed JSON.
+
+        Returns:
+            The card.
+
+        Raises:
+            FileError: If the values are not a card.
+        """
+        try:
+            channels, height, width = map(int, data["input_size"])
+            return cls(
+                name=str(data["name"]),
+                num_classes=int(data["num_classes"]),
+                input_size=(channels, height, width),
+                classes=tuple(map(str, data["classes"])),
+                mean=tuple(map(float, data["mean"])),
+                std=tuple(map(float, data["std"])),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise FileError(f"not a model card ({type(error).__name__}: {error})") from error
+
+
+def removal_plan(
+    model: nn.Module, groups: Sequence[StructureGroup], removed: Mapping[str, Iterable[int]]
+) -> Plan:
+    """Return the plan that removes structures from a net.
+
+    Args:
+        model: The net in whose coordinates the groups are.
+        groups: Groups of structures.
+        removed: Indices of the structures that go, by group name.
+
+    Returns:
+        The plan; layers that lose nothing are not in it.
+    """
+    gone: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for group in groups:
+        for index in removed.get(group.name, ()):
+            for s in group.slices:
+                gone[s.layer, s.axis].update(s.indices[index])
+    return Plan(
+        {
+            (layer, axis): Kept.without(layers.axes(layers.find(model, layer))[axis], positions)
+            for (layer, axis), positions in gone.items()
+        }
+    )
+
+
+def apply_plan(model: nn.Module, plan: Plan) -> None:
+    """Cut a net in place: parameters, buffers and the sizes that its layers know.
+
+    Nothing is changed when the plan does not fit. Parameters become new objects (gradients and
+    optimizer states do not follow); what requires gradients, devices and dtypes stay.
+
+    Args:
+        model: The net whose coordinates the plan speaks of.
+        plan: What is to be left.
+    """
+    by_layer: dict[str, dict[str, Kept]] = defaultdict(dict)
+    for (layer, axis), kept in plan.axes.items():
+        by_layer[layer][axis] = kept
+    for name, kept in by_layer.items():
+        _check(name, layers.find(model, name), kept)
+    for name, kept in by_layer.items():
+        layers.cut(model, name, kept)
+
+
+def _check(name: str, layer: nn.Module | nn.Parameter, kept: dict[str, Kept]) -> None:
+    """Refuse what cannot be cut out of a layer."""
+    sizes = layers.axes(layer)
+    for axis, k in kept.items():
+        if axis not in sizes:
+            raise ModelError(f"layer {name!r} ({type(layer).__name__}) has no axis {axis!r} that can be cut")
+        if sizes[axis] != k.size:
+            raise ModelError(
+                f"layer {name!r} has {sizes[axis]} positions on axis {axis!r}, the plan expects {k.size}; "
+                "it is of another model, or already applied"
+            )
+    if isinstance(layer, nn.Module) and layers.coupled_blocks(layer) > 1:
+        blocks = {layers.whole_blocks(layer, axis, k) for axis, k in kept.items()}
+        if len(kept) != len(sizes) or len(blocks) != 1 or None in blocks:
+            raise ModelError(f"layer {name!r} is grouped: only whole groups can go, alike on every axis")
+
+
+def save_pruned(directory: Path, model: nn.Module, plan: Plan, card: ModelCard) -> None:
+    """Write a net as ``model.safetensors`` and ``plan.json``, each atomically, the plan last.
+
+    Args:
+        directory: Where; made if missing.
+        model: The net that the plan leaves (the dense net with the identity plan).
+        plan: What is left of the dense net.
+        card: What rebuilds the dense net.
+    """
+    directory = Path(directory)
+    write_tensors(directory / WEIGHTS, model.state_dict())
+    weights = digest_file(directory / WEIGHTS)
+    write_json(directory / PLAN, {"card": card.to_json(), "plan": plan.to_json(), "weights": weights})
+
+
+def read_plan(directory: Path) -> tuple[ModelCard, Plan]:
+    """Read what a stored net is, without its weights.
+
+    Args:
+        directory: Where :func:`save_pruned` wrote.
+
+    Returns:
+        The card of the dense net, and the plan.
+
+    Raises:
+        FileError: If ``plan.json`` is missing or damaged.
+    """
+    path = Path(directory) / PLAN
+    data = read_json(path)
+    if not isinstance(data, dict):
+        raise FileError(f"{path}: not a plan file (a JSON object with 'card' and 'plan')")
+    try:
+        return ModelCard.from_json(data.get("card")), Plan.from_json(data.get("plan"))
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from error
+
+
+def load_pruned(directory: Path) -> nn.Module:
+    """Rebuild a stored net: build the dense one, replay the plan, load the weights strictly.
+
+    torch's global random state is left as found.
+
+    Args:
+        directory: Where :func:`save_pruned` wrote.
+
+    Returns:
+        The net, on the CPU, in eval mode: ready to classify images normalised as the card says.
+
+    Raises:
+        FileError: If a file is missing or damaged, or the files do not fit each other.
+    """
+    from oba.models import build_model
+
+    directory = Path(directory)
+    card, plan = read_plan(directory)
+    path = directory / WEIGHTS
+    tensors = read_tensors(path)
+    if digest_file(path) != read_json(directory / PLAN).get("weights"):
+        raise FileError(f"{path}: not the weights that {PLAN} beside it was written for; run their stage again")
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
+    try:
+        apply_plan(model, plan)
+        model.load_state_dict(tensors)
+    except (ModelError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise FileError(f"{directory}: the stored net does not fit model {card.name!r}: {reason}") from error
+    return model.eval()

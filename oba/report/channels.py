@@ -1,0 +1,183 @@
+"""The picture of where pruning cuts: channels kept in every layer, level by level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from oba.report.collect import FINETUNED, Cell, is_pruned, pruned_directory
+from oba.report.page import HEADING, new_figure, place_axes, text_width, write_at, write_title
+from oba.report.plans import read_channels, read_layers
+from oba.report.style import ALARM, INK, MUTED, SMALL, in_order
+
+_ROW, _COLUMN, _GAP = 0.165, 0.4, 0.24
+_TOP, _BOTTOM = 0.58, 0.14
+_WIDEST = 13.0
+_HEAD = HEADING + 0.14
+_TEXT = 6.5
+_FEW = 0.1
+"""Layers that keep a smaller fraction of their channels are marked."""
+_COLORS: Colormap = LinearSegmentedColormap.from_list("kept", ["#08306b", "#2f79b5", "#9ecae1", "#f4f8fb"])
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One criterion and schedule of one model: means over seeds, layers by levels."""
+
+    heading: str
+    levels: list[float]
+    kept: np.ndarray
+    fraction: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One model."""
+
+    model: str
+    layers: list[str]
+    dense: list[int]
+    panels: list[_Panel]
+
+
+def draw_channels(cells: Sequence[Cell], title: str) -> Figure:
+    """Draw a map of layers by levels for every criterion, darker where less is left.
+
+    Args:
+        cells: The evaluated nets.
+        title: Name of the experiment.
+
+    Returns:
+        The figure; numbers are channels kept (means over seeds), marked below a tenth of the dense net's.
+    """
+    blocks = [_block(cells, model) for model in in_order(cells, "model")]
+    rows = [(block, panels) for block in blocks for panels in _wrapped(block.panels)]
+    names = max((text_width(layer, 7.5) for block in blocks for layer in block.layers), default=0.5)
+    left = 0.15 + names + 0.55
+    heights = [_TOP + len(block.layers) * _ROW + _BOTTOM for block, _ in rows]
+    widths = [sum(len(p.levels) * _COLUMN + _GAP for p in panels) for _, panels in rows]
+    figure = new_figure(max(left + max(widths, default=0), 6.4), _HEAD + sum(heights) + 0.1)
+    seeds = len(in_order(cells, "seed"))
+    over = f" (mean over {seeds} seeds)" if seeds > 1 else ""
+    coupled = any(layer.endswith(")") for block in blocks for layer in block.layers)
+    more = " (+n): and n layers coupled to it." if coupled else ""
+    subtitle = f"Columns: levels of keep. Numbers: channels left{over}.{more}"
+    write_title(figure, 0.15, f"{title}: channels kept in every layer", subtitle)
+    _draw_key(figure)
+    top = _HEAD
+    for (block, panels), height in zip(rows, heights, strict=True):
+        write_at(figure, 0.15, top + 0.08, block.model, fontsize=9.5, fontweight="bold")
+        _draw_row(figure, left, top + _TOP, block, panels)
+        top += height
+    return figure
+
+
+def _block(cells: Sequence[Cell], model: str) -> _Block:
+    chosen = [c for c in cells if c["model"] == model and c["variant"] == FINETUNED and is_pruned(c)]
+    layers = read_layers(pruned_directory(chosen[0]).parents[3] / "structures.json") if chosen else []
+    plans = [(cell, read_channels(pruned_directory(cell) / "plan.json", layers)) for cell in chosen]
+    dense = {layer.name: layer.channels for layer in layers}
+    dense |= {name: plan[name].dense for _, plan in plans for name in plan if name in dense}
+    schedules = in_order(chosen, "schedule")
+    panels = []
+    for schedule in schedules:
+        for criterion in in_order(chosen, "criterion"):
+            chain = [(c, p) for c, p in plans if c["criterion"] == criterion and c["schedule"] == schedule]
+            levels = sorted({float(cell["keep"]) for cell, _ in chain}, reverse=True)
+            kept = np.empty((len(dense), len(levels)))
+            for row, (name, whole) in enumerate(dense.items()):
+                for column, level in enumerate(levels):
+                    seeds = [plan[name].kept if name in plan else whole for c, plan in chain if c["keep"] == level]
+                    kept[row, column] = np.mean(seeds)
+            heading = f"{criterion}, {schedule}" if len(schedules) > 1 else criterion
+            panels.append(_Panel(heading, levels, kept, kept / np.array(list(dense.values()), dtype=float)[:, None]))
+    names = [f"{layer.name} (+{len(layer.coupled)})" if layer.coupled else layer.name for layer in layers]
+    return _Block(model, names, list(dense.values()), panels)
+
+
+def _wrapped(panels: Sequence[_Panel]) -> Iterator[list[_Panel]]:
+    """Break a model's panels into rows that fit the page; a model without any has one empty row."""
+    row: list[_Panel] = []
+    width = 0.0
+    for panel in panels:
+        own = len(panel.levels) * _COLUMN + _GAP
+        if row and width + own > _WIDEST:
+            yield row
+            row, width = [], 0.0
+        row.append(panel)
+        width += own
+    if row or not panels:
+        yield row
+
+
+def _draw_row(figure: Figure, left: float, top: float, block: _Block, panels: Sequence[_Panel]) -> None:
+    height = len(block.layers) * _ROW
+    if not block.layers:
+        write_at(figure, left, top, "no layer lost a channel", fontsize=SMALL, color=MUTED)
+        return
+    write_at(figure, left - 0.08, top - 0.035, "dense", fontsize=7, color=MUTED, ha="right", va="bottom")
+    for index, (layer, size) in enumerate(zip(block.layers, block.dense, strict=True)):
+        middle = top + (index + 0.5) * _ROW
+        write_at(figure, left - 0.5, middle, layer, fontsize=7.5, ha="right", va="center_baseline")
+        write_at(figure, left - 0.08, middle, f"{size}", fontsize=7, color=MUTED, ha="right", va="center_baseline")
+    for panel in panels:
+        width = len(panel.levels) * _COLUMN
+        axes = place_axes(figure, left, top, width, height)
+        _draw_panel(axes, panel)
+        left += width + _GAP
+
+
+def _draw_panel(axes: Axes, panel: _Panel) -> None:
+    rows, columns = panel.fraction.shape
+    axes.pcolormesh(panel.fraction, cmap=_COLORS, vmin=0, vmax=1, edgecolors="white", linewidth=0.8)
+    axes.set_ylim(rows, 0)
+    for row in range(rows):
+        for column in range(columns):
+            fraction = panel.fraction[row, column]
+            few = fraction < _FEW
+            axes.text(
+                column + 0.5,
+                row + 0.5,
+                f"{panel.kept[row, column]:.0f}",
+                color=_readable_on(_COLORS(fraction)),
+                fontsize=_TEXT,
+                fontweight="bold" if few else "normal",
+                ha="center",
+                va="center_baseline",
+            )
+            if few:
+                axes.add_patch(
+                    Rectangle((column + 0.06, row + 0.1), 0.88, 0.8, fill=False, edgecolor=ALARM, linewidth=1.5)
+                )
+    axes.set_xticks(np.arange(columns) + 0.5, [f"{level:.2f}" for level in panel.levels], fontsize=7)
+    axes.set_yticks([])
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0, pad=1.5)
+    axes.spines[:].set_visible(False)
+    axes.set_title(panel.heading, loc="left", fontsize=8.5, pad=4)
+
+
+def _readable_on(color: tuple[float, float, float, float]) -> str:
+    """Return the text colour of higher contrast, by relative luminance (WCAG)."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
+    return INK if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.2 else "white"
+
+
+def _draw_key(figure: Figure) -> None:
+    """Explain colours and marks in one row under the heading."""
+    top = HEADING - 0.02
+    write_at(figure, 0.15, top, "channels kept  0 %", fontsize=SMALL, va="center")
+    axes = place_axes(figure, 1.2, top - 0.055, 1.3, 0.11)
+    axes.imshow(np.linspace(0, 1, 128)[None, :], cmap=_COLORS, aspect="auto")
+    axes.set_axis_off()
+    write_at(figure, 2.56, top, "100 %", fontsize=SMALL, va="center")
+    mark = place_axes(figure, 3.25, top - 0.06, 0.3, 0.12)
+    mark.add_patch(Rectangle((0.03, 0.08), 0.94, 0.84, facecolor=_COLORS(0.05), edgecolor=ALARM, linewidth=1.5))
+    mark.set_axis_off()
+    write_at(figure, 3.63, top, f"fewer than {_FEW * 100:.0f} % kept", fontsize=SMALL, va="center")

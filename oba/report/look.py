@@ -1,0 +1,49 @@
+"""The last words of a run: the summary, where its files are, and how to open the MLflow UI."""
+
+from __future__ import annotations
+
+import io
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+
+from oba.report.collect import read_runs
+from oba.report.summarize import read_summary
+from oba.report.table import print_table
+
+_COLUMNS = 100
+_PICTURES = {
+    "tradeoff.png": "test accuracy against MACs kept",
+    "channels.png": "channels kept in every layer",
+    "curves.png": "accuracy and loss while training",
+}
+_TABLES = {"summary.md": "this table, with the pictures", "summary.csv": "means over seeds", "runs.csv": "every net"}
+
+
+def where_to_look(directory: Path, mlflow_uri: str) -> str:
+    """Return what a finished run has to say.
+
+    Args:
+        directory: The directory of the report, as :func:`oba.report.build.build_report` left it.
+        mlflow_uri: The tracking server, or the store that the runs are mirrored to.
+
+    Returns:
+        The summary table with its notes, then one line per file of the report and the command that opens the MLflow
+        UI; plain text for 100 columns.
+    """
+    stream = io.StringIO()
+    console = Console(file=stream, width=_COLUMNS, color_system=None, force_terminal=False)
+    print_table(read_summary(directory / "summary.csv"), read_runs(directory / "runs.csv"), console)
+    files = {directory / name: what for name, what in (_TABLES | _PICTURES).items()}
+    width = max(len(str(path)) for path in files)
+    lines = [f"  {str(path).ljust(width)}  {what}" for path, what in files.items()]
+    table = [line.rstrip() for line in stream.getvalue().rstrip().splitlines()]
+    return "\n".join([*table, "", "Report", *lines, "", "MLflow", *(f"  {line}" for line in _open(mlflow_uri)), ""])
+
+
+def _open(uri: str) -> list[str]:
+    """Return how to see the runs of a tracking server or store."""
+    if uri.startswith(("http://", "https://")):
+        return [f"open {uri}"]
+    return [f"mlflow ui --backend-store-uri {shlex.quote(uri)}", "then open http://127.0.0.1:5000"]

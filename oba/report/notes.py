@@ -1,0 +1,165 @@
+"""What readers must know to read the table honestly: one sentence per note, only where it applies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from oba.report.collect import DENSE_LONGER, FINETUNED, SCRATCH
+
+_LISTED = 6
+"""Nets or warnings that one note lists before it points to the full table."""
+
+
+def notes(summary: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """Return the notes that belong under the summary table.
+
+    Args:
+        summary: The table of :func:`oba.report.summarize.summarize`.
+        runs: The table of :func:`oba.report.collect.collect`.
+
+    Returns:
+        One text per note: seeds, noise of the test set, comparison, controls, latency, latency that did not
+        improve, layers cut through, recalibrated norm statistics.
+    """
+    found = [
+        _seeds(summary),
+        _test_noise(summary, runs),
+        _comparison(summary),
+        *_controls(summary),
+        _latency(runs),
+        *_slow(summary),
+        _cut_through(runs),
+        _recalibrated(runs),
+    ]
+    return [note for note in found if note]
+
+
+def enumerate_some(items: Sequence[str], more: str) -> str:
+    """Join items with semicolons, the first few only.
+
+    Args:
+        items: What to list.
+        more: Where the rest can be found.
+
+    Returns:
+        The items, and how many there are more.
+    """
+    left = len(items) - _LISTED
+    return "; ".join(items[:_LISTED]) + (f"; and {left} more in {more}" if left > 0 else "")
+
+
+def _span(values: pd.Series) -> str:
+    low, high = values.min(), values.max()
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _seeds(summary: pd.DataFrame) -> str:
+    if summary.seeds.max() == 1:
+        return "One seed: no spread can be given, and another seed may order the nets otherwise."
+    few = " (nets of one seed have no ±)" if summary.seeds.min() == 1 else ""
+    return f"Means over {_span(summary.seeds)} seeds, ± the sample standard deviation{few}."
+
+
+def _test_noise(summary: pd.DataFrame, runs: pd.DataFrame) -> str:
+    images = int(runs.test_images.min())
+    best, worst = summary.top1_percent.max(), summary.top1_percent.min()
+
+    def error(percent: float) -> str:
+        p = percent / 100
+        return f"{math.sqrt(p * (1 - p) / images) * 100:.2g}"
+
+    lowest = f" and {error(worst)} at {worst:.1f} %" if worst < best else ""
+    return (
+        f"{_span(runs.test_images)} test images: the standard error of one accuracy, √(p(1−p)/n), is "
+        f"{error(best)} points at {best:.1f} %{lowest}; single nets closer than that cannot be told apart."
+    )
+
+
+def _comparison(summary: pd.DataFrame) -> str:
+    compared = summary[summary.versus != ""]
+    if compared.empty:
+        return ""
+    first = compared.versus.iloc[0]
+    return (
+        f"vs {first}: mean difference to the net of `{first}`, fine-tuned, with the same seed, schedule and level; "
+        "+ is better."
+    )
+
+
+def _controls(summary: pd.DataFrame) -> list[str]:
+    found = []
+    if (summary.variant == SCRATCH).any():
+        found.append("scratch: the pruned architecture trained from new weights.")
+    if (summary.criterion == DENSE_LONGER).any():
+        found.append(f"{DENSE_LONGER}: the dense net given the same fine-tuning epochs, nothing removed.")
+    return found
+
+
+def _latency(runs: pd.DataFrame) -> str:
+    places = runs[["device", "threads", "latency_batch"]].drop_duplicates()
+    where = "; ".join(
+        f"{row.device}, {row.threads} thread{'s' * (row.threads != 1)}, batch {row.latency_batch}"
+        for row in places.itertuples()
+    )
+    timings = _span(runs.latency_runs)
+    return f"Speedup: latency of the dense net / of the net, median of {timings} paired timings ({where})."
+
+
+def _slow(summary: pd.DataFrame) -> list[str]:
+    """One note per model with nets whose lower quartile of the speedup does not exceed 1 although MACs fell."""
+    pruned = summary[(summary.variant == FINETUNED) & (summary.criterion != DENSE_LONGER)]
+    found = []
+    for model, group in pruned.groupby("model", sort=False):
+        slow = group[(group.speedup_low <= 1) & (group.macs_kept_percent < 100)]
+        if slow.empty:
+            continue
+        nets = [
+            f"{row.criterion} {row.schedule}, MACs fell to {row.macs_kept_percent:.0f} %, speedup {row.speedup:.2f} "
+            f"(quartiles {row.speedup_low:.2f}–{row.speedup_high:.2f})"
+            for row in slow.sort_values("macs_kept_percent", kind="stable").itertuples()
+        ]
+        found.append(
+            f"{model}: MACs fell but the clock did not, for {len(slow)} of {len(group)} pruned nets: "
+            f"{enumerate_some(nets, 'summary.csv')}."
+        )
+    return found
+
+
+def _pruned(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs[(runs.variant == FINETUNED) & (runs.criterion != DENSE_LONGER)]
+
+
+def _by_seeds(nets: pd.DataFrame) -> list[tuple[str, str]]:
+    """Name nets, smallest level first, the seeds of equal warnings together; with each name its warnings."""
+    found = []
+    keys = ["keep", "model", "criterion", "schedule", "warning_text"]
+    for key, group in nets.sort_values("keep", kind="stable").groupby(keys, sort=False):
+        keep, model, criterion, schedule, warning = key
+        seeds = f"seed{'s' * (len(group) > 1)} {', '.join(map(str, group.seed))}"
+        found.append((f"{model} {criterion} {schedule} keep {keep:.2f} ({seeds})", str(warning)))
+    return found
+
+
+def _cut_through(runs: pd.DataFrame) -> str:
+    warned = _pruned(runs)[lambda nets: nets.warnings > 0]
+    if warned.empty:
+        return ""
+    nets = [f"{net}: {warning}" for net, warning in _by_seeds(warned)]
+    count = f"{len(warned)} of {len(_pruned(runs))} pruned nets"
+    return f"Layers cut through in {count}: {enumerate_some(nets, 'runs.csv')}."
+
+
+def _recalibrated(runs: pd.DataFrame) -> str:
+    pruned = _pruned(runs)
+    done = pruned[pruned.norm_recalibrated]
+    if done.empty:
+        return ""
+    if len(done) == len(pruned):
+        which = f"all {len(pruned)} pruned nets"
+    else:
+        names = [net for net, _ in _by_seeds(done.assign(warning_text=""))]
+        which = f"{len(done)} of {len(pruned)} pruned nets: {enumerate_some(names, 'runs.csv')}"
+    return f"Norm statistics were measured anew on the calibration images, before fine-tuning, in {which}."

@@ -1,0 +1,108 @@
+"""The look of all pictures: colours and markers per criterion, type and line widths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+
+from oba.report.collect import DENSE, DENSE_LONGER, Cell
+
+INK = "#1c1c1c"
+"""Text and the dense net."""
+MUTED = "#6a6a6a"
+"""Axes, secondary text and the control that removes nothing."""
+FAINT = "#e4e4e4"
+"""Grid lines."""
+ALARM = "#d55e00"
+"""Marks of what needs attention."""
+SMALL = 7.5
+"""Points of secondary text."""
+
+_COLORS = ["#0072b2", "#d55e00", "#009e73", "#aa4499", "#b58900", "#56b4e9", "#5d4a9c", "#7a4b2a"]
+_MARKERS = ["o", "s", "^", "D", "v", "p", "<", "h", ">"]
+_STYLE: dict[str, Any] = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 8.5,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 5.5,
+    "lines.markeredgewidth": 0.7,
+    "figure.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one criterion is drawn, in every picture alike.
+
+    Attributes:
+        color: Of its lines and markers.
+        marker: Which tells it apart without colour.
+    """
+
+    color: str
+    marker: str
+
+
+def looks(criteria: Sequence[str]) -> dict[str, Look]:
+    """Give every criterion its colour and marker.
+
+    Args:
+        criteria: Names in the order of the study, ``dense`` and ``dense-longer`` left out or not.
+
+    Returns:
+        A look per name; ``dense`` and ``dense-longer`` are grey.
+    """
+    others = [name for name in criteria if name not in (DENSE, DENSE_LONGER)]
+    found = {
+        name: Look(_COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)]) for index, name in enumerate(others)
+    }
+    return {**found, DENSE: Look(INK, "o"), DENSE_LONGER: Look(MUTED, "d")}
+
+
+def in_order(cells: Sequence[Cell], key: str) -> list[Any]:
+    """Return the distinct values of one coordinate, as they first appear.
+
+    Args:
+        cells: The evaluated nets.
+        key: The coordinate.
+
+    Returns:
+        The values.
+    """
+    return list(dict.fromkeys(cell[key] for cell in cells))
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw with this project's style whatever the user's matplotlib settings are, and leave those as they were.
+
+    Yields:
+        Nothing.
+    """
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield

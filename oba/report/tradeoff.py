@@ -1,0 +1,215 @@
+"""The picture of what pruning costs: test accuracy against MACs kept."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from oba.report.collect import DENSE, DENSE_LONGER, FINETUNED, SCRATCH
+from oba.report.labels import spread_labels
+from oba.report.page import HEADING, new_figure, place_axes, text_width, write_at, write_title
+from oba.report.style import FAINT, INK, MUTED, SMALL, Look, looks
+
+_WIDTH, _HEIGHT = 4.4, 3.3
+_LEFT, _TOP, _BOTTOM, _GAP = 0.62, 0.34, 0.56, 0.25
+_LABEL = 8.5
+_LOG_BELOW = 15.0
+"""Per cent of MACs from which on down the axis is logarithmic: linear axes crowd levels smaller than a seventh."""
+
+
+class _End(NamedTuple):
+    """Where a line ends, and what to write there."""
+
+    x: float
+    y: float
+    label: str
+    name: str
+
+
+def draw_tradeoff(summary: pd.DataFrame, title: str) -> Figure:
+    """Draw accuracy against MACs kept, one line per criterion, one panel per model and schedule.
+
+    Args:
+        summary: The table of :func:`oba.report.summarize.summarize`.
+        title: Name of the experiment.
+
+    Returns:
+        The figure.
+    """
+    schedules = [s for s in summary.schedule.unique() if s] or [""]
+    panels = [(model, schedule) for model in summary.model.unique() for schedule in schedules]
+    columns = min(2, len(panels))
+    look = looks(list(summary.criterion.unique()))
+    margin = max(text_width(_label(row), _LABEL) for row in summary.itertuples()) + 0.45
+    pitch_x = _LEFT + _WIDTH + margin + _GAP
+    pitch_y = _TOP + _HEIGHT + _BOTTOM
+    notes = _footnotes(summary)
+    rows = math.ceil(len(panels) / columns)
+    figure = new_figure(columns * pitch_x, HEADING + rows * pitch_y + 0.17 * len(notes) + 0.12)
+    write_title(figure, 0.15, f"{title}: test accuracy against MACs kept", _subtitle(summary))
+    for index, (model, schedule) in enumerate(panels):
+        row, column = divmod(index, columns)
+        of_model = summary[summary.model == model]
+        axes = place_axes(figure, column * pitch_x + _LEFT, HEADING + row * pitch_y + _TOP, _WIDTH, _HEIGHT)
+        name = f"{model}, {schedule}" if len(schedules) > 1 else str(model)
+        axes.set_title(name, loc="left", fontsize=9.5, fontweight="bold", pad=8)
+        axes.set_ylim(*_limits(of_model))
+        _draw_panel(axes, of_model[of_model.schedule.isin(["", schedule])], look)
+        axes.set_ylabel("Test accuracy (%)" if column == 0 else "")
+        axes.set_xlabel("MACs kept (%)")
+    for index, note in enumerate(notes):
+        write_at(figure, 0.15, HEADING + rows * pitch_y + 0.17 * index, note, fontsize=SMALL, color=MUTED)
+    return figure
+
+
+def _label(row: Any) -> str:
+    return f"{row.criterion} {row.top1_percent:.1f}"
+
+
+def _subtitle(summary: pd.DataFrame) -> str:
+    seeds = summary.seeds.max()
+    if seeds == 1:
+        return "One seed: no error bars. Numbers at the right: per cent at the smallest level."
+    return (
+        f"Mean over {seeds} seeds, bars ± sample standard deviation. "
+        "Numbers at the right: per cent at the smallest level."
+    )
+
+
+def _footnotes(summary: pd.DataFrame) -> list[str]:
+    notes = []
+    if (summary.variant == SCRATCH).any():
+        notes.append("Hollow markers: the same pruned architecture trained from new weights (scratch).")
+    if (summary.criterion == DENSE_LONGER).any():
+        notes.append(
+            f"{DENSE_LONGER}: nothing removed (100 % of MACs); drawn at the level whose training epochs it shares."
+        )
+    return notes
+
+
+def _limits(of_model: pd.DataFrame) -> tuple[float, float]:
+    spread = of_model.top1_percent_std.fillna(0)
+    low, high = (of_model.top1_percent - spread).min(), (of_model.top1_percent + spread).max()
+    pad = max(high - low, 0.5) * 0.06
+    return low - pad, high + pad
+
+
+def _draw_panel(axes: Axes, nets: pd.DataFrame, look: dict[str, Look]) -> None:
+    dense = nets[nets.criterion == DENSE].iloc[0]
+    _draw_x_axis(axes, nets)
+    axes.grid(axis="y")
+    axes.axhline(dense.top1_percent, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1.5)
+    if not pd.isna(dense.top1_percent_std):
+        low, high = (dense.top1_percent + sign * dense.top1_percent_std for sign in (-1, 1))
+        axes.axhspan(low, high, color=FAINT, alpha=0.6, linewidth=0, zorder=0.5)
+    ends = [_End(axes.get_xlim()[1], dense.top1_percent, _label(dense), DENSE)]
+    names = [name for name in nets.criterion.unique() if name != DENSE]
+    for order, name in enumerate(reversed(names)):
+        chain = nets[(nets.criterion == name) & (nets.variant == FINETUNED)].sort_values("keep", ascending=False)
+        _draw_chain(axes, dense, chain, look[name], zorder=3 + order)
+        _draw_scratch(axes, nets[(nets.criterion == name) & (nets.variant == SCRATCH)], look[name], zorder=2.5)
+        ends.append(_End(_x(chain)[-1], chain.top1_percent.iloc[-1], _label(chain.iloc[-1]), name))
+    _label_ends(axes, ends, look)
+
+
+def _x(chain: pd.DataFrame) -> list[float]:
+    """MACs kept in per cent; the control that removes nothing stands at its level."""
+    longer = chain.criterion == DENSE_LONGER
+    return list(chain.macs_kept_percent.where(~longer, chain.keep * 100))
+
+
+def _draw_chain(axes: Axes, dense: pd.Series, chain: pd.DataFrame, look: Look, zorder: float) -> None:
+    control = (chain.criterion == DENSE_LONGER).all()
+    axes.errorbar(
+        [100.0, *_x(chain)],
+        [dense.top1_percent, *chain.top1_percent],
+        yerr=[0.0, *chain.top1_percent_std.fillna(0)] if chain.top1_percent_std.notna().any() else None,
+        color=look.color,
+        marker=look.marker,
+        linestyle=(0, (1, 1.4)) if control else "-",
+        markeredgecolor="white",
+        elinewidth=0.9,
+        capsize=2.2,
+        capthick=0.9,
+        markevery=slice(1, None),
+        zorder=zorder,
+    )
+    axes.plot([100.0], [dense.top1_percent], marker="o", color=INK, markeredgecolor="white", zorder=20)
+
+
+def _draw_scratch(axes: Axes, nets: pd.DataFrame, look: Look, zorder: float) -> None:
+    axes.errorbar(
+        nets.macs_kept_percent,
+        nets.top1_percent,
+        yerr=nets.top1_percent_std if nets.top1_percent_std.notna().any() else None,
+        color=look.color,
+        marker=look.marker,
+        linestyle="none",
+        markerfacecolor="none",
+        markeredgecolor=look.color,
+        markeredgewidth=1.1,
+        elinewidth=0.7,
+        zorder=zorder,
+    )
+
+
+def _draw_x_axis(axes: Axes, nets: pd.DataFrame) -> None:
+    """From dense at the left to small at the right, ticks at the levels as far as their numbers fit."""
+    levels = sorted({100.0, *(round(level * 100, 6) for level in nets.keep)}, reverse=True)
+    smallest = min([*levels, nets.macs_kept_percent.min()])
+    logarithmic = smallest < _LOG_BELOW
+    if logarithmic:
+        axes.set_xscale("log")
+        pad = (100 / smallest) ** 0.03
+        axes.set_xlim(100 * pad, smallest / pad)
+    else:
+        pad = max(100 - smallest, 1.0) * 0.03
+        axes.set_xlim(100 + pad, smallest - pad)
+    left, right = axes.get_xlim()
+
+    def place(level: float) -> float:
+        if logarithmic:
+            return math.log(left / level) / math.log(left / right) * _WIDTH
+        return (left - level) / (left - right) * _WIDTH
+
+    shown = [levels[0]]
+    for level in levels[1:]:
+        if place(level) - place(shown[-1]) >= 0.3:
+            shown.append(level)
+    axes.xaxis.set_major_locator(FixedLocator(shown))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(shown, [f"{level:g}" for level in shown])
+
+
+def _label_ends(axes: Axes, ends: list[_End], look: dict[str, Look]) -> None:
+    """Write each line's name beside its end, moved apart where they would overlap, with a leader from the end."""
+    low, high = axes.get_ylim()
+    places = spread_labels([end.y for end in ends], (high - low) * 0.155 / _HEIGHT, low, high)
+    beside = axes.get_yaxis_transform()
+    for end, place in zip(ends, places, strict=True):
+        style = look[end.name]
+        x = axes.transAxes.inverted().transform(axes.transData.transform((end.x, end.y)))[0]
+        axes.plot(
+            [x, 1.0, 1.035, 1.05],
+            [end.y, end.y, place, place],
+            transform=beside,
+            color=style.color,
+            linewidth=0.6,
+            clip_on=False,
+            zorder=2,
+        )
+        axes.text(
+            1.06,
+            place,
+            end.label,
+            transform=beside,
+            color=style.color,
+            fontsize=_LABEL,
+            fontweight="bold" if end.name == DENSE else "normal",
+            va="center_baseline",
+        )

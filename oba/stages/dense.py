@@ -1,0 +1,46 @@
+"""``dense``: train the net that all chains of a seed start from, or take it from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from oba.config import DenseSections, Study
+from oba.layout import TRAINED_FILES, Cell, Layout
+from oba.stages.job import Job, execute
+
+
+def run(study: Study, cell: Cell) -> None:
+    """Run the stage for one model and seed."""
+    layout = Layout(study.experiment)
+    *outputs, record = (layout.dense(cell.model, cell.seed) / name for name in TRAINED_FILES)
+    inputs = [layout.data / "data.json", layout.split(cell.seed)]
+    if study.dense.source not in {"train", "pretrained"}:
+        inputs.append(Path(study.dense.source))
+    execute("dense", study, cell, perform, record=record, inputs=inputs, outputs=outputs)
+
+
+def perform(job: Job[DenseSections]) -> dict[str, Any]:
+    """Train and leave the net; return its measures."""
+    from oba.models import build_model, load_weights
+    from oba.pruning.plan import Plan
+    from oba.pruning.replay import ModelCard
+    from oba.stages.nets import device_of, load_data, train_and_save
+    from oba.training.device import seeded
+
+    dense, device = job.sections.dense, device_of(job)
+    bundle = load_data(job, job.sections.augment, device)
+    card = ModelCard(
+        name=job.model,
+        num_classes=len(bundle.info.classes),
+        input_size=bundle.info.input_size,
+        classes=tuple(bundle.info.classes),
+        mean=tuple(bundle.splits.mean),
+        std=tuple(bundle.splits.std),
+    )
+    with seeded(job.cell.seed):
+        pretrained = dense.source == "pretrained"
+        model = build_model(job.model, num_classes=card.num_classes, input_size=card.input_size, pretrained=pretrained)
+    if dense.source not in {"train", "pretrained"}:
+        load_weights(model, Path(dense.source))
+    return train_and_save(job, model.to(device), Plan(), card, bundle, dense, epochs_before=0)

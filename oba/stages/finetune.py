@@ -1,0 +1,32 @@
+"""``finetune``: train a pruned net on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oba.config import FinetuneSections, Study
+from oba.files import read_json
+from oba.layout import NET_FILES, TRAINED_FILES, Cell, Layout
+from oba.stages.job import Job, execute
+
+
+def run(study: Study, cell: Cell) -> None:
+    """Run the stage for one level of a chain."""
+    layout = Layout(study.experiment)
+    level = layout.level(cell.model, cell.seed, cell.criterion, cell.schedule, cell.keep)
+    *outputs, record = (level / "finetuned" / name for name in TRAINED_FILES)
+    inputs = [layout.data / "data.json", layout.split(cell.seed), *(level / "pruned" / n for n in NET_FILES[:3])]
+    execute("finetune", study, cell, perform, record=record, inputs=inputs, outputs=outputs)
+
+
+def perform(job: Job[FinetuneSections]) -> dict[str, Any]:
+    """Train and leave the net; return its measures."""
+    from oba.pruning.replay import load_pruned, read_plan
+    from oba.stages.nets import device_of, load_data, train_and_save
+
+    pruned, device = job.directory.parent / "pruned", device_of(job)
+    bundle = load_data(job, job.sections.augment, device)
+    card, plan = read_plan(pruned)
+    before = read_json(pruned / "metrics.json")["total_epochs"]
+    model = load_pruned(pruned).to(device)
+    return train_and_save(job, model, plan, card, bundle, job.sections.finetune, epochs_before=before)

@@ -1,0 +1,154 @@
+"""What all stages share: finding their place, holding its lock, keeping a journal, leaving a record.
+
+A stage module says what it reads (``inputs``) and does its work in ``perform``; :func:`execute` does the
+rest. A stage sees its own slice of the study and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Generic, TypeVar
+
+from oba.codedigest import stage_code
+from oba.config import STAGES, StageSections, Study
+from oba.files import digest_file, digest_json, git_state, locked, provenance, read_json, write_json
+from oba.layout import Cell, Layout, models_by_slug
+from oba.tracking import RunIdentity, StageRun, resolve_uri, stage_run
+
+S = TypeVar("S", bound=StageSections)
+
+
+@dataclass(frozen=True)
+class Job(Generic[S]):
+    """One job of the DAG while it runs.
+
+    Attributes:
+        stage: The stage's name.
+        sections: The slice of the study that the stage declares.
+        cell: The coordinates.
+        model: The model's name as the study writes it.
+        layout: The experiment's paths.
+        directory: Where the outputs go.
+        state: Where resumable state goes; removed on success.
+        run: The stage's run, as MLflow will show it.
+    """
+
+    stage: str
+    sections: S
+    cell: Cell
+    model: str
+    layout: Layout
+    directory: Path
+    state: Path
+    run: StageRun
+
+
+def execute(
+    stage: str,
+    study: Study,
+    cell: Cell,
+    perform: Callable[[Job], dict[str, Any]],
+    *,
+    record: Path,
+    inputs: Iterable[Path] = (),
+    outputs: Iterable[Path] = (),
+) -> None:
+    """Run one job: once, under its lock, journalled and recorded.
+
+    A job whose record carries the same key and whose outputs are all there is left as it is: an orphan of a
+    killed run finished it while this job waited for the lock.
+
+    Args:
+        stage: The stage's name.
+        study: The whole study; the stage gets its slice.
+        cell: The job's coordinates.
+        perform: The stage's work; returns what the record should hold besides the provenance.
+        record: The file that is written last, with settings, digests of code and inputs, and provenance.
+        inputs: Files that the result depends on.
+        outputs: Files that ``perform`` writes beside the record.
+    """
+    layout = Layout(study.experiment)
+    sections = STAGES[stage].of(study)
+    model = models_by_slug(study).get(cell.model, "")
+    settings = sections.model_dump(mode="json", by_alias=True)
+    code = stage_code(study, stage, model, cell.criterion)
+    digests = {str(path): digest_file(path) for path in inputs}
+    key = digest_json([stage, cell.given(), settings, code, digests])
+    place = layout.within(record)
+    base = layout.root / ".state" / place
+    with locked(base):
+        if all(path.exists() for path in (record, *outputs)) and read_json(record)["key"] == key:
+            return
+        for stale in base.iterdir():
+            if stale.is_dir() and stale.name != key:
+                shutil.rmtree(stale)
+        identity = RunIdentity(
+            experiment=study.experiment,
+            key=f"{study.experiment}/{place}",
+            name=" ".join([stage, *readable(cell)]),
+            parent=chain_identity(layout, cell) if cell.schedule else None,
+            tags=_tags(stage, layout, cell, digest_json(settings), code),
+        )
+        journal = layout.journals / f"{place}.jsonl"
+        uri = resolve_uri(study.tracking.uri, layout.results)
+        started = perf_counter()
+        with stage_run(journal, identity, uri=uri, results_dir=layout.results) as run:
+            run.params({"stage": stage} | cell.given() | settings)
+            facts = perform(Job(stage, sections, cell, model, layout, record.parent, base / key, run))
+            summary = {"stage": stage, "cell": cell.given(), "key": key, "settings": settings, "code": code}
+            summary |= {"inputs": digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
+            write_json(record, summary)
+            run.artifact(record)
+        shutil.rmtree(base / key, ignore_errors=True)
+
+
+def chain_identity(layout: Layout, cell: Cell) -> RunIdentity:
+    """Return the parent run of a chain.
+
+    Args:
+        layout: The experiment's paths.
+        cell: Any cell of the chain.
+
+    Returns:
+        Its key, ``<experiment>/<model>/seed<seed>/<criterion>-<schedule>``, readable name and tags.
+    """
+    whole = Cell(cell.model, cell.seed, cell.criterion, cell.schedule)
+    chain = layout.chain(cell.model, cell.seed, cell.criterion, cell.schedule)
+    return RunIdentity(
+        experiment=layout.experiment,
+        key=chain.relative_to(layout.results).as_posix(),
+        name=" ".join(["chain", *readable(whole)]),
+        tags={"sweep": layout.experiment, "stage": "chain"} | whole.given(),
+    )
+
+
+def readable(cell: Cell) -> list[str]:
+    """Return coordinates as the names of runs show them.
+
+    Args:
+        cell: The coordinates.
+
+    Returns:
+        Words such as ``seed0`` and ``keep0.30``.
+    """
+    return [f"{name}{value}" if name in {"seed", "keep"} else value for name, value in cell.given().items()]
+
+
+def _tags(stage: str, layout: Layout, cell: Cell, settings: str, code: str) -> dict[str, str]:
+    git = git_state()
+    data = layout.data / "data.json"
+    return {
+        "sweep": layout.experiment,
+        "stage": stage,
+        "config_digest": settings,
+        "code_digest": code,
+        "data_digest": read_json(data)["digest"] if data.exists() else "",
+        "git_commit": str(git["commit"]),
+        "git_dirty": str(git["dirty"]),
+        "job_id": os.environ.get("SLURM_JOB_ID", ""),
+    } | cell.given()

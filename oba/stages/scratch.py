@@ -1,0 +1,48 @@
+"""``scratch``: the control that trains a pruned architecture from new weights.
+
+It gets the dense recipe and as many epochs as the pruned net had in all, dense training included; milestones
+of a step schedule move in proportion.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oba.config import ScratchSections, Study, TrainConfig
+from oba.files import read_json
+from oba.layout import TRAINED_FILES, Cell, Layout
+from oba.stages.job import Job, execute
+
+
+def run(study: Study, cell: Cell) -> None:
+    """Run the stage for one level of a chain."""
+    layout = Layout(study.experiment)
+    level = layout.level(cell.model, cell.seed, cell.criterion, cell.schedule, cell.keep)
+    *outputs, record = (level / "scratch" / name for name in TRAINED_FILES)
+    inputs = [layout.data / "data.json", layout.split(cell.seed)]
+    inputs += [level / "pruned" / "plan.json", level / "finetuned" / "metrics.json"]
+    execute("scratch", study, cell, perform, record=record, inputs=inputs, outputs=outputs)
+
+
+def perform(job: Job[ScratchSections]) -> dict[str, Any]:
+    """Train and leave the net; return its measures."""
+    from oba.models import build_model
+    from oba.pruning.replay import apply_plan, read_plan
+    from oba.stages.nets import device_of, load_data, train_and_save
+    from oba.training.device import seeded
+
+    level, device = job.directory.parent, device_of(job)
+    bundle = load_data(job, job.sections.augment, device)
+    card, plan = read_plan(level / "pruned")
+    with seeded(job.cell.seed):
+        model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
+    apply_plan(model, plan)
+    epochs = read_json(level / "finetuned" / "metrics.json")["total_epochs"]
+    config = _stretched(job.sections.dense, epochs)
+    return train_and_save(job, model.to(device), plan, card, bundle, config, epochs_before=0)
+
+
+def _stretched(config: TrainConfig, epochs: int) -> TrainConfig:
+    """Return a recipe over another number of epochs."""
+    milestones = [max(1, round(m * epochs / max(config.epochs, 1))) for m in config.milestones]
+    return config.model_copy(update={"epochs": epochs, "milestones": milestones})

@@ -1,0 +1,35 @@
+"""``structures``: find what may be removed from an architecture. It needs no weights, so it runs beside the training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oba.config import StructuresSections, Study
+from oba.files import read_json, write_json
+from oba.layout import Cell, Layout
+from oba.stages.job import Job, execute
+from oba.structures import groups_to_json
+
+
+def run(study: Study, cell: Cell) -> None:
+    """Run the stage for one model."""
+    layout = Layout(study.experiment)
+    output = layout.structures(cell.model)
+    record = output.with_name("structures-run.json")
+    execute("structures", study, cell, perform, record=record, inputs=[layout.data / "data.json"], outputs=[output])
+
+
+def perform(job: Job[StructuresSections]) -> dict[str, Any]:
+    """Write the groups; return how many structures there are."""
+    from oba.data.types import DataInfo
+    from oba.models import build_model
+    from oba.pruning.dependencies import find_groups
+
+    info = DataInfo.from_json(read_json(job.layout.data / "data.json"))
+    model = build_model(job.model, num_classes=len(info.classes), input_size=info.input_size)
+    wanted = job.sections.structures
+    groups = find_groups(model, info.input_size, ignore=wanted.ignore, residual_streams=wanted.residual_streams)
+    write_json(job.layout.structures(job.cell.model), groups_to_json(groups))
+    facts = {"groups": len(groups), "structures": sum(map(len, groups))}
+    job.run.metrics(facts)
+    return facts

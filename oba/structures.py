@@ -1,0 +1,111 @@
+"""The neutral vocabulary of prunable structures, shared by ``importance`` and ``pruning``.
+
+A *structure* (a channel, neuron or head) is a coupled group of slices of several layers'
+parameters that must go together. Structures come in *groups*: all channels of one layer (or of
+one residual stream) have slices in the same layers, so a group stores, for every layer it touches,
+one row of indices per structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+OUT = "out"
+"""Axis of the rows of a Conv or Linear weight (its output channels), bias included."""
+IN = "in"
+"""Axis of the input channels of a Conv or Linear."""
+FEATURE = "feature"
+"""Axis of the channels of a norm layer or of a per-channel parameter such as a layer scale."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What the structures of one group own of one axis of one layer.
+
+    Attributes:
+        layer: Name of the module in ``named_modules()`` (or of a bare parameter).
+        axis: ``"out"``, ``"in"`` or ``"feature"``.
+        indices: ``indices[i]`` are the positions on that axis that structure ``i`` owns; every row
+            has the same length (more than one where a channel is flattened into several features).
+    """
+
+    layer: str
+    axis: str
+    indices: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class StructureGroup:
+    """Structures that are coupled to the same layers and compete inside one group.
+
+    Attributes:
+        name: Name of the layer whose outputs the structures are (the first one of a stream).
+        slices: What the structures own, one entry for each coupled layer and axis.
+    """
+
+    name: str
+    slices: tuple[Slice, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse slices that speak of different numbers of structures."""
+        lengths = {len(s.indices) for s in self.slices}
+        if len(lengths) != 1:
+            raise ValueError(f"group {self.name!r}: slices of {sorted(lengths)} structures, expected one number")
+
+    def __len__(self) -> int:
+        """Return the number of structures in the group."""
+        return len(self.slices[0].indices)
+
+    @property
+    def width(self) -> int:
+        """Number of channels that one structure owns on the layer that names the group."""
+        return len((self.on_axis(OUT) or self.slices)[0].indices[0])
+
+    def on_axis(self, *axes: str) -> list[Slice]:
+        """Return the slices on the given axes.
+
+        Args:
+            axes: Any of ``"out"``, ``"in"``, ``"feature"``.
+
+        Returns:
+            The slices, in the order of the group.
+        """
+        return [s for s in self.slices if s.axis in axes]
+
+
+def groups_to_json(groups: Iterable[StructureGroup]) -> list[dict[str, Any]]:
+    """Return groups as plain JSON values.
+
+    Args:
+        groups: The groups.
+
+    Returns:
+        One dictionary per group.
+    """
+    return [
+        {
+            "name": g.name,
+            "slices": [{"layer": s.layer, "axis": s.axis, "indices": [list(row) for row in s.indices]} for s in g.slices],
+        }
+        for g in groups
+    ]
+
+
+def groups_from_json(data: list[dict[str, Any]]) -> list[StructureGroup]:
+    """Return the groups that :func:`groups_to_json` wrote.
+
+    Args:
+        data: The parsed JSON.
+
+    Returns:
+        The groups, in order.
+    """
+    return [
+        StructureGroup(
+            g["name"],
+            tuple(Slice(s["layer"], s["axis"], tuple(tuple(row) for row in s["indices"])) for s in g["slices"]),
+        )
+        for g in data
+    ]

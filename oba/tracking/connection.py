@@ -1,0 +1,116 @@
+"""A connection to a tracking server or store: opened late, guarded, and limited in the time that it may take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from oba.errors import TrackingError
+from oba.tracking.quiet import HURRIED, PATIENT, importing, quiet
+from oba.tracking.uri import check_alive, is_database, is_fresh, redacted
+
+LOCK_SECONDS = 10.0
+"""How long to wait for another process that sets up the store."""
+_SHARE = 0.02
+"""Part of its time that a long stage may spend on calls."""
+
+
+class Connection:
+    """An MLflow client, made on first use. Whatever goes wrong is a :class:`TrackingError` of one line."""
+
+    def __init__(self, uri: str, results_dir: Path, *, allowance: float | None = None) -> None:
+        """Describe the connection.
+
+        Args:
+            uri: The address.
+            results_dir: The folder of all results, absolute or not.
+            allowance: Seconds that all calls together may take, besides 2 % of the time since now; without it
+                the store is waited for.
+        """
+        self.uri = uri
+        self.name = redacted(uri)
+        self.results = Path(results_dir).resolve()
+        self._allowance = allowance
+        self._waiting = PATIENT if allowance is None else HURRIED
+        self._created, self._spent = time.monotonic(), 0.0
+        self._client: Any = None
+        self._lock = FileLock(self.results / ".mlflow.lock", timeout=LOCK_SECONDS)
+
+    def open(self) -> None:
+        """Make the client, unless it is there. A fresh database gets its tables here, by one process at a time.
+
+        Raises:
+            TrackingError: If nobody answers, mlflow is missing, or another process does not get done.
+        """
+        if self._client is not None:
+            return
+        check_alive(self.uri)
+        try:
+            self._import()
+        except ImportError as error:
+            raise TrackingError(f"mlflow cannot be imported ({error})") from error
+        with self.exclusive() if is_fresh(self.uri) else nullcontext():
+            from mlflow import MlflowClient
+
+            self._client = self._guarded(lambda: MlflowClient(self.uri))
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other processes of these results from creating stores, experiments or chains at the same time.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            TrackingError: If another process does not get done.
+        """
+        self.results.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._lock:
+                yield
+        except Timeout as error:
+            raise TrackingError(f"{self.name}: another process holds {self._lock.lock_file}") from error
+
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Call a method of the client, which must be open.
+
+        Args:
+            method: The method's name.
+            *args: Its arguments.
+            **kwargs: Its arguments.
+
+        Returns:
+            What the method returns.
+
+        Raises:
+            TrackingError: If it fails, or if the allowance is used up.
+        """
+        now = time.monotonic()
+        if self._allowance is not None and self._spent > self._allowance + _SHARE * (now - self._created):
+            raise TrackingError(f"{self.name} is slow: {self._spent:.0f} s were spent on it")
+        try:
+            return self._guarded(lambda: getattr(self._client, method)(*args, **kwargs))
+        finally:
+            self._spent += time.monotonic() - now
+
+    def _import(self) -> None:
+        """Import what the client will need."""
+        with quiet(self._waiting), importing():
+            import mlflow.entities  # noqa: F401
+
+            if is_database(self.uri):
+                import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+
+    def _guarded(self, call: Callable[[], Any]) -> Any:
+        """Make a call; MLflow raises its own errors, requests', SQLAlchemy's and the system's."""
+        try:
+            with quiet(self._waiting):
+                return call()
+        except Exception as error:
+            line = " ".join(redacted(str(error), self.uri).split())[:300]
+            raise TrackingError(f"{self.name}: {type(error).__name__}: {line}") from error

@@ -1,0 +1,173 @@
+"""Passing a journal on: what MLflow does not have yet, once.
+
+MLflow is asked what a run has before anything is added to it, so nothing is sent twice whatever was
+killed when. A cursor beside the journal remembers how far it was sent, to which run of which store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from oba.errors import FileError
+from oba.files import read_json, write_json
+from oba.tracking.journal import Attempt, Event, Points, RunIdentity, last_points, last_tags, read_attempt
+from oba.tracking.store import ATTEMPT, PARENT, SUPERSEDED, Store
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+@dataclass
+class Sent:
+    """What one pass over a journal did.
+
+    Attributes:
+        updated: Whether there was anything new in the journal.
+        metrics: Points sent.
+        params: Parameters sent.
+        artifacts: Files sent.
+        missing: Files that are gone, or belong elsewhere, and were not sent.
+        busy: Whether another process is passing on the same journal.
+        deleted: Whether somebody deleted the run in MLflow; it stays deleted.
+    """
+
+    updated: bool = False
+    metrics: int = 0
+    params: int = 0
+    artifacts: int = 0
+    missing: int = 0
+    busy: bool = False
+    deleted: bool = False
+
+
+@dataclass
+class _Remote:
+    """What is known of a run in the store: its points are asked for by name, on first need."""
+
+    run: Run
+    status: str
+    offset: int
+    params: set[str]
+    points: set[tuple[str, int]] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
+
+
+class Forwarder:
+    """Passes one journal on to one store."""
+
+    def __init__(self, journal: Path, store: Store) -> None:
+        """Remember the journal and the store.
+
+        Args:
+            journal: The journal.
+            store: Where to.
+        """
+        self._journal = Path(journal)
+        self._cursor = self._journal.with_name(f"{self._journal.name}.sent")
+        self._lock = FileLock(f"{self._journal}.lock", timeout=2)
+        self._store = store
+        self._remote: _Remote | None = None
+
+    def forward(self) -> Sent:
+        """Send what the store does not have yet.
+
+        Returns:
+            What was sent.
+        """
+        attempt = read_attempt(self._journal)
+        if attempt is None:
+            return Sent()
+        try:
+            with self._lock:
+                return self._send(attempt)
+        except Timeout:
+            return Sent(busy=True)
+
+    def _send(self, attempt: Attempt) -> Sent:
+        """Send under the journal's lock; the status comes last, so a finished run is a complete one."""
+        remote = self._remote = self._remote or self._find(attempt)
+        if remote.run.info.lifecycle_stage == "deleted":
+            return Sent(deleted=True)
+        pending = [event for event in attempt.events if event.end > remote.offset]
+        if not pending:
+            return Sent()
+        sent = self._send_values(remote, attempt, pending)
+        for event in pending:
+            if event.kind == "artifact":
+                self._send_artifact(remote.run, event, sent)
+        status, when = attempt.state
+        if attempt.identity.parent:
+            self._send_chain(attempt.identity.parent, last_points(pending, "chain"), status, when)
+        if status != remote.status:
+            self._store.set_status(remote.run.info.run_id, status, when)
+        remote.status, remote.offset = status, attempt.end
+        write_json(self._cursor, self._position(remote.run) | {"offset": attempt.end})
+        return sent
+
+    def _find(self, attempt: Attempt) -> _Remote:
+        """Find the attempt's run, or create it in the place of those of earlier attempts."""
+        store, identity = self._store, attempt.identity
+        store.connection.open()
+        found = store.runs(identity)
+        run = next((run for run in found if run.data.tags.get(ATTEMPT) == attempt.id), None)
+        if run is None:
+            parent = store.chain(identity.parent) if identity.parent else None
+            tags = {ATTEMPT: attempt.id} | ({PARENT: parent.info.run_id} if parent else {})
+            run = store.create(identity, started=attempt.started, tags=tags)
+            for old in found:
+                if old.info.lifecycle_stage == "active" and SUPERSEDED not in old.data.tags:
+                    store.log(old.info.run_id, tags={SUPERSEDED: run.info.run_id})
+        return _Remote(run, run.info.status, self._read_offset(run), set(run.data.params))
+
+    def _position(self, run: Run) -> dict[str, str]:
+        """Return what a cursor holds good for."""
+        return {"store": self._store.connection.name, "run": run.info.run_id}
+
+    def _read_offset(self, run: Run) -> int:
+        """Return how far the journal was sent to this run of this store."""
+        try:
+            cursor = read_json(self._cursor)
+        except FileError:
+            return 0
+        return cursor["offset"] if cursor.items() >= self._position(run).items() else 0
+
+    def _send_values(self, remote: _Remote, attempt: Attempt, pending: Sequence[Event]) -> Sent:
+        """Send parameters, tags and metrics, except what the run has."""
+        points = last_points(pending, "metrics")
+        new = {key for key, _ in points} - remote.asked
+        remote.points |= self._store.history(remote.run, new).keys()
+        remote.asked |= new
+        metrics = [
+            (key, v, when, step) for (key, step), (v, when) in points.items() if (key, step) not in remote.points
+        ]
+        params = {key: value for key, value in attempt.params.items() if key not in remote.params}
+        self._store.log(remote.run.info.run_id, metrics=metrics, params=params, tags=last_tags(pending))
+        remote.points |= points.keys()
+        remote.params |= params.keys()
+        return Sent(updated=True, metrics=len(metrics), params=len(params))
+
+    def _send_artifact(self, run: Run, event: Event, sent: Sent) -> None:
+        """Upload a file, if it is still there: a failed stage's outputs are removed."""
+        path = self._store.connection.results / event.fields["path"]
+        if path.exists() and self._store.upload(run, path, event.fields["folder"]):
+            sent.artifacts += 1
+        else:
+            sent.missing += 1
+
+    def _send_chain(self, parent: RunIdentity, points: Points, status: str, when: int) -> None:
+        """Send the chain's metrics, corrected where they changed, and let it end with its last stage."""
+        if not points and status == "RUNNING":
+            return
+        run = self._store.chain(parent)
+        if run is None:
+            return
+        had = self._store.history(run, {key for key, _ in points})
+        metrics = [(key, v, t, step) for (key, step), (v, t) in points.items() if had.get((key, step)) != v]
+        self._store.log(run.info.run_id, metrics=metrics)
+        if status != "RUNNING" and when > (run.info.end_time or 0):
+            self._store.set_status(run.info.run_id, status, when)

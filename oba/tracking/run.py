@@ -1,0 +1,167 @@
+"""What a stage reports to: its journal at once, MLflow now and then."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from oba.tracking.connection import Connection
+from oba.tracking.forward import Forwarder
+from oba.tracking.journal import Journal, RunIdentity, Status
+from oba.tracking.limits import clean, clean_params, clean_tags
+from oba.tracking.store import Store
+
+ALLOWANCE = 10.0
+"""Seconds that a stage may spend on a slow server, besides 2 % of its time."""
+_logger = logging.getLogger(__name__)
+
+
+class StageRun:
+    """A stage's run. Nothing that happens to the tracking server is raised here."""
+
+    def __init__(self, journal: Journal, results_dir: Path, forwarder: Forwarder, every: float) -> None:
+        """Use :func:`stage_run`.
+
+        Args:
+            journal: The open journal.
+            results_dir: The folder of all results.
+            forwarder: Passes the journal on.
+            every: Seconds between two passes.
+        """
+        self._journal = journal
+        self._results = Path(results_dir).resolve()
+        self._forwarder: Forwarder | None = forwarder
+        self._every = every
+        self._started = self._passed = time.monotonic()
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Report settings. A value that was reported before stays.
+
+        Args:
+            values: Plain values; nested ones get names with dots.
+        """
+        self._journal.write("params", values=clean_params(flatten(values)))
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Report tags, in the place of those of the same name.
+
+        Args:
+            values: Names and texts; empty ones are left out.
+        """
+        self._journal.write("tags", values=clean_tags(values))
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Report measures. Before they are sent, the last value of a step counts; afterwards the first.
+
+        Args:
+            values: Names and numbers.
+            step: The epoch, or none.
+        """
+        self._write_points("metrics", values, step or 0)
+        if time.monotonic() - self._passed >= self._every:
+            self._forward()
+
+    def chain_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Report measures of the parent run.
+
+        Args:
+            values: Names and numbers.
+            step: ``keep`` in per cent.
+        """
+        self._write_points("chain", values, step)
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Report a file, which is sent from where it lies.
+
+        Args:
+            path: The file, within the results.
+            folder: Folder among the run's artifacts.
+        """
+        self._journal.write("artifact", path=Path(path).resolve().relative_to(self._results).as_posix(), folder=folder)
+
+    def end(self, status: Status, min_seconds: float) -> None:
+        """Report the end and pass on the rest.
+
+        Args:
+            status: How it ended.
+            min_seconds: Runs that are shorter are left to ``sync``.
+        """
+        self._journal.write("end", status=status)
+        if time.monotonic() - self._started >= min_seconds:
+            self._forward()
+        self._journal.close()
+
+    def _write_points(self, kind: str, values: Mapping[str, float], step: int) -> None:
+        """Report numbers, whatever library they come from."""
+        self._journal.write(kind, step=int(step), values={clean(key): float(v) for key, v in values.items()})
+
+    def _forward(self) -> None:
+        """Pass the journal on; the first failure is reported and is the last try of this process."""
+        if self._forwarder is None:
+            return
+        try:
+            self._forwarder.forward()
+        # Whatever MLflow or its parts raise: results are in the files, and no stage fails for its mirror.
+        except Exception as error:
+            _logger.warning("tracking: %s; `oba sync` sends this run later", " ".join(str(error).split()))
+            self._forwarder = None
+        self._passed = time.monotonic()
+
+
+@contextmanager
+def stage_run(
+    journal: Path,
+    identity: RunIdentity,
+    *,
+    uri: str,
+    results_dir: Path,
+    every: float = 30.0,
+    min_seconds: float = 0.0,
+) -> Iterator[StageRun]:
+    """Report a stage: to its journal, and from there to MLflow.
+
+    Args:
+        journal: The journal; a stage that goes on after it was killed or failed adds to it.
+        identity: The stage's run.
+        uri: The tracking server or store.
+        results_dir: The folder of all results, which the artifacts are in.
+        every: Seconds between two passes to MLflow; there is one at the end as well.
+        min_seconds: Stages that are shorter are only journalled and left to ``sync``: importing mlflow costs
+            seconds.
+
+    Yields:
+        What to report to.
+    """
+    book = Journal(journal)
+    book.start(identity)
+    forwarder = Forwarder(journal, Store(Connection(uri, results_dir, allowance=ALLOWANCE)))
+    run = StageRun(book, results_dir, forwarder, every)
+    try:
+        yield run
+    except BaseException as error:
+        run.end("FAILED" if isinstance(error, Exception) else "KILLED", min_seconds)
+        raise
+    run.end("FINISHED", min_seconds)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Write nested settings as one level of text.
+
+    Args:
+        values: Plain values.
+        prefix: Put before each name.
+
+    Returns:
+        Names joined by dots, and texts.
+    """
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = str(value)
+    return flat

@@ -1,0 +1,87 @@
+"""On what a stage runs, and how it repeats bit for bit: device, threads, kernels, seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.utils.deterministic
+
+from oba.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device to run on.
+
+    Args:
+        name: ``auto`` (a GPU where there is one), ``cpu`` or ``cuda``.
+
+    Returns:
+        The device.
+
+    Raises:
+        ConfigError: If ``cuda`` is asked for where there is none.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise ConfigError("runtime.device: 'cuda', but torch finds no CUDA device here; allowed: 'auto', 'cpu'")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def set_threads(threads: int) -> None:
+    """Set how many CPU threads one operation uses; sums, and so results, depend on it.
+
+    Args:
+        threads: The number.
+    """
+    torch.set_num_threads(threads)
+
+
+def make_deterministic(device: torch.device) -> None:
+    """Choose kernels that repeat bit for bit, for the whole process; call it before the first work on the GPU.
+
+    On a CPU the kernels repeat anyway, for one number of threads. On a GPU the few operations that have
+    no such kernel warn and run.
+
+    Args:
+        device: Where the work will run.
+    """
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.set_deterministic_debug_mode("warn")
+        # Filling every new tensor first costs a kernel each and only helps code that reads what it never wrote.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
+        torch.backends.cudnn.benchmark = False
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """Derive an independent seed: the first 63 bits of the SHA-256 of seed and purpose, joined by slashes.
+
+    Args:
+        seed: The seed to start from.
+        purpose: What the derived seed is for, such as ``"images", 3``.
+
+    Returns:
+        A number below 2**63, the same on every machine and version.
+    """
+    text = "/".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch's global random state inside the block, and restore the caller's afterwards.
+
+    Args:
+        seed: The seed.
+
+    Yields:
+        Nothing.
+    """
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

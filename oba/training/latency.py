@@ -1,0 +1,87 @@
+"""How much faster a net is than another, on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from oba.training.evaluation import evaluating
+
+_WARM_UP = 5
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of one forward pass of a batch, in milliseconds, and the speed-up that they mean."""
+
+    batch: int
+    runs: int
+    median_ms: float
+    reference_median_ms: float
+    speedup: float
+    """Median over the turns of reference time / time."""
+    speedup_low: float
+    """Lower quartile."""
+    speedup_high: float
+    """Upper quartile."""
+
+
+def compare_latency(
+    model: nn.Module,
+    reference: nn.Module,
+    input_size: tuple[int, int, int],
+    *,
+    batch: int,
+    runs: int,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Latency:
+    """Time two nets in turns, so that whatever else the machine does meets both alike.
+
+    Each turn times both, the one that starts alternating, and gives one ratio. A few turns before are
+    not timed.
+
+    Args:
+        model: The net in question, on ``device``; its modes stay as they were.
+        reference: What to compare it with, likewise.
+        input_size: Channels, height and width of the images.
+        batch: Images per pass.
+        runs: Timed turns, at least 2.
+        device: Where the nets are.
+        clock: Gives the time in seconds.
+
+    Returns:
+        Medians and quartiles over the turns.
+    """
+    images = torch.randn(batch, *input_size, generator=torch.Generator().manual_seed(0)).to(device)
+    own: list[float] = []
+    other: list[float] = []
+    with evaluating(model), evaluating(reference), torch.inference_mode():
+        for _ in range(_WARM_UP):
+            model(images)
+            reference(images)
+        for turn in range(runs):
+            pair = [(model, own), (reference, other)]
+            for net, times in reversed(pair) if turn % 2 else pair:
+                times.append(_time(net, images, clock))
+    low, middle, high = statistics.quantiles([b / a for a, b in zip(own, other, strict=True)], method="inclusive")
+    return Latency(batch, runs, statistics.median(own), statistics.median(other), middle, low, high)
+
+
+def _time(net: nn.Module, images: Tensor, clock: Callable[[], float]) -> float:
+    """Return the milliseconds of one pass."""
+    _wait(images.device)
+    start = clock()
+    net(images)
+    _wait(images.device)
+    return (clock() - start) * 1000
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

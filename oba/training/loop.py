@@ -1,0 +1,199 @@
+"""The training loop.
+
+Every epoch is a pure function of the state at its start, the seed and the epoch's number: the order of
+the images, their augmentation and dropout are drawn from seeds derived from the latter two. So a killed
+training that goes on after its last finished epoch ends, on a CPU with as many threads, with the same
+bits as one that was left alone.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from oba.config import TrainConfig
+from oba.data.bundle import DataBundle
+from oba.errors import TrainingError
+from oba.files import digest_json
+from oba.training.device import derive_seed, seeded
+from oba.training.evaluation import autocast, evaluate
+from oba.training.progress import Progress
+from oba.training.records import EpochRecord, TrainOutcome
+from oba.training.schedules import learning_rate
+from oba.training.state import TrainState, load_state, save_state
+
+_LOOK_EVERY = 50
+"""Steps between looks at the losses; each look waits for the device."""
+
+
+def train(
+    model: nn.Module,
+    bundle: DataBundle,
+    config: TrainConfig,
+    *,
+    seed: int,
+    state_dir: Path,
+    device: torch.device,
+    precision: str,
+    on_epoch: Callable[[EpochRecord], None],
+    label: str,
+) -> TrainOutcome:
+    """Train a net with SGD, going on from the state in ``state_dir`` if there is one.
+
+    The learning rate is set at every step, to the schedule's value at the step's middle. A last batch of
+    one image, which batch norm cannot take, is left out.
+
+    Args:
+        model: The net; moved to ``device``; ends there in eval mode with the selected epoch's weights.
+        bundle: ``train`` is learned; ``val`` is watched, and chosen on with ``select: best`` (highest
+            accuracy, then lowest loss, then earliest).
+        config: The settings.
+        seed: Seed of everything random here.
+        state_dir: Folder of the resumable state, of this training alone. The caller clears it
+            (:func:`oba.training.state.clear`) once the results are safe.
+        device: Where to train, and where the bundle's batches are.
+        precision: ``fp32`` or ``bf16``.
+        on_epoch: Called after each new epoch, once its state is safe; not for those before an interruption.
+        label: What this is, for people: ``dense resnet8 seed 0``.
+
+    Returns:
+        The history and the selected epoch.
+
+    Raises:
+        TrainingError: If fewer than two images are left to train on, or a loss is not finite.
+    """
+    model.to(device)
+    if device.type == "cuda":
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.nesterov,
+    )
+    steps = _steps(len(bundle.train), config.batch_size)
+    if config.epochs and steps == 0:
+        raise TrainingError(f"{label}: {len(bundle.train)} training images; at least 2 are needed")
+    key = _key(model, config, seed, precision)
+    state = load_state(state_dir, key) or TrainState()
+    _restore(model, optimizer, state)
+
+    with Progress(label, config.epochs) as progress:
+        run = _Run(model, optimizer, config, steps, device, precision, progress, label)
+        for epoch in range(len(state.history) + 1, config.epochs + 1):
+            start = time.perf_counter()
+            shuffle_seed = derive_seed(seed, "images", epoch)
+            batches = bundle.train.batches(config.batch_size, shuffle_seed=shuffle_seed, augment=True)
+            with seeded(derive_seed(seed, "dropout", epoch)):
+                loss, top1, images = _train_epoch(run, batches, epoch)
+            trained = time.perf_counter()
+            val = evaluate(model, bundle.val, batch_size=config.batch_size, device=device, precision=precision)
+            end = time.perf_counter()
+
+            lr = optimizer.param_groups[0]["lr"]
+            record = EpochRecord(epoch, lr, loss, top1, val.loss, val.top1, images / (trained - start), end - start)
+            state.history.append(record)
+            if config.select == "last":
+                state.selected_epoch = epoch
+            elif max(state.history, key=lambda other: (other.val_top1, -other.val_loss)) is record:
+                state.selected_epoch = epoch
+                state.best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+            state.weights, state.momentum = model.state_dict(), _momentum(model, optimizer)
+            save_state(state_dir, state, key)
+            progress.finish(state.history)
+            on_epoch(record)
+
+    if state.best:
+        model.load_state_dict(state.best)
+    model.eval()
+    return TrainOutcome(state.history, state.selected_epoch)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What is the same in all epochs."""
+
+    model: nn.Module
+    optimizer: torch.optim.SGD
+    config: TrainConfig
+    steps: int
+    device: torch.device
+    precision: str
+    progress: Progress
+    label: str
+
+
+def _train_epoch(run: _Run, batches: Iterable[tuple[Tensor, Tensor]], epoch: int) -> tuple[float, float, int]:
+    """Learn all batches once; return the mean loss, the accuracy and the number of images."""
+    waiting: list[Tensor] = []  # losses that are still on the device
+    losses: list[float] = []
+    sizes: list[int] = []
+    correct = torch.zeros((), dtype=torch.int64, device=run.device)
+    run.model.train()
+    run.progress.start(epoch, run.steps)
+    for step, (inputs, targets) in zip(range(run.steps), batches, strict=False):
+        for group in run.optimizer.param_groups:
+            group["lr"] = learning_rate(run.config, epoch - 1 + (step + 0.5) / run.steps)
+        with autocast(run.device, run.precision):
+            logits = run.model(inputs)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=run.config.label_smoothing)
+        run.optimizer.zero_grad()
+        loss.backward()
+        run.optimizer.step()
+
+        sizes.append(len(targets))
+        correct += (logits.detach().argmax(dim=1) == targets).sum()
+        waiting.append(loss.detach())
+        if len(waiting) == _LOOK_EVERY or step == run.steps - 1:
+            losses += torch.stack(waiting).tolist()
+            waiting.clear()
+            _check_finite(losses, run, epoch)
+        run.progress.step()
+    images = sum(sizes)
+    mean = sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / images
+    return mean, correct.item() / images, images
+
+
+def _steps(images: int, batch_size: int) -> int:
+    """Count the batches of an epoch, without a last one of a single image."""
+    full, rest = divmod(images, batch_size)
+    return full + (rest > 1)
+
+
+def _check_finite(losses: list[float], run: _Run, epoch: int) -> None:
+    """Stop at a loss that is infinite or not a number."""
+    for step, loss in enumerate(losses, start=1):
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"{run.label}: the loss is {loss} at epoch {epoch}, step {step} of {run.steps}; likely lr "
+                f"{run.config.lr:g} is too high (lower it, or set warmup_epochs), or the net it started from is damaged"
+            )
+
+
+def _key(model: nn.Module, config: TrainConfig, seed: int, precision: str) -> str:
+    """Name what the states of a training depend on."""
+    sizes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    return digest_json({"sizes": sizes, "config": config.model_dump(), "seed": seed, "precision": precision})
+
+
+def _momentum(model: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
+    """Return the optimizer's buffers by parameter name."""
+    buffers = {name: optimizer.state[parameter].get("momentum_buffer") for name, parameter in model.named_parameters()}
+    return {name: buffer for name, buffer in buffers.items() if buffer is not None}
+
+
+def _restore(model: nn.Module, optimizer: torch.optim.SGD, state: TrainState) -> None:
+    """Put a state's weights and buffers where they belong."""
+    if state.weights:
+        model.load_state_dict(state.weights)
+    for name, parameter in model.named_parameters():
+        if name in state.momentum:
+            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(state.momentum[name])

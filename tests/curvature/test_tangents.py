@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+import torch.autograd.forward_ad as forward_ad
+from torch import nn
+from zoo import CASES, IDS, Member
+
+from oba.curvature import Watch, directed_parameters
+from oba.curvature.tangents import TangentMode, dual_level
+from oba.importance.state import left_as_found
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")
+@pytest.mark.parametrize(("member", "norm"), CASES, ids=IDS)
+def test_the_tangent_of_the_output_is_the_directional_derivative(member: Member, norm: str) -> None:
+    model = member.make()
+    inputs, _ = member.batch()
+    step = 1e-5
+    with left_as_found(model, norm):
+        names = directed_parameters(model, inputs)
+        parameters = dict(model.named_parameters())
+        leaves = {parameters[name]: parameters[name].detach().clone().requires_grad_() for name in names}
+        with Watch(model) as watch, dual_level():
+            duals = {p: forward_ad.make_dual(leaf, leaf.detach().clone()) for p, leaf in leaves.items()}
+            with TangentMode(duals, watch) as mode:
+                outputs = model(inputs)
+            value, tangent = forward_ad.unpack_dual(outputs)
+        assert tangent is not None
+        assert mode.products
+        if norm == "eval" and member.name not in ("detached", "conv", "concat"):
+            values = {name: (parameters[name] * (1 + sign * step)).detach() for name in names for sign in (1,)}
+            ahead = torch.func.functional_call(model, values, (inputs,)).detach()
+            values = {name: (parameters[name] * (1 - step)).detach() for name in names}
+            behind = torch.func.functional_call(model, values, (inputs,)).detach()
+            torch.testing.assert_close(tangent.detach(), (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(value, model(inputs))
+
+
+def test_a_level_is_left_without_tangents_or_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with dual_level():
+            dual = forward_ad.make_dual(torch.ones(2), torch.ones(2))
+            assert forward_ad.unpack_dual(dual).tangent is not None
+    with dual_level():
+        assert forward_ad.unpack_dual(dual).tangent is None
+
+
+def test_only_products_of_two_moving_factors_are_recorded() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.SiLU())
+    x = torch.ones(2, 3)
+    with Watch(model) as watch, dual_level():
+        duals = {p: forward_ad.make_dual(p.detach().requires_grad_(), p.detach()) for p in model.parameters()}
+        with TangentMode(duals, watch) as mode:
+            y = model(x)
+            _ = y * 2 + y * x
+    assert len(mode.products) == 1
+    assert mode.products[0][1].shape == (2, 3)

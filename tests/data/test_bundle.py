@@ -1,0 +1,192 @@
+"""Batches: content, normalisation, augmentation and determinism."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from oba.config import AugmentConfig, DataConfig, SplitsConfig
+from oba.data import load_bundle, make_splits
+from oba.data.augment import draw
+from oba.data.bundle import ArrayPixels, DataBundle, Split
+from oba.data.types import Splits
+from oba.errors import FileError
+
+CPU = torch.device("cpu")
+AUGMENTS = [
+    AugmentConfig(),
+    AugmentConfig(flip=True),
+    AugmentConfig(crop="pad", padding=2, flip=True),
+    AugmentConfig(crop="resized", flip=True),
+]
+
+
+@pytest.fixture(scope="module")
+def splits(digits: Path) -> Splits:
+    return make_splits(digits, DataConfig(name="digits"), SplitsConfig(), 0)
+
+
+@pytest.fixture
+def bundle(digits: Path, splits: Splits) -> DataBundle:
+    return load_bundle(digits, splits, AugmentConfig(crop="pad", padding=1, flip=True), CPU)
+
+
+def joined(batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    inputs, targets = zip(*batches, strict=True)
+    return torch.cat(inputs), torch.cat(targets)
+
+
+def colour_split(augment: AugmentConfig, device: torch.device = CPU) -> tuple[Split, np.ndarray]:
+    """Return a split of 50 images, numbered by their labels, in reverse order."""
+    images = np.random.default_rng(0).integers(0, 256, (50, 10, 12, 3), dtype=np.uint8)
+    split = Split(
+        ArrayPixels(images, device),
+        torch.arange(50, device=device),
+        list(range(49, -1, -1)),
+        mean=[0.5, 0.4, 0.3],
+        std=[0.2, 0.3, 0.25],
+        augment=augment,
+    )
+    return split, images
+
+
+def normalised(images: np.ndarray) -> torch.Tensor:
+    """Return (N, H, W, C) in 0..255 as :func:`colour_split` would give them, in float64."""
+    values = (images.astype(np.float64) / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.3, 0.25]
+    return torch.from_numpy(values.transpose(0, 3, 1, 2))
+
+
+def test_bundle_has_the_four_parts(digits: Path, splits: Splits, bundle: DataBundle) -> None:
+    labels = np.load(digits / "labels.npy")
+    for name in ("train", "val", "test", "calibration"):
+        split, indices = getattr(bundle, name), getattr(splits, name)
+        assert len(split) == len(indices)
+        assert joined(split.batches(100))[1].tolist() == labels[indices].tolist()
+    assert bundle.info.input_size == (1, 8, 8)
+    assert bundle.splits is splits
+
+
+def test_training_images_are_normalised(bundle: DataBundle) -> None:
+    inputs, _ = joined(bundle.train.batches(200))
+    assert inputs.double().mean() == pytest.approx(0, abs=1e-6)
+    assert inputs.double().std(correction=0) == pytest.approx(1, abs=1e-6)
+
+
+def test_batches_in_order() -> None:
+    split, images = colour_split(AugmentConfig())
+    batches = list(split.batches(16))
+    assert [len(targets) for _, targets in batches] == [16, 16, 16, 2]
+    assert all(inputs.dtype == torch.float32 and inputs.is_contiguous() for inputs, _ in batches)
+    assert all(targets.dtype == torch.int64 for _, targets in batches)
+    inputs, targets = joined(iter(batches))
+    assert targets.tolist() == list(range(49, -1, -1))
+    assert torch.allclose(inputs.double(), normalised(images[::-1]), atol=1e-5)
+
+
+def test_shuffled_batches_hold_every_image_once() -> None:
+    split, images = colour_split(AugmentConfig(crop="pad", flip=True))
+    inputs, targets = joined(split.batches(16, shuffle_seed=3))
+    assert targets.tolist() != list(range(49, -1, -1))
+    assert sorted(targets.tolist()) == list(range(50))
+    assert torch.allclose(inputs.double(), normalised(images[targets]), atol=1e-5)
+
+
+def test_pad_and_flip_against_a_plain_reference() -> None:
+    config = AugmentConfig(crop="pad", padding=3, flip=True)
+    split, images = colour_split(config)
+    inputs, targets = joined(split.batches(16, shuffle_seed=11, augment=True))
+
+    generator = torch.Generator().manual_seed(11)
+    assert targets.tolist() == (49 - torch.randperm(50, generator=generator)).tolist()
+    draws = draw(50, config, generator)
+    assert draws.offsets is not None
+    assert draws.flips is not None
+    for found, label, (top, left), flip in zip(inputs, targets, draws.offsets, draws.flips, strict=True):
+        padded = np.pad(images[label].astype(np.float64), ((3, 3), (3, 3), (0, 0)))  # black before normalisation
+        image = padded[top : top + 10, left : left + 12]
+        expected = normalised((image[:, ::-1] if flip else image)[None])[0]
+        assert torch.allclose(found.double(), expected, atol=1e-5)
+
+
+def test_resized_batches_keep_size_and_range() -> None:
+    split, _ = colour_split(AugmentConfig(crop="resized"))
+    inputs, targets = joined(split.batches(16, shuffle_seed=1, augment=True))
+    assert inputs.shape == (50, 3, 10, 12)
+    assert sorted(targets.tolist()) == list(range(50))
+    low, high = normalised(np.stack([np.zeros((10, 12, 3)), np.full((10, 12, 3), 255)]))
+    assert (inputs.double() > low - 1e-4).all()
+    assert (inputs.double() < high + 1e-4).all()
+
+
+@pytest.mark.parametrize("augment", AUGMENTS, ids=str)
+def test_an_epoch_is_a_function_of_its_seed(augment: AugmentConfig) -> None:
+    split, _ = colour_split(augment)
+    first = joined(split.batches(16, shuffle_seed=5, augment=True))
+    other = joined(split.batches(16, shuffle_seed=6, augment=True))
+    torch.manual_seed(99)
+    state = torch.get_rng_state()
+    again = joined(split.batches(16, shuffle_seed=5, augment=True))
+    coarser = joined(split.batches(50, shuffle_seed=5, augment=True))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(first[1], other[1])
+    for found in (again, coarser):
+        assert torch.equal(found[0], first[0])
+        assert torch.equal(found[1], first[1])
+
+
+def test_augmentation_changes_images_only_where_asked_for() -> None:
+    split, _ = colour_split(AugmentConfig(crop="pad", flip=True))
+    plain, targets = joined(split.batches(16, shuffle_seed=5))
+    changed, same_targets = joined(split.batches(16, shuffle_seed=5, augment=True))
+    assert torch.equal(targets, same_targets)
+    assert not torch.equal(plain, changed)
+
+
+def test_batches_may_be_changed_in_place() -> None:
+    split, _ = colour_split(AugmentConfig())
+    before, _ = joined(split.batches(16))
+    for inputs, targets in split.batches(16):
+        inputs.zero_()
+        targets.zero_()
+    after, labels = joined(split.batches(16))
+    assert torch.equal(before, after)
+    assert labels[0] == 49
+
+
+def test_augmentation_needs_a_seed(bundle: DataBundle) -> None:
+    with pytest.raises(ValueError, match="augment needs a shuffle_seed"):
+        bundle.train.batches(16, augment=True)
+
+
+def test_batches_are_not_empty(bundle: DataBundle) -> None:
+    with pytest.raises(ValueError, match="batch_size 0 must be at least 1"):
+        bundle.train.batches(0)
+
+
+@pytest.mark.parametrize(("index", "name"), [(1797, "val"), (-1, "calibration")])
+def test_splits_of_another_data_set(digits: Path, splits: Splits, index: int, name: str) -> None:
+    wrong = dataclasses.replace(splits, **{name: [0, index]})
+    with pytest.raises(FileError, match=rf"^splits: {name} names image {index}, but .* holds 1797; split again$"):
+        load_bundle(digits, wrong, AugmentConfig(), CPU)
+
+
+def test_statistics_of_another_data_set(digits: Path, splits: Splits) -> None:
+    wrong = dataclasses.replace(splits, mean=[0.5] * 3, std=[0.5] * 3)
+    with pytest.raises(FileError, match=r"^splits: 3 channels, but .* has 1; split again$"):
+        load_bundle(digits, wrong, AugmentConfig(), CPU)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("augment", AUGMENTS, ids=str)
+def test_gpu_sees_the_same_images(augment: AugmentConfig) -> None:
+    on_cpu, on_gpu = (colour_split(augment, torch.device(name))[0] for name in ("cpu", "cuda"))
+    expected, targets = joined(on_cpu.batches(16, shuffle_seed=4, augment=True))
+    found, same_targets = joined(on_gpu.batches(16, shuffle_seed=4, augment=True))
+    assert found.is_cuda
+    assert torch.equal(same_targets.cpu(), targets)
+    assert torch.allclose(found.cpu(), expected, atol=1e-4)

@@ -1,0 +1,198 @@
+"""Splits: disjoint, stratified, of the right size, by seed; and the channels' statistics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from oba.config import DataConfig, SplitsConfig
+from oba.data.prepare import prepare
+from oba.data.splits import _shares, make_splits
+from oba.data.types import Splits
+from oba.errors import ConfigError, DataError
+
+DIGITS = DataConfig(name="digits")
+MakeFolder = Callable[..., Path]
+
+
+def prepared_folder(make_folder: MakeFolder, tmp_path: Path, counts: dict[str, int], **options: object) -> Path:
+    root = make_folder(counts, **options)
+    prepare(DataConfig(name="imagefolder", root=str(root)), tmp_path / "out")
+    return tmp_path / "out"
+
+
+def split(directory: Path, seed: int = 0, *, normalization: str = "dataset", **values: object) -> Splits:
+    config = DataConfig.model_validate({"name": "imagefolder", "normalization": normalization})
+    return make_splits(directory, config, SplitsConfig.model_validate({"calibration": 1, **values}), seed)
+
+
+def test_parts_are_disjoint_and_complete(digits: Path) -> None:
+    splits = make_splits(digits, DIGITS, SplitsConfig(), 0)
+    assert sorted(splits.train + splits.val + splits.test) == list(range(1797))
+    assert len(splits.test) == round(0.2 * 1797)
+    assert len(splits.val) == round(0.1 * (1797 - len(splits.test)))
+    assert len(set(splits.calibration)) == 512
+    assert set(splits.calibration) <= set(splits.train)
+
+
+def test_test_and_val_are_stratified(digits: Path) -> None:
+    splits = make_splits(digits, DIGITS, SplitsConfig(), 0)
+    labels = np.load(digits / "labels.npy")
+    counts = np.bincount(labels)
+    test = np.bincount(labels[splits.test])
+    assert np.abs(test - 0.2 * counts).max() < 1
+    assert np.abs(np.bincount(labels[splits.val]) - 0.1 * (counts - test)).max() < 1
+
+
+def test_calibration_mixes_the_classes_in_any_run(digits: Path) -> None:
+    labels = np.load(digits / "labels.npy")
+    splits = make_splits(digits, DIGITS, SplitsConfig(), 0)
+    assert splits.calibration != sorted(splits.calibration)
+    assert all(len(set(labels[splits.calibration[i : i + 64]])) > 7 for i in range(0, 512, 64))
+
+
+def test_splits_are_a_function_of_the_seed(digits: Path) -> None:
+    first = make_splits(digits, DIGITS, SplitsConfig(), 0)
+    np.random.seed(5)
+    assert make_splits(digits, DIGITS, SplitsConfig(), 0) == first
+    other = make_splits(digits, DIGITS, SplitsConfig(), 1)
+    assert other.test != first.test
+    assert other.val != first.val
+    assert Splits.from_json(json.loads(json.dumps(first.to_json()))) == first
+
+
+def test_test_does_not_depend_on_the_other_settings(digits: Path) -> None:
+    first = make_splits(digits, DIGITS, SplitsConfig(), 0)
+    other = make_splits(digits, DIGITS, SplitsConfig(val=0.3, calibration=5), 0)
+    assert other.test == first.test
+
+
+def test_own_test_set_is_the_test_set(tmp_path: Path, make_folder: MakeFolder) -> None:
+    counts = {"train/a": 6, "train/b": 4, "test/a": 1, "test/b": 2}
+    splits = split(prepared_folder(make_folder, tmp_path, counts), val=0.5)
+    assert splits.test == [10, 11, 12]
+    assert len(splits.val) == 5
+    assert sorted(splits.train + splits.val) == list(range(10))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 500), min_size=1, max_size=30), st.floats(0.01, 0.99))
+def test_shares_are_fair(counts: list[int], fraction: float) -> None:
+    array = np.array(counts)
+    shares = _shares(array, fraction)
+    assert shares.sum() == round(float((array * fraction).sum()))
+    assert (np.abs(shares - array * fraction) < 1 + 1e-9).all()
+    assert ((shares >= 0) & (shares <= array)).all()
+
+
+@settings(deadline=None)
+@given(st.integers(2, 400), st.lists(st.integers(0, 3000), max_size=10))
+def test_allowed_range_in_messages_is_allowed(smallest: int, more: list[int]) -> None:
+    counts = np.array([smallest, *(smallest + extra for extra in more)])
+    low, high = -(-1000 // smallest) / 1000, (1000 * (smallest - 1) // smallest) / 1000
+    for fraction in (low, high):
+        shares = _shares(counts, fraction)
+        assert shares.min() >= 1
+        assert (counts - shares).min() >= 1
+
+
+def test_calibration_larger_than_train(tmp_path: Path, make_folder: MakeFolder) -> None:
+    directory = prepared_folder(make_folder, tmp_path, {"a": 10, "b": 10})
+    message = r"^splits\.calibration: got 600, but the training split has 8 images; allowed: 1 to 8$"
+    with pytest.raises(ConfigError, match=message):
+        split(directory, val=0.5, test=0.2, calibration=600)
+    assert len(split(directory, val=0.5, test=0.2, calibration=8).calibration) == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "side"),
+    [
+        ("test", 0.01, "test"),
+        ("test", 0.99, "training"),
+        ("val", 0.01, "validation"),
+        ("val", 0.99, "training"),
+    ],
+)
+def test_class_missing_on_one_side(tmp_path: Path, make_folder: MakeFolder, key: str, value: float, side: str) -> None:
+    directory = prepared_folder(make_folder, tmp_path, {"a": 10, "b": 20})
+    message = (
+        rf"^splits\.{key}: got {value}, which leaves class '.' \(\d+ images\) without a {side} image; "
+        r"allowed: 0\.\d+ to 0\.\d+$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        split(directory, **{"val": 0.3, "test": 0.3, key: value})
+
+
+@pytest.mark.parametrize(("count", "key"), [(1, "test"), (2, "val")])
+def test_class_too_small_to_divide(tmp_path: Path, make_folder: MakeFolder, count: int, key: str) -> None:
+    directory = prepared_folder(make_folder, tmp_path, {"a": count, "b": 10})
+    with pytest.raises(DataError, match=rf"^splits\.{key}: class 'a' has 1 images left to take .* at least 2"):
+        split(directory, val=0.5, test=0.5)
+
+
+def test_statistics_are_of_the_training_images(digits: Path) -> None:
+    splits = make_splits(digits, DIGITS, SplitsConfig(), 0)
+    pixels = np.load(digits / "images.npy")[splits.train] / 255
+    assert splits.mean == pytest.approx([pixels.mean()], rel=1e-12)
+    assert splits.std == pytest.approx([pixels.std()], rel=1e-12)
+
+
+def test_statistics_are_per_channel(tmp_path: Path, make_folder: MakeFolder) -> None:
+    directory = prepared_folder(make_folder, tmp_path, {"a": 10, "b": 10})
+    splits = split(directory)
+    pixels = np.load(directory / "images.npy")[splits.train] / 255
+    assert splits.mean == pytest.approx(pixels.mean((0, 1, 2)), rel=1e-12)
+    assert splits.std == pytest.approx(pixels.std((0, 1, 2)), rel=1e-12)
+
+
+def test_constant_channel_has_a_positive_deviation(tmp_path: Path, make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 4, "b": 4})
+    for path in root.rglob("*.png"):
+        pixels = np.array(Image.open(path))
+        pixels[..., 1] = 77
+        Image.fromarray(pixels).save(path)
+    prepare(DataConfig(name="imagefolder", root=str(root)), tmp_path / "out")
+    splits = split(tmp_path / "out", val=0.3, test=0.3)
+    assert splits.mean[1] == pytest.approx(77 / 255)
+    assert splits.std[1] == 1 / 255
+
+
+def test_statistics_of_files(tmp_path: Path, make_folder: MakeFolder) -> None:
+    directory = prepared_folder(make_folder, tmp_path, {"a": 4, "b": 4}, size=(80, 70))
+    splits = split(directory, val=0.3, test=0.3)
+    files = sorted((tmp_path / "images").rglob("*.png"))
+    pixels = np.stack([np.asarray(Image.open(files[index])) for index in splits.train]) / 255
+    assert splits.mean == pytest.approx(pixels.mean((0, 1, 2)), rel=1e-12)
+    assert splits.std == pytest.approx(pixels.std((0, 1, 2)), rel=1e-12)
+
+
+def test_statistics_of_many_files_are_estimated(
+    tmp_path: Path, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = prepared_folder(make_folder, tmp_path, {"a": 6, "b": 6}, size=(80, 70))
+    exact = split(directory, val=0.3, test=0.3)
+    monkeypatch.setattr("oba.data.splits.STATISTICS_IMAGES", 3)
+    estimated = split(directory, val=0.3, test=0.3)
+    assert estimated.mean != exact.mean
+    assert estimated.mean == pytest.approx(exact.mean, abs=0.02)
+    assert estimated == split(directory, val=0.3, test=0.3)
+
+
+def test_imagenet_statistics(tmp_path: Path, make_folder: MakeFolder) -> None:
+    directory = prepared_folder(make_folder, tmp_path, {"a": 10, "b": 10})
+    splits = split(directory, normalization="imagenet")
+    assert splits.mean == [0.485, 0.456, 0.406]
+    assert splits.std == [0.229, 0.224, 0.225]
+
+
+def test_imagenet_statistics_need_colour(digits: Path) -> None:
+    message = r"^data\.normalization: imagenet has 3 channels, but digits has 1; allowed: dataset$"
+    with pytest.raises(ConfigError, match=message):
+        split(digits, normalization="imagenet")

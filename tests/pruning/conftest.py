@@ -1,0 +1,203 @@
+"""Tiny nets of every kind of coupling, in float64, with random norm statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from oba.pruning.dependencies import find_groups
+from oba.structures import StructureGroup
+
+SIZE = (3, 8, 8)
+CLASSES = 5
+
+
+class Residual(nn.Module):
+    """``relu(f(x) + shortcut(x))``, or with a gate: ``shortcut(x) + g(f(x)) * f(x)``."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module | None = None) -> None:
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+class Concat(nn.Module):
+    """``[x, f(x)]`` over channels, as in DenseNet."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.body(x)], 1)
+
+
+class Gate(nn.Module):
+    """Squeeze-excite."""
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.reduce = nn.Conv2d(channels, hidden, 1)
+        self.expand = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean((2, 3), keepdim=True)))))
+
+
+class Halves(nn.Module):
+    """``a * sigmoid(b)`` of the two halves of the channels: two channels make one structure."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        return a * torch.sigmoid(b)
+
+
+class Scale(nn.Module):
+    """A bare per-channel parameter."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.rand(channels, 1, 1) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Act(nn.Module):
+    """SiLU plus a number: channels that are gone would not be silent by themselves."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(x) + 0.3
+
+
+def conv(i: int, o: int, *, k: int = 3, groups: int = 1, norm: nn.Module | None = None) -> list[nn.Module]:
+    """Conv, batch norm (or another), activation."""
+    return [nn.Conv2d(i, o, k, padding=k // 2, groups=groups), norm or nn.BatchNorm2d(o), Act()]
+
+
+def head(channels: int) -> list[nn.Module]:
+    return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES)]
+
+
+def vit() -> nn.Module:
+    from timm.models.vision_transformer import VisionTransformer
+
+    return VisionTransformer(img_size=8, patch_size=4, embed_dim=12, depth=2, num_heads=2, num_classes=CLASSES)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One net of the zoo, with its groups.
+
+    Attributes:
+        name: Its name.
+        model: The net, float64, eval mode.
+        groups: Its structures, residual streams included where ``streams``.
+        streams: Whether streams were asked for.
+    """
+
+    name: str
+    model: nn.Module
+    groups: list[StructureGroup]
+    streams: bool
+
+
+ZOO: dict[str, tuple[Callable[[], nn.Module], bool]] = {
+    "mlp": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10), Act(), nn.Linear(10, 7), Act(), nn.Linear(7, 5)), False),
+    "plain-flatten": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 6, 3), Act(), nn.Conv2d(6, 8, 3, stride=2), Act(), nn.Flatten(), nn.Linear(32, 9), Act(), nn.Linear(9, 5)
+        ),
+        False,
+    ),
+    "batch-norm": (lambda: nn.Sequential(*conv(3, 6), nn.MaxPool2d(2), *conv(6, 8), *head(8)), False),
+    "residual": (
+        lambda: nn.Sequential(
+            *conv(3, 6),
+            Residual(nn.Sequential(*conv(6, 7), nn.Conv2d(7, 6, 3, padding=1), nn.BatchNorm2d(6))),
+            Residual(nn.Sequential(*conv(6, 5), nn.Conv2d(5, 8, 3, padding=1)), nn.Conv2d(6, 8, 1)),
+            *head(8),
+        ),
+        False,
+    ),
+    "dense": (
+        lambda: nn.Sequential(*conv(3, 4), Concat(nn.Sequential(*conv(4, 5))), Concat(nn.Sequential(*conv(9, 3))), *conv(12, 6), *head(6)),
+        False,
+    ),
+    "inverted-residual": (
+        lambda: nn.Sequential(
+            *conv(3, 4),
+            Residual(nn.Sequential(*conv(4, 9, k=1), *conv(9, 9, groups=9), nn.Conv2d(9, 4, 1, bias=False), nn.BatchNorm2d(4))),
+            *head(4),
+        ),
+        False,
+    ),
+    "squeeze-excite": (lambda: nn.Sequential(*conv(3, 8), Gate(8, 3), *conv(8, 6), *head(6)), False),
+    "grouped": (lambda: nn.Sequential(*conv(3, 12, k=1), *conv(12, 8, groups=4), nn.Conv2d(8, 6, 1), *head(6)), False),
+    "multiplier": (lambda: nn.Sequential(*conv(3, 4), *conv(4, 8, groups=4), *conv(8, 6), *head(6)), False),
+    "group-norm": (lambda: nn.Sequential(*conv(3, 8, norm=nn.GroupNorm(4, 8)), *conv(8, 6), *head(6)), False),
+    "instance-norm": (
+        lambda: nn.Sequential(*conv(3, 6, norm=nn.InstanceNorm2d(6, affine=True, track_running_stats=True)), *conv(6, 4), *head(4)),
+        False,
+    ),
+    "prelu": (lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.PReLU(6), nn.Conv2d(6, 5, 3), nn.PReLU(), *head(5)), False),
+    "layer-scale": (lambda: nn.Sequential(nn.Conv2d(3, 6, 3), Scale(6), nn.Conv2d(6, 5, 1), Act(), *head(5)), False),
+    "halves": (lambda: nn.Sequential(nn.Conv2d(3, 12, 3), Halves(), nn.Conv2d(6, 5, 1), Act(), *head(5)), False),
+    "vit": (vit, False),
+}
+ZOO |= {f"{name}-streams": (ZOO[name][0], True) for name in ("residual", "inverted-residual")}
+
+
+def make(name: str) -> nn.Module:
+    """Build one net of the zoo: random, eval mode, float64, no statistic at its default."""
+    torch.manual_seed(sum(map(ord, name)))
+    model = ZOO[name][0]().double().eval()
+    for key, buffer in model.named_buffers():
+        if key.endswith(("running_mean", "running_var")):
+            buffer.uniform_(0.5, 1.5)
+    return model
+
+
+_CASES: dict[str, list[StructureGroup]] = {}
+
+
+@pytest.fixture(params=list(ZOO))
+def case(request: pytest.FixtureRequest) -> Case:
+    """Every net of the zoo in turn, built anew; groups are traced once."""
+    name = request.param
+    model = make(name)
+    if name not in _CASES:
+        _CASES[name] = find_groups(model, SIZE, residual_streams=ZOO[name][1])
+    return Case(name, model, _CASES[name], ZOO[name][1])
+
+
+@pytest.fixture
+def zoo() -> Callable[[str], Case]:
+    """Return one net of the zoo by name."""
+
+    def get(name: str) -> Case:
+        model = make(name)
+        return Case(name, model, find_groups(model, SIZE, residual_streams=ZOO[name][1]), ZOO[name][1])
+
+    return get
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Three random images in float64."""
+    return torch.randn(3, *SIZE, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,61 @@
+"""Paths, and the nets that a sweep consists of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from oba.layout import Cell, Layout, cells, report_rows, start_of, sweep
+from oba.study import parse_study
+
+
+def test_sweep_is_the_product_of_the_lists(study_values):
+    study = parse_study(
+        study_values | {"seeds": [0, 1], "criteria": ["taylor", "random"], "schedules": ["iterative", "oneshot"]}, "s"
+    )
+    table = sweep(study)
+    assert len(table) == 2 + 2 * 2 * 2 * 2
+    assert list(table["variant"].value_counts()) == [16, 2]
+    assert len({*cells(study)}) == len(table)
+
+
+def test_controls_add_their_nets(study_values):
+    plain = {*cells(parse_study(study_values, "s"))}
+    both = {*cells(parse_study(study_values | {"controls": ["scratch", "dense-longer"]}, "s"))}
+    assert plain < both
+    assert {(c.criterion, c.keep, c.variant) for c in both - plain} == {
+        ("magnitude", "0.60", "scratch"),
+        ("magnitude", "0.30", "scratch"),
+        ("dense-longer", "0.60", "finetuned"),
+        ("dense-longer", "0.30", "finetuned"),
+    }
+
+
+def test_paths_and_starts(study_values):
+    study = parse_study(study_values | {"models": ["timm/resnet10t"]}, "s")
+    layout = Layout("tiny")
+    first = Cell("timm-resnet10t", 3, "taylor", "iterative", "0.60", "finetuned")
+    second = Cell("timm-resnet10t", 3, "taylor", "iterative", "0.30", "finetuned")
+    oneshot = Cell("timm-resnet10t", 3, "taylor", "oneshot", "0.30", "finetuned")
+    chain = Path("results/tiny/timm-resnet10t/seed3/taylor-iterative")
+    assert layout.net(second) == chain / "keep0.30" / "finetuned"
+    assert start_of(study, layout, first) == Path("results/tiny/timm-resnet10t/seed3/dense")
+    assert start_of(study, layout, second) == chain / "keep0.60" / "finetuned"
+    assert start_of(study, layout, oneshot) == start_of(study, layout, first)
+    assert layout.within(chain / "keep0.30" / "pruned" / "run.json") == (
+        "timm-resnet10t/seed3/taylor-iterative/keep0.30/pruned/run"
+    )
+
+
+def test_report_rows_name_the_dense_net(study_values):
+    study = parse_study(study_values, "s")
+    rows = report_rows(study, Layout("tiny"))
+    assert rows[0] == {
+        "model": "resnet8",
+        "seed": 0,
+        "criterion": "dense",
+        "schedule": "",
+        "keep": 1.0,
+        "variant": "dense",
+        "directory": "results/tiny/resnet8/seed0/dense",
+    }
+    assert [row["keep"] for row in rows[1:]] == [0.6, 0.3]

@@ -1,0 +1,204 @@
+"""A real store, which six processes set up together; each test has an experiment of its own in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from oba.tracking import RunIdentity, resolve_uri
+from oba.tracking.journal import read_attempt
+from oba.tracking.quiet import PATIENT, importing, quiet
+
+REPOSITORY = Path(__file__).parents[2]
+# Imports mlflow once and forks, so that six processes meet the fresh store in the same moment.
+FORKS = """
+import os, sys
+from pathlib import Path
+from oba.tracking import RunIdentity, connection, resolve_uri, run, stage_run, sync
+
+# A busy machine may be slow; what is tested is that nobody gets in another's way.
+connection.LOCK_SECONDS = run.ALLOWANCE = 300.0
+results = Path("../results")
+uri = resolve_uri(None, results)
+connection.Connection(uri, results)._import()
+children = []
+for number in range(6):
+    child = os.fork()
+    if child:
+        children.append(child)
+        continue
+    chain = RunIdentity("fork", "chain", "chain")
+    journal = results / "fork" / f"{number}.jsonl"
+    with stage_run(journal, RunIdentity("fork", f"stage{number}", "s", chain), uri=uri, results_dir=results) as stage:
+        stage.params({"number": number})
+        for step in range(1, 21):
+            stage.metrics({"a": step, "b": -step}, step=step)
+        note = results / "fork" / f"{number}.txt"
+        note.write_text("note")
+        stage.artifact(note)
+        stage.chain_metrics({"test_top1": number / 10}, step=number)
+    os._exit(0)
+assert all(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0 for child in children)
+print(sync(sorted(results.glob("fork/*.jsonl")), uri, results))
+"""
+
+
+def environment(**values: str) -> dict[str, str]:
+    """Return the surroundings of a user who has set nothing, with some values."""
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW", "PYTEST"))}
+    return mine | {"PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "error"} | values
+
+
+@pytest.fixture(autouse=True)
+def _no_address_from_outside(monkeypatch):
+    for name in ("MLFLOW_TRACKING_URI", "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@dataclass
+class Setup:
+    """What six processes did that met a fresh store together.
+
+    Attributes:
+        root: Folder with their ``results`` and, empty before, ``cwd``, ``home`` and ``tmp``.
+        output: What they printed.
+        errors: What they printed to stderr.
+    """
+
+    root: Path
+    output: str
+    errors: str
+
+
+@pytest.fixture(scope="session")
+def setup(tmp_path_factory) -> Setup:
+    """Six processes on a fresh store, in an empty working directory and home."""
+    root = tmp_path_factory.mktemp("setup")
+    for name in ("cwd", "home", "tmp"):
+        (root / name).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        cwd=root / "cwd",
+        env=environment(HOME=str(root / "home"), TMPDIR=str(root / "tmp"), XDG_CONFIG_HOME=str(root / "home")),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Setup(root, done.stdout, done.stderr)
+
+
+@dataclass
+class Lab:
+    """A results folder with its store, an experiment, and a look into all."""
+
+    results: Path
+    uri: str
+    experiment: str = "exp"
+
+    def __post_init__(self) -> None:
+        with quiet(PATIENT), importing():
+            from mlflow import MlflowClient
+
+            self.client = MlflowClient(self.uri)
+
+    @property
+    def folder(self) -> Path:
+        return self.results / self.experiment
+
+    @property
+    def chain(self) -> RunIdentity:
+        return RunIdentity(self.experiment, "chain", "chain 1", tags={"kind": "chain"})
+
+    def identity(self, key: str = "stage", *, parent: bool = False, **tags: str) -> RunIdentity:
+        return RunIdentity(self.experiment, key, f"name of {key}", self.chain if parent else None, tags)
+
+    def journal(self, key: str = "stage") -> Path:
+        return self.folder / "journal" / f"{key}.jsonl"
+
+    def runs(self, key: str = "stage") -> list:
+        """Return the runs of a key, the oldest first."""
+        found = self.client.get_experiment_by_name(self.experiment)
+        if found is None:
+            return []
+        runs = self.client.search_runs([found.experiment_id], f"tags.stage_key = '{key}'", run_view_type=3)
+        return sorted(runs, key=lambda run: run.info.start_time)
+
+    def run(self, key: str = "stage"):
+        """Return the only run of a key."""
+        (run,) = self.runs(key)
+        return run
+
+    def history(self, run) -> list[tuple[str, int, int, float]]:
+        """Return all points of a run: name, step, time, value."""
+        points = [p for key in run.data.metrics for p in self.client.get_metric_history(run.info.run_id, key)]
+        return sorted((p.key, p.step, p.timestamp, p.value) for p in points)
+
+    def artifacts(self, run) -> dict[str, int]:
+        """Return the files of a run with their sizes."""
+        found, folders = {}, [None]
+        while folders:
+            for entry in self.client.list_artifacts(run.info.run_id, folders.pop()):
+                if entry.is_dir:
+                    folders.append(entry.path)
+                else:
+                    found[entry.path] = entry.file_size
+        return found
+
+    def reported(self, key: str = "stage") -> list[tuple[str, int, int, float]]:
+        """Return what a journal's attempt reports, as :meth:`history` does; the last value of a step counts."""
+        attempt = read_attempt(self.journal(key))
+        assert attempt is not None
+        points = {
+            (name, event.fields["step"]): (event.time, value)
+            for event in attempt.events
+            if event.kind == "metrics"
+            for name, value in event.fields["values"].items()
+        }
+        return sorted((*place, *point) for place, point in points.items())
+
+    def cursor(self, key: str = "stage") -> dict:
+        return json.loads(Path(f"{self.journal(key)}.sent").read_text())
+
+
+def copy_of_store(setup: Setup, results: Path) -> str:
+    """Put a copy of the store into a folder and return its address."""
+    results.mkdir(exist_ok=True)
+    shutil.copy(setup.root / "results" / "mlflow.db", results)
+    return resolve_uri(None, results)
+
+
+@pytest.fixture(scope="session")
+def shared(setup: Setup, tmp_path_factory) -> tuple[Path, str]:
+    """One store for all tests that do it no harm, in a folder with a name that addresses must escape."""
+    results = tmp_path_factory.mktemp("shared") / "my results 100%"
+    return results, copy_of_store(setup, results)
+
+
+@pytest.fixture
+def lab(shared: tuple[Path, str]) -> Lab:
+    """A new experiment in the shared store."""
+    lab = Lab(*shared, experiment=f"exp-{uuid.uuid4().hex}")
+    lab.folder.mkdir()
+    return lab
+
+
+@pytest.fixture
+def own_lab(setup: Setup, tmp_path: Path) -> Lab:
+    """A store for one test alone, to be harmed."""
+    return Lab(tmp_path / "results", copy_of_store(setup, tmp_path / "results"))
+
+
+@pytest.fixture
+def new_store(setup: Setup) -> Callable[[Path], str]:
+    """Put another, empty store into a folder, in the place of what is there."""
+    return lambda results: copy_of_store(setup, results)

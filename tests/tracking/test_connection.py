@@ -1,0 +1,154 @@
+"""Connections: refusals in one line, few attempts, a limit of time."""
+
+from __future__ import annotations
+
+import builtins
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
+
+import pytest
+from filelock import FileLock
+
+from oba.errors import TrackingError
+from oba.tracking import connection as module
+from oba.tracking.connection import Connection
+
+
+@pytest.fixture
+def failing_server():
+    """A server that answers every request with an error, and the requests it got."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            asked.append(f"{self.command} {self.path.split('?')[0]}")
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_GET = do_POST = answer
+
+        def log_message(self, format, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_failing_server_is_tried_twice_and_no_more(failing_server, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
+    uri, asked = failing_server
+    connection = Connection(uri, tmp_path, allowance=10)
+    connection.open()
+    with pytest.raises(TrackingError, match=rf"^{uri}: MlflowException: .*503"):
+        connection.call("get_experiment_by_name", "x")
+    assert asked == ["GET /api/2.0/mlflow/experiments/get-by-name"] * 2
+
+
+def test_tries_that_the_user_sets_count(failing_server, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri, asked = failing_server
+    connection = Connection(uri, tmp_path)
+    connection.open()
+    with pytest.raises(TrackingError, match="503"):
+        connection.call("get_experiment_by_name", "x")
+    assert len(asked) == 1
+
+
+def test_mlflow_is_not_imported_for_a_dead_server(tmp_path):
+    code = (
+        "import sys\n"
+        "from oba.errors import TrackingError\n"
+        "from oba.tracking.connection import Connection\n"
+        "try:\n"
+        "    Connection('http://127.0.0.1:1', sys.argv[1]).open()\n"
+        "except TrackingError as error: print(error, 'mlflow' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "cannot be reached" in done.stdout
+    assert done.stdout.endswith("False\n")
+
+
+def fake(connection, clock, seconds):
+    """Give a connection a client whose calls take some seconds of a clock."""
+
+    def call(value):
+        clock.now += seconds
+        return value
+
+    connection._client = SimpleNamespace(call=call)
+
+
+def test_slow_server_is_given_up_when_the_allowance_is_used_up(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
+    connection = Connection("http://slow", tmp_path, allowance=10)
+    fake(connection, clock, 4.0)
+    assert [connection.call("call", n) for n in range(3)] == [0, 1, 2]
+    with pytest.raises(TrackingError, match=r"^http://slow is slow: 12 s were spent on it$"):
+        connection.call("call", 3)
+    clock.now += 200
+    assert connection.call("call", 4) == 4
+
+
+def test_people_wait_for_slow_servers(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
+    connection = Connection("http://slow", tmp_path)
+    fake(connection, clock, 40.0)
+    assert [connection.call("call", n) for n in range(3)] == [0, 1, 2]
+
+
+def test_errors_are_one_line_without_passwords(tmp_path):
+    def fail():
+        raise ValueError("no\n  http://me:secret@host/api " + "x" * 1000)
+
+    connection = Connection("http://me:secret@host", tmp_path)
+    connection._client = SimpleNamespace(fail=fail)
+    with pytest.raises(TrackingError) as caught:
+        connection.call("fail")
+    assert str(caught.value).startswith("http://host: ValueError: no http://host/api xxx")
+    assert len(str(caught.value)) < 400
+
+
+def test_missing_mlflow_is_reported(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without_mlflow(name, *args, **kwargs):
+        if name.startswith("mlflow"):
+            raise ModuleNotFoundError("No module named 'mlflow'")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_mlflow)
+    connection = Connection(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
+    with pytest.raises(TrackingError, match="mlflow cannot be imported"):
+        connection.open()
+
+
+def test_another_process_that_does_not_get_done_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0.05)
+    connection = Connection(f"sqlite:///{tmp_path}/fresh.db", tmp_path)
+    monkeypatch.setattr(connection, "_import", lambda: None)
+    with (
+        FileLock(tmp_path / ".mlflow.lock"),
+        pytest.raises(TrackingError, match=r"another process holds .*\.mlflow\.lock"),
+    ):
+        connection.open()
+
+
+def test_store_that_is_set_up_is_opened_without_the_lock(lab):
+    connection = Connection(lab.uri, lab.results)
+    with FileLock(lab.results / ".mlflow.lock"):
+        connection.open()
+        client = connection._client
+        connection.open()
+    assert connection._client is client
+    assert client.tracking_uri == lab.uri

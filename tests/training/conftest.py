@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from oba.config import TrainConfig
+from oba.training import TrainOutcome, train
+
+TOY = Path(__file__).with_name("toy.py")
+
+
+@pytest.fixture(scope="session")
+def toy() -> SimpleNamespace:
+    """The toy problem of ``toy.py``, which also runs as a script of its own."""
+    return SimpleNamespace(path=TOY, **runpy.run_path(str(TOY), run_name="toy"))
+
+
+@pytest.fixture
+def run(toy: SimpleNamespace, tmp_path: Path) -> Any:
+    """Train the toy net; every argument can be given."""
+
+    def start(config: TrainConfig = toy.CONFIG, **given: Any) -> tuple[torch.nn.Module, TrainOutcome]:
+        model = given.pop("model", None) or toy.toy_net()
+        arguments: dict[str, Any] = {
+            "seed": 3,
+            "state_dir": tmp_path / "state",
+            "device": torch.device("cpu"),
+            "precision": "fp32",
+            "on_epoch": lambda _: None,
+            "label": "toy",
+        }
+        return model, train(model, given.pop("bundle", None) or toy.ToyBundle(), config, **(arguments | given))
+
+    return start

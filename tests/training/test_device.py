@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from oba.errors import ConfigError
+from oba.training.device import derive_seed, make_deterministic, pick_device, seeded, set_threads
+
+
+@pytest.mark.parametrize(
+    ("name", "available", "kind"),
+    [("auto", False, "cpu"), ("auto", True, "cuda"), ("cpu", True, "cpu"), ("cuda", True, "cuda")],
+)
+def test_auto_takes_a_gpu_where_there_is_one(
+    monkeypatch: pytest.MonkeyPatch, name: str, available: bool, kind: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
+    assert pick_device(name).type == kind
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"runtime\.device: 'cuda', but .* allowed: 'auto', 'cpu'"):
+        pick_device("cuda")
+
+
+@pytest.fixture
+def _settings_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    threads, benchmark = torch.get_num_threads(), torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    yield
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode("default")
+    torch.utils.deterministic.fill_uninitialized_memory = True  # pyright: ignore
+    torch.backends.cudnn.benchmark = benchmark
+    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
+
+
+@pytest.mark.usefixtures("_settings_restored")
+def test_threads_are_set() -> None:
+    set_threads(3)
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.usefixtures("_settings_restored")
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_only_gpus_need_other_kernels(kind: str) -> None:
+    make_deterministic(torch.device(kind))
+    on = kind == "cuda"
+    assert torch.are_deterministic_algorithms_enabled() == on
+    assert torch.is_deterministic_algorithms_warn_only_enabled() == on
+    assert torch.backends.cudnn.benchmark == (not on)
+    assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if on else None)
+
+
+def test_derived_seeds_are_fixed_and_differ_by_each_part() -> None:
+    assert derive_seed(0, "images", 1) == 6696112765501743419
+    purposes = (("a",), ("b",), ("a", 1), ("a", 2), ("a", "b"))
+    seeds = [derive_seed(1, "a"), *(derive_seed(0, *purpose) for purpose in purposes)]
+    assert len(set(seeds)) == len(seeds)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_seeded_gives_the_same_numbers_and_leaves_the_callers_alone() -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    with seeded(7):
+        first = torch.rand(3)
+    assert torch.equal(torch.get_rng_state(), before)
+    with seeded(7):
+        assert torch.equal(torch.rand(3), first)

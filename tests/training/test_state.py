@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from oba.training.records import EpochRecord
+from oba.training.state import TrainState, clear, load_state, save_state
+
+
+def state(epochs: int) -> TrainState:
+    return TrainState(
+        history=[EpochRecord(n, 0.1 / n, 1 / n, 0.5, 1 / 3, 0.25, 100.0, 2.0) for n in range(1, epochs + 1)],
+        weights={"a.weight": torch.full((2, 3), 1 / epochs), "a.count": torch.tensor(epochs)},
+        momentum={"a.weight": torch.randn(2, 3)},
+        best={"a.weight": torch.ones(2, 3), "a.count": torch.tensor(1)},
+        selected_epoch=1,
+    )
+
+
+def files(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    saved = state(2)
+    save_state(tmp_path, saved, "key")
+    loaded = load_state(tmp_path, "key")
+    assert loaded is not None
+    assert (loaded.history, loaded.selected_epoch) == (saved.history, 1)
+    for part in ("weights", "momentum", "best"):
+        ours, theirs = getattr(loaded, part), getattr(saved, part)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) and ours[name].dtype == theirs[name].dtype for name in ours)
+
+
+def test_the_last_two_epochs_are_kept(tmp_path: Path) -> None:
+    (tmp_path / ".epoch-0001.safetensors.x1y2.part").touch()
+    for epoch in (1, 2, 3):
+        save_state(tmp_path, state(epoch), "key")
+    assert files(tmp_path) == [
+        "epoch-0002.json", "epoch-0002.safetensors", "epoch-0003.json", "epoch-0003.safetensors"
+    ]  # fmt: skip
+
+
+def test_without_a_state_there_is_none(tmp_path: Path) -> None:
+    assert load_state(tmp_path / "nothing here", "key") is None
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a torn weight file": lambda p: (p / "epoch-0003.safetensors").write_bytes(b"\x10\x00"),
+    "a flipped bit": lambda p: flip(p / "epoch-0003.safetensors"),
+    "no weight file": lambda p: (p / "epoch-0003.safetensors").unlink(),
+    "a torn record": lambda p: (p / "epoch-0003.json").write_text('{"key": "ke'),
+    "another record": lambda p: (p / "epoch-0003.json").write_text('{"key": "key"}'),
+    "no record": lambda p: (p / "epoch-0003.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_state_is_named_and_the_one_before_serves(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_state(tmp_path, state(2), "key")
+    save_state(tmp_path, state(3), "key")
+    DAMAGES[damage](tmp_path)
+    loaded = load_state(tmp_path, "key")
+    assert loaded is not None
+    assert len(loaded.history) == 2
+    assert ("epoch-0003" in caplog.text) == (damage != "no record")
+    save_state(tmp_path, state(3), "key")  # over what is damaged
+    again = load_state(tmp_path, "key")
+    assert again is not None
+    assert len(again.history) == 3
+
+
+def test_a_state_with_another_key_is_named_and_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_state(tmp_path, state(1), "key")
+    assert load_state(tmp_path, "other") is None
+    assert "epoch-0001.json: saved by a training with other settings" in caplog.text
+
+
+def test_what_is_written_is_plain(tmp_path: Path) -> None:
+    save_state(tmp_path, state(1), "key")
+    value = json.loads((tmp_path / "epoch-0001.json").read_text())
+    assert value["history"][0]["lr"] == 0.1
+    assert value["selected_epoch"] == 1
+
+
+def test_clear_deletes_states_and_nothing_else(tmp_path: Path) -> None:
+    save_state(tmp_path, state(1), "key")
+    for name in (".lock", ".epoch-0002.json.abc.part", "notes.txt"):
+        (tmp_path / name).touch()
+    clear(tmp_path)
+    assert files(tmp_path) == [".lock", "notes.txt"]
+    clear(tmp_path / "nothing here")

@@ -1,0 +1,120 @@
+"""A copy of the project that tests may run, kill and edit; its jobs import the copy's package."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TINY = {
+    "experiment": "tiny",
+    "data": {"name": "digits"},
+    "splits": {"calibration": 64},
+    "models": ["resnet8"],
+    "seeds": [0],
+    "criteria": ["taylor"],
+    "keep": [0.7, 0.4],
+    "dense": {"epochs": 2, "batch_size": 256},
+    "finetune": {"epochs": 1, "batch_size": 256, "lr": 0.01},
+    "pruning": {"rounds": 2},
+    "evaluation": {"latency_runs": 3},
+    "runtime": {"device": "cpu"},
+}
+
+
+@dataclass
+class Project:
+    """A working copy of the project with a study of its own."""
+
+    root: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Make jobs use this copy, and keep tracking inside it."""
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "SNAKEMAKE_"))}
+        return clean | {"PYTHONPATH": str(self.root), "PATH": path, "XDG_CACHE_HOME": str(self.root / ".cache")}
+
+    def write_study(self, **changes) -> None:
+        """Write the tiny study with some sections replaced."""
+        (self.root / "tiny.yaml").write_text(yaml.safe_dump(TINY | changes))
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", *arguments]
+
+    def snakemake(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake in the copy; a failure shows its output."""
+        return self.run(self.command(*arguments), check=check, **environment)
+
+    def oba(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run the copy's command line."""
+        return self.run([sys.executable, "-m", "oba", *arguments], check=check, **environment)
+
+    def run(self, command: list[str], *, check: bool, **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment | environment, capture_output=True, text=True, timeout=900
+        )
+        assert not check or done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    def planned(self, *arguments: str) -> Counter[str]:
+        """Return how many jobs of each rule a dry run would start."""
+        done = self.snakemake("--dry-run", "--quiet", "host", *arguments)
+        jobs: Counter[str] = Counter()
+        lines = iter(done.stdout.splitlines() + done.stderr.splitlines())
+        for line in lines:
+            if line.split() == ["job", "count"]:
+                next(lines)
+                for row in lines:
+                    if not row.strip() or row.startswith("total"):
+                        break
+                    rule, count = row.split()
+                    jobs[rule] = int(count)
+                break
+        return jobs
+
+
+def copy_project(destination: Path) -> Project:
+    """Copy what a run needs."""
+    for name in ("oba", "workflow", "profiles", "config"):
+        shutil.copytree(ROOT / name, destination / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Snakefile", "environment.yml"):
+        shutil.copy(ROOT / name, destination / name)
+    project = Project(destination)
+    project.write_study()
+    return project
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """A project whose tiny study ran to its end; tests must leave it as they found it."""
+    project = copy_project(tmp_path_factory.mktemp("finished"))
+    project.snakemake()
+    return project
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    """A fresh copy."""
+    return copy_project(tmp_path)
+
+
+@pytest.fixture
+def copied(finished, tmp_path) -> Project:
+    """A copy of the finished project that a test may change; times of files are kept."""
+    shutil.copytree(finished.root, tmp_path / "copy", symlinks=True)
+    return Project(tmp_path / "copy")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict:
+    """The study that the projects run."""
+    return TINY

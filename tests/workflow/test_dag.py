@@ -1,0 +1,109 @@
+"""What runs again, and what does not."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+
+def edit(path: Path, change) -> None:
+    path.write_text(change(path.read_text()))
+
+
+def test_a_finished_study_has_nothing_to_do(finished):
+    assert finished.planned() == Counter()
+    assert "Nothing to be done" in finished.snakemake().stderr
+
+
+def test_touch_and_comments_rerun_nothing(copied):
+    for path in sorted(copied.root.glob("oba/**/*.py")):
+        edit(path, lambda text: text + "\n# a comment\n")
+    for path in [*copied.root.glob("workflow/**/*.smk"), copied.root / "Snakefile"]:
+        os.utime(path)
+    assert copied.planned() == Counter()
+
+
+def test_a_new_criterion_adds_only_its_chain(copied):
+    copied.write_study(criteria=["taylor", "random"])
+    assert copied.planned() == Counter(prune=2, finetune=2, evaluate=2, collect=1, report=1, all=1)
+
+
+def test_a_new_seed_shares_data_and_structures(copied):
+    copied.write_study(seeds=[0, 1])
+    assert copied.planned() == Counter(
+        split=1, dense=1, evaluate_dense=1, prune=2, finetune=2, evaluate=2, collect=1, report=1, all=1
+    )
+
+
+def test_a_new_level_adds_only_its_stages(copied):
+    copied.write_study(keep=[0.7, 0.4, 0.3])
+    assert copied.planned() == Counter(check=1, prune=1, finetune=1, evaluate=1, collect=1, report=1, all=1)
+
+
+def test_finetuning_epochs_leave_the_first_pruning_alone(copied, tiny):
+    copied.write_study(finetune=tiny["finetune"] | {"epochs": 2})
+    jobs = copied.planned()
+    assert jobs == Counter(finetune=2, prune=1, evaluate=2, collect=1, report=1, all=1)
+
+
+def test_pruning_code_leaves_the_dense_stage_alone(copied):
+    edit(copied.root / "oba/pruning/select.py", lambda text: text + "\nADDED = 1\n")
+    jobs = copied.planned()
+    assert jobs["prune"] == 2
+    assert not {"prepare", "split", "structures", "dense", "evaluate_dense"} & set(jobs)
+
+
+def test_a_criterions_code_reruns_its_own_chain_only(copied):
+    copied.write_study(criteria=["taylor", "magnitude"])
+    copied.snakemake("--until", "prune")
+    edit(copied.root / "oba/importance/criteria/magnitude.py", lambda text: text + "\nADDED = 1\n")
+    done = copied.snakemake("--dry-run")
+    planned = {line.split()[-1] for line in done.stdout.splitlines() if line.strip().startswith("output:")}
+    assert any("magnitude-iterative/keep0.70/pruned" in line for line in planned)
+    assert not any("taylor-iterative/keep0.70/pruned" in line for line in planned)
+
+
+def test_controls_join_the_sweep(copied):
+    copied.write_study(controls=["scratch", "dense-longer"])
+    assert copied.planned() == Counter(scratch=2, prune=2, finetune=2, evaluate=4, collect=1, report=1, all=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["keep=[0.4,0.7]"], "study: keep: levels [0.4, 0.7] must decrease"),
+        (["criteria=[tailor]"], "study: criteria: unknown criterion 'tailor' (did you mean 'taylor'?)"),
+        (["finetune={epoch: 3}"], "study: finetune.epoch: unknown key (did you mean 'epochs'?)"),
+        (["models=[resnet9]"], "study: models: unknown model 'resnet9'"),
+    ],
+)
+def test_a_wrong_study_stops_before_any_job(project, arguments, message):
+    done = project.snakemake("--config", *arguments, check=False)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (project.root / "results").exists()
+
+
+def test_overrides_and_views_of_the_graph(finished):
+    done = finished.snakemake("--dry-run", "--config", "seeds=[0,1]", "finetune={epochs: 2}")
+    assert "seed1" in done.stdout
+    graph = finished.snakemake("--dag").stdout
+    assert graph.count("label") > 8
+    assert "digraph" in graph
+
+
+def test_a_study_file_is_not_merged_over_the_default_study(project):
+    study = (project.root / "tiny.yaml").read_text()
+    assert "augment" not in study
+    project.snakemake("--until", "prepare")
+    resolved = (project.root / "results/tiny/study.json").read_text()
+    assert '"crop": "none"' in resolved
+
+
+def test_a_static_report_can_be_made(finished, tmp_path):
+    finished.snakemake("--report", str(tmp_path / "report.html"))
+    assert (tmp_path / "report.html").stat().st_size > 100_000

@@ -1,0 +1,89 @@
+"""A stage that is killed goes on, and ends with the same bytes as one that was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from oba.files import digest_file
+
+COORDINATES = ["--model", "resnet8", "--seed", "0"]
+LEVEL = [*COORDINATES, "--criterion", "taylor", "--schedule", "iterative", "--keep", "0.70"]
+NET = "results/tiny/resnet8/seed0"
+CHAIN = f"{NET}/taylor-iterative/keep0.70"
+STAGES = {
+    "prepare": ([], ["results/tiny/data/images.npy", "results/tiny/data/data.json"]),
+    "split": (["--seed", "0"], ["results/tiny/data/split-seed0.json"]),
+    "structures": (["--model", "resnet8"], ["results/tiny/resnet8/structures.json"]),
+    "dense": (COORDINATES, [f"{NET}/dense/model.safetensors"]),
+    "prune": (LEVEL, [f"{CHAIN}/pruned/model.safetensors", f"{CHAIN}/pruned/plan.json"]),
+    "finetune": (LEVEL, [f"{CHAIN}/finetuned/model.safetensors"]),
+    "evaluate": ([*LEVEL, "--variant", "finetuned"], [f"{CHAIN}/finetuned/evaluation-run.json"]),
+}
+
+
+def state_of(project, stage: str, outputs: list[str]) -> Path:
+    """Return the folder in which a stage holds its lock."""
+    record = {
+        "prepare": "data/run",
+        "split": "data/split-seed0-run",
+        "structures": "resnet8/structures-run",
+        "evaluate": "resnet8/seed0/taylor-iterative/keep0.70/finetuned/evaluation-run",
+    }.get(stage, str(Path(outputs[0]).parent.relative_to("results/tiny") / "run"))
+    return project.root / "results/tiny/.state" / record
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_stage_goes_on(copied, stage):
+    options, outputs = STAGES[stage]
+    expected = {name: digest_file(copied.root / name) for name in outputs if not name.endswith("-run.json")}
+    for name in outputs:
+        path = copied.root / name
+        for sibling in [path, *path.parent.glob("run.json"), *path.parent.glob(f"{path.stem}*-run.json")]:
+            sibling.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "oba", stage, "--study", "results/tiny/study.json", *options]
+    state = state_of(copied, stage, outputs)
+    lock = state / ".lock"
+    lock.unlink(missing_ok=True)
+    log = copied.root / "killed.log"
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, cwd=copied.root, env=copied.environment, stdout=stream, stderr=stream)
+    trains = stage in {"dense", "finetune"}
+    while process.poll() is None:
+        if any(p.is_file() for p in state.glob("*/*")) if trains else lock.exists():
+            break
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, log.read_text()
+    assert not all((copied.root / name).exists() for name in outputs)
+    assert not list((copied.root / outputs[0]).parent.glob("model.safetensors")), "a net was left half-made"
+    copied.run(command, check=True)
+    assert {name: digest_file(copied.root / name) for name in expected} == expected
+    assert all((copied.root / name).exists() for name in outputs)
+    assert [p.name for p in state.iterdir()] == [".lock"], "resumable state is removed on success"
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_unlocked_and_finished(project, finished):
+    process = subprocess.Popen(
+        project.command("--quiet", "all"), cwd=project.root, env=project.environment, start_new_session=True
+    )
+    started = project.root / "results/tiny/.state/resnet8/seed0/dense/run/.lock"
+    while not started.exists() and process.poll() is None:
+        time.sleep(0.01)
+    blocked = project.oba("unlock", check=False)
+    assert blocked.returncode == 11
+    assert f"locked by a running snakemake (process {process.pid})" in blocked.stderr
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert "freed the lock" in project.oba("unlock").stdout
+    project.snakemake()
+    for name in (f"{NET}/dense/model.safetensors", f"{CHAIN}/finetuned/model.safetensors"):
+        assert digest_file(project.root / name) == digest_file(finished.root / name)
