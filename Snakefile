@@ -29,4 +29,9 @@ onstart:
 
 
 onsuccess:
+    shell(f"oba end --study {layout.study}")
     shell(f"oba show --study {layout.study}")
+
+
+onerror:
+    shell(f"oba end --study {layout.study}")

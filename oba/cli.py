@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from oba.config import Study
-from oba.errors import ObaError
+from oba.errors import ObaError, TrackingError
 from oba.files import write_text
 from oba.layout import RESULTS, Cell, Layout, cells
 from oba.study import load_study
@@ -125,15 +125,30 @@ def begin(study: StudyFile) -> None:
     begin_tracking(loaded.experiment, list(chains.values()), resolve_uri(loaded.tracking.uri, layout.results), layout.results)
 
 
+@app.command(rich_help_panel=STAGES)
+def end(study: StudyFile) -> None:
+    """Send to MLflow what the stages left; a dead server is reported and does not fail the run."""
+    from oba.tracking import resolve_uri
+    from oba.tracking import sync as sync_journals
+
+    loaded = load_study(study)
+    layout = Layout(loaded.experiment)
+    uri = resolve_uri(loaded.tracking.uri, layout.results)
+    try:
+        sync_journals(sorted(layout.journals.glob("**/*.jsonl")), uri, layout.results)
+    except TrackingError as error:
+        sys.stderr.write(f"tracking: {error}; `oba sync` sends this study later\n")
+
+
 @app.command()
 def show(study: StudyFile) -> None:
     """Print the summary table, and where the tables, pictures and runs are."""
-    from oba.report.build import where_to_look
+    from oba.report.look import where_to_look
     from oba.tracking import resolve_uri
 
     loaded = load_study(study)
     layout = Layout(loaded.experiment)
-    where_to_look(layout.report, resolve_uri(loaded.tracking.uri, layout.results))
+    typer.echo(where_to_look(layout.report, resolve_uri(loaded.tracking.uri, layout.results)))
 
 
 @app.command()
@@ -145,7 +160,7 @@ def sync(
     from oba.tracking import resolve_uri
     from oba.tracking import sync as sync_journals
 
-    sent = sync_journals(sorted(results.glob("*/journal/**/*.jsonl")), resolve_uri(uri, results))
+    sent = sync_journals(sorted(results.glob("*/journal/**/*.jsonl")), resolve_uri(uri, results), results)
     typer.echo(sent)
 
 

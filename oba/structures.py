@@ -41,7 +41,8 @@ class StructureGroup:
     """Structures that are coupled to the same layers and compete inside one group.
 
     Attributes:
-        name: Name of the layer whose outputs the structures are (the first one of a stream).
+        name: Name of the layer whose outputs the structures are (the first one of a stream); a layer with
+            channels of several kinds has groups ``name``, ``name#2``, …
         slices: What the structures own, one entry for each coupled layer and axis.
     """
 
@@ -87,7 +88,9 @@ def groups_to_json(groups: Iterable[StructureGroup]) -> list[dict[str, Any]]:
     return [
         {
             "name": g.name,
-            "slices": [{"layer": s.layer, "axis": s.axis, "indices": [list(row) for row in s.indices]} for s in g.slices],
+            "slices": [
+                {"layer": s.layer, "axis": s.axis, "indices": [list(row) for row in s.indices]} for s in g.slices
+            ],
         }
         for g in groups
     ]

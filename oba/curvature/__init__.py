@@ -1,12 +1,14 @@
 """Pure differentiation: tangents, curvature adjoints and exact directional derivatives; knows nothing of pruning."""
 
 from oba.curvature.adjoints import curvature_adjoints
+from oba.curvature.arithmetic import Arithmetic
 from oba.curvature.derivatives import differentiable_attention, nested_gradient
 from oba.curvature.directions import directed_parameters
 from oba.curvature.units import is_unit, layer_parameters, parameter_layers
 from oba.curvature.watch import Watch
 
 __all__ = [
+    "Arithmetic",
     "Watch",
     "curvature_adjoints",
     "differentiable_attention",

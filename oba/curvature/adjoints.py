@@ -72,7 +72,8 @@ def _check_transparent(model: nn.Module) -> None:
     """Refuse modules into which a function mode or forward-mode AD cannot look."""
     for name, module in model.named_modules():
         where = f"module {name!r} ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
-        if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):
+        compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+        if compiled or isinstance(module, torch.jit.ScriptModule):
             raise ScoreError(f"{where} is compiled, so its products cannot be seen; score the module it was made from")
         if module._backward_hooks or module._backward_pre_hooks:
             raise ScoreError(f"{where} carries backward hooks, which have no forward derivative; remove them to score")

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from oba.errors import ScoreError
+
 
 @contextmanager
 def differentiable_attention() -> Iterator[None]:
@@ -34,7 +36,7 @@ def nested_gradient(
 ) -> list[Tensor]:
     """Return ``D^order`` of a scalar.
 
-    Orders above 2 need operations with a third derivative; PyTorch's native batch norm has none.
+    Run the forward pass under :class:`oba.curvature.arithmetic.Arithmetic`, or some operations fail or are wrong.
 
     Args:
         value: The scalar L, attached to ``parameters``.
@@ -44,6 +46,9 @@ def nested_gradient(
 
     Returns:
         One tensor for each parameter, in its shape; zero where L does not depend on it.
+
+    Raises:
+        ScoreError: If an operation can be differentiated only once.
     """
     form = value
     for k in range(1, order + 1):
@@ -53,4 +58,22 @@ def nested_gradient(
         form = torch.stack([(g * v).sum() for g, v in zip(gradients, direction, strict=True)]).sum()
         if not form.requires_grad:
             break
+        _check_differentiable(form)
     return [torch.zeros_like(p) for p in parameters]
+
+
+def _check_differentiable(form: Tensor) -> None:
+    """Refuse a custom ``autograd.Function`` that is marked as once differentiable.
+
+    PyTorch leaves a node in the graph there that raises an error, but with no way on to the parameters: a gradient with
+    respect to them would not run it, and be silently too small.
+    """
+    waiting, seen = [form.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        if type(node).__name__ == "Error":
+            raise ScoreError("an operation can be differentiated only once (a once_differentiable autograd.Function)")
+        seen.add(node)
+        waiting.extend(following for following, _ in node.next_functions)

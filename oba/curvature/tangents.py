@@ -35,7 +35,7 @@ def dual_level() -> Iterator[None]:
         Nothing.
     """
     with warnings.catch_warnings():
-        # The first dual tensor makes PyTorch compile forward formulas with torch.jit.script, which it deprecates itself.
+        # The first dual tensor makes PyTorch compile its forward formulas with the torch.jit.script that it deprecates.
         warnings.simplefilter("ignore")
         with forward_ad.dual_level():
             forward_ad.make_dual(torch.zeros(()), torch.zeros(()))

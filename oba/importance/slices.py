@@ -51,9 +51,7 @@ def layer_slices(model: nn.Module, group: StructureGroup) -> list[LayerSlice]:
         layer = layers.get(entry.layer)
         where = f"group {group.name!r}: layer {entry.layer!r}"
         if layer is None or isinstance(layer, _ConvTransposeNd):
-            raise ScoreError(
-                f"{where} cannot be scored; allowed: Conv and Linear layers of the model"
-            )
+            raise ScoreError(f"{where} cannot be scored; allowed: Conv and Linear layers of the model")
         size = channels_of(layer, entry.axis)
         wrong = [index for row in entry.indices for index in row if not 0 <= index < size]
         if wrong:

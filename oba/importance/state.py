@@ -36,7 +36,7 @@ def left_as_found(model: nn.Module, norm: str) -> Iterator[None]:
         raise ConfigError(f"norm: {norm!r} is unknown; allowed: {', '.join(NORMS)}")
     modes = [(module, module.training) for module in model.modules()]
     buffers = [
-        (module, name, buffer, buffer.clone(), buffer._version)
+        (module, name, buffer, buffer.clone())
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
     ]
@@ -51,7 +51,7 @@ def left_as_found(model: nn.Module, norm: str) -> Iterator[None]:
             for module, training in modes:
                 module.training = training
             with torch.no_grad():
-                for module, name, buffer, content, version in buffers:
+                for module, name, buffer, content in buffers:
                     module._buffers[name] = buffer
-                    if buffer._version != version:
+                    if not torch.equal(buffer, content):
                         buffer.copy_(content)

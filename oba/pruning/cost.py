@@ -1,6 +1,6 @@
 """What a net costs: MACs, parameters, bytes; and MACs as a function of what is kept.
 
-A Conv or Linear layer costs (output positions: pixels, tokens) × (elements of its weight)
+A Conv or Linear layer costs (output positions: pixels, tokens) times (elements of its weight)
 multiply-accumulates (MACs) per image; positions are counted by hooks in one forward pass. Products
 outside such modules, above all the two products of activations in attention, are counted too; no
 structure changes them, as heads are left whole. Biases, norms, activations and pooling are not counted.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -44,7 +44,7 @@ class LayerCost:
     """MACs of one Conv or Linear: ``unit * outputs * inputs``.
 
     Attributes:
-        unit: Output positions × kernel size, summed over the layer's calls.
+        unit: Output positions times kernel size, summed over the layer's calls.
         outputs: Output channels.
         inputs: Input channels that one output channel reads.
     """
@@ -194,7 +194,7 @@ def _layer_cost(layer: nn.Module, positions: int) -> LayerCost:
 
 @contextmanager
 def _counting(
-    model: nn.Module, counted: dict[str, nn.Module], positions: dict[str, int]
+    model: nn.Module, counted: Mapping[str, nn.Module], positions: dict[str, int]
 ) -> Iterator[FlopCounterMode]:
     """Count output positions per layer, and all products, without side effects on the model."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -21,8 +21,10 @@ from torch_pruning.dependency import DependencyGraph
 
 from oba.errors import ConfigError, ModelError
 from oba.pruning import layers
+from oba.pruning.coupling import Position, join, numbered
+from oba.pruning.splits import repair_splits
 from oba.pruning.verify import verify_groups
-from oba.structures import FEATURE, IN, OUT, Slice, StructureGroup
+from oba.structures import FEATURE, IN, OUT, StructureGroup
 
 _ATTENTION = ("Bmm", "Baddbmm", "ScaledDotProduct", "EfficientAttention", "FlashAttention")
 """Operations between two activations that channels cannot be cut through alone: heads stay whole."""
@@ -30,17 +32,10 @@ _ADDITIONS = ("AddBackward", "AddcmulBackward", "SubBackward", "StackBackward")
 """Operations that tie the channels of several producers into a residual stream."""
 
 
-class _Position(NamedTuple):
-    """A position on an axis, and the output channel of the starting layer that it was reached from."""
-
-    idx: int
-    root_idx: int
-
-
 class _Closure(NamedTuple):
     """Everything that is tied to some output channels of one layer."""
 
-    positions: dict[tuple[str, str], set[_Position]]
+    positions: dict[tuple[str, str], set[Position]]
     cuttable: bool
     is_stream: bool
 
@@ -62,7 +57,8 @@ def find_groups(
     Args:
         model: The dense net; left as found.
         input_size: Channels, height and width of an image.
-        ignore: Layers whose outputs stay whole: names of modules or bare parameters, or patterns.
+        ignore: Layers whose outputs stay whole: names of modules (with all inside them) or bare parameters, or
+            patterns; one that matches nothing is a ``ConfigError``.
         residual_streams: Whether channels that several layers' outputs are added up in are structures too.
 
     Returns:
@@ -96,8 +92,8 @@ def find_groups(
                 seen[touched].update(p.idx for p in positions)
         stays = any(touched in ignored for touched, axis in closure.positions if axis != IN)
         if closure.cuttable and not stays and (residual_streams or not closure.is_stream):
-            groups += _groups(closure, roots, order)
-    groups = _numbered(groups)
+            groups += join(closure.positions, roots, order)
+    groups = numbered(groups)
     verify_groups(model, groups, input_size)
     return groups
 
@@ -124,8 +120,13 @@ def _trace(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[Dependen
     image = nn.Parameter(torch.zeros(1, *input_size, dtype=parameter.dtype, device=parameter.device))
     with torch.enable_grad():
         graph = DependencyGraph().build_dependency(
-            model, [image], unwrapped_parameters=[(image, 1)], verbose=False
+            model,
+            image,
+            forward_fn=lambda net, inputs: net(inputs),
+            unwrapped_parameters=cast("Any", [(image, 1)]),
+            verbose=False,
         )
+    repair_splits(graph)
     return graph, image
 
 
@@ -133,19 +134,20 @@ def _close(
     graph: DependencyGraph, root: Any, roots: Sequence[int], names: dict[int, str], image: nn.Parameter
 ) -> _Closure:
     """Walk the graph from output channels of one layer to everything that is tied to them."""
-    reached: dict[tuple[Any, Any], set[_Position]] = defaultdict(set)
-    stack = [(root, graph.get_pruner_of_module(root.module).prune_out_channels, [_Position(i, i) for i in roots])]
+    reached: dict[tuple[Any, Any], set[Position]] = defaultdict(set)
+    pruner: Any = graph.get_pruner_of_module(root.module)
+    stack = [(root, pruner.prune_out_channels, [Position(i, i) for i in roots])]
     while stack:
-        node, cut, positions = stack.pop()
-        new = [p for p in positions if p not in reached[node, cut]]
+        node, cut, found = stack.pop()
+        new = [p for p in found if p not in reached[node, cut]]
         if new:
             reached[node, cut].update(new)
             stack.extend(_neighbours(graph, node, cut, new))
-    positions: dict[tuple[str, str], set[_Position]] = defaultdict(set)
+    positions: dict[tuple[str, str], set[Position]] = defaultdict(set)
     producers, cuttable, added = set(), True, False
     for (node, cut), found in reached.items():
         module = node.module
-        cut_axes = _cut_axes(graph, node, cut)
+        cut_axes = _cut_axes(node, cut)
         is_output = not node.outputs and cut_axes != (IN,)
         cuttable &= not (is_output or module is image or _is_opaque(node))
         added |= _adds(node)
@@ -158,37 +160,37 @@ def _close(
 
 
 def _neighbours(
-    graph: DependencyGraph, node: Any, cut: Any, positions: list[_Position]
-) -> Iterator[tuple[Any, Any, list[_Position]]]:
+    graph: DependencyGraph, node: Any, cut: Any, positions: list[Position]
+) -> Iterator[tuple[Any, Any, list[Position]]]:
     """Yield what cutting positions of a node forces to be cut, Torch-Pruning's edges and whole groups."""
     for dependency in node.dependencies:
         if dependency.is_triggered_by(cut):
             mapped: list[Any] = positions
             for mapping in dependency.index_mapping:
                 mapped = mapped if mapping is None else mapping(mapped)
-            yield dependency.target, dependency.handler, [_Position(*p) for p in mapped]
+            yield dependency.target, dependency.handler, [Position(*p) for p in mapped]
     layer = node.module
     blocks = layers.coupled_blocks(layer)
     sizes = layers.axes(layer)
     if blocks == 1 or node.type == ops.OPTYPE.DEPTHWISE_CONV:
         return
-    pruner = graph.get_pruner_of_module(layer)
-    here = sizes[_cut_axes(graph, node, cut)[0]] // blocks
+    pruner: Any = graph.get_pruner_of_module(layer)
+    here = sizes[_cut_axes(node, cut)[0]] // blocks
     labels = {(p.idx // here, p.root_idx) for p in positions}
     for axis, size in sizes.items():
         width = size // blocks
-        whole = [_Position(block * width + i, root) for block, root in labels for i in range(width)]
+        whole = [Position(block * width + i, root) for block, root in labels for i in range(width)]
         yield node, pruner.prune_in_channels if axis == IN else pruner.prune_out_channels, whole
 
 
-def _cut_axes(graph: DependencyGraph, node: Any, cut: Any) -> tuple[str, ...]:
+def _cut_axes(node: Any, cut: Any) -> tuple[str, ...]:
     """Return the axes of a layer that one of Torch-Pruning's functions cuts."""
     sizes = layers.axes(node.module)
     if node.type == ops.OPTYPE.DEPTHWISE_CONV or FEATURE in sizes:
         return tuple(sizes)
     if not sizes:
         return ()
-    return (OUT,) if cut == graph.get_pruner_of_module(node.module).prune_out_channels else (IN,)
+    return (OUT,) if cut.__name__ == "prune_out_channels" else (IN,)
 
 
 def _is_opaque(node: Any) -> bool:
@@ -209,45 +211,3 @@ def _adds(node: Any) -> bool:
     name = getattr(node.grad_fn, "name", str)()
     activations = [n for n in node.inputs if n.type != ops.OPTYPE.PARAMETER]
     return node.type == ops.OPTYPE.ELEMENTWISE and name.startswith(_ADDITIONS) and len(activations) > 1
-
-
-def _groups(closure: _Closure, roots: Sequence[int], order: dict[str, int]) -> list[StructureGroup]:
-    """Join the channels that meet into structures, and structures of equal shape into groups."""
-    parent = {r: r for r in roots}
-
-    def top(root: int) -> int:
-        while parent[root] != root:
-            parent[root] = root = parent[parent[root]]
-        return root
-
-    keys = sorted(closure.positions, key=lambda k: (order[k[0]], (OUT, IN, FEATURE).index(k[1])))
-    for key in keys:
-        first: dict[int, int] = {}
-        for position in closure.positions[key]:
-            a, b = top(position.root_idx), top(first.setdefault(position.idx, position.root_idx))
-            parent[max(a, b)] = min(a, b)
-    rows: dict[int, dict[tuple[str, str], set[int]]] = {r: defaultdict(set) for r in roots if top(r) == r}
-    for key in keys:
-        for position in closure.positions[key]:
-            rows[top(position.root_idx)][key].add(position.idx)
-    kinds: dict[tuple[tuple[tuple[str, str], int], ...], list[dict[tuple[str, str], set[int]]]] = defaultdict(list)
-    for structure in rows.values():
-        kinds[tuple((key, len(structure[key])) for key in keys if key in structure)].append(structure)
-    groups = []
-    for kind, structures in kinds.items():
-        if len(structures) > 1:
-            slices = (Slice(*key, tuple(tuple(sorted(s[key])) for s in structures)) for key, _ in kind)
-            name = next(layer for (layer, axis), _ in kind if axis == OUT)
-            groups.append(StructureGroup(name, tuple(slices)))
-    return groups
-
-
-def _numbered(groups: Sequence[StructureGroup]) -> list[StructureGroup]:
-    """Tell groups of one layer apart: ``name``, ``name#2``, …"""
-    count: Counter[str] = Counter()
-    numbered = []
-    for group in groups:
-        count[group.name] += 1
-        n = count[group.name]
-        numbered.append(group if n == 1 else StructureGroup(f"{group.name}#{n}", group.slices))
-    return numbered

@@ -17,10 +17,9 @@ from oba.errors import ModelError
 from oba.pruning.plan import Kept
 from oba.structures import FEATURE, IN, OUT
 
+AnyConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Convolutions; transposed ones are no part of image classifiers."""
-ChannelStatistics = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
-"""Norms whose statistics are per channel."""
 
 
 def find(model: nn.Module, layer: str) -> nn.Module | nn.Parameter:
@@ -149,7 +148,9 @@ def whole_blocks(layer: nn.Module, axis: str, kept: Kept) -> tuple[int, ...] | N
     return blocks if len(blocks) * width == len(kept.positions) else None
 
 
-def _cut_conv(conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: Mapping[str, Kept], at: Mapping[str, torch.Tensor]) -> None:
+def _cut_conv(
+    conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: Mapping[str, Kept], at: Mapping[str, torch.Tensor]
+) -> None:
     if OUT in at:
         _keep(conv, ("weight", "bias"), 0, at[OUT])
         conv.out_channels = len(at[OUT])

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from oba.config import PruningConfig
 from oba.pruning.cost import CostModel
 from oba.pruning.plan import Plan, kept_counts, restrict
+from oba.pruning.prices import Normalizer, StaticScores
 from oba.pruning.replay import apply_plan, removal_plan
-from oba.pruning.select import Normalizer, StaticScores, require_reachable, select
+from oba.pruning.select import require_reachable, select
 from oba.structures import StructureGroup
 
 Score = Callable[[nn.Module, list[StructureGroup]], Mapping[str, Tensor]]
@@ -70,9 +71,7 @@ def prune_to_level(
     dense_counts = {g.name: len(g) for g in groups}
     start = cost.macs / dense_macs
     current, _ = restrict(groups, plan)
-    require_reachable(
-        current, cost, keep=keep, floors=pruning, dense_counts=dense_counts, dense_macs=dense_macs
-    )
+    require_reachable(current, cost, keep=keep, floors=pruning, dense_counts=dense_counts, dense_macs=dense_macs)
     records = []
     for number in range(1, pruning.rounds + 1):
         target = start + (keep - start) * number / pruning.rounds

@@ -23,9 +23,7 @@ from oba.pruning import layers
 from oba.structures import IN, Slice, StructureGroup
 
 
-def removal_masks(
-    groups: Sequence[StructureGroup], removed: Mapping[str, Iterable[int]]
-) -> dict[str, Tensor]:
+def removal_masks(groups: Sequence[StructureGroup], removed: Mapping[str, Iterable[int]]) -> dict[str, Tensor]:
     """Return the masks that stand for removing structures.
 
     Args:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from oba.errors import FileError
@@ -106,7 +107,7 @@ class Plan:
             raise FileError(f"not a plan ({type(error).__name__}: {error})") from error
         for (layer, axis), kept in axes.items():
             p = kept.positions
-            increasing = all(a < b for a, b in zip(p, p[1:], strict=False))
+            increasing = all(a < b for a, b in pairwise(p))
             if not p or not increasing or p[0] < 0 or p[-1] >= kept.size:
                 raise FileError(
                     f"plan of layer {layer!r}, axis {axis!r}: kept positions must be one or more, "
@@ -115,9 +116,7 @@ class Plan:
         return cls(axes)
 
 
-def restrict(
-    groups: Sequence[StructureGroup], plan: Plan
-) -> tuple[list[StructureGroup], dict[str, tuple[int, ...]]]:
+def restrict(groups: Sequence[StructureGroup], plan: Plan) -> tuple[list[StructureGroup], dict[str, tuple[int, ...]]]:
     """Carry groups of the dense net over to the net that a plan leaves.
 
     Args:
@@ -140,7 +139,9 @@ def restrict(
             continue
         origin[group.name] = tuple(left)
         slices = (
-            Slice(s.layer, s.axis, tuple(s.indices[i] if r is None else tuple(r[p] for p in s.indices[i]) for i in left))
+            Slice(
+                s.layer, s.axis, tuple(s.indices[i] if r is None else tuple(r[p] for p in s.indices[i]) for i in left)
+            )
             for s, r in zip(group.slices, ranks, strict=True)
         )
         restricted.append(StructureGroup(group.name, tuple(slices)))

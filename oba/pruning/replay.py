@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from oba.errors import FileError, ModelError
+from oba.errors import FileError, ModelError, ObaError
 from oba.files import digest_file, read_json, read_tensors, write_json, write_tensors
 from oba.pruning import layers
 from oba.pruning.plan import Kept, Plan
@@ -80,9 +80,7 @@ class ModelCard:
             raise FileError(f"not a model card ({type(error).__name__}: {error})") from error
 
 
-def removal_plan(
-    model: nn.Module, groups: Sequence[StructureGroup], removed: Mapping[str, Iterable[int]]
-) -> Plan:
+def removal_plan(model: nn.Module, groups: Sequence[StructureGroup], removed: Mapping[str, Iterable[int]]) -> Plan:
     """Return the plan that removes structures from a net.
 
     Args:
@@ -98,12 +96,10 @@ def removal_plan(
         for index in removed.get(group.name, ()):
             for s in group.slices:
                 gone[s.layer, s.axis].update(s.indices[index])
-    return Plan(
-        {
-            (layer, axis): Kept.without(layers.axes(layers.find(model, layer))[axis], positions)
-            for (layer, axis), positions in gone.items()
-        }
-    )
+    return Plan({
+        (layer, axis): Kept.without(layers.axes(layers.find(model, layer))[axis], positions)
+        for (layer, axis), positions in gone.items()
+    })
 
 
 def apply_plan(model: nn.Module, plan: Plan) -> None:
@@ -201,12 +197,12 @@ def load_pruned(directory: Path) -> nn.Module:
     tensors = read_tensors(path)
     if digest_file(path) != read_json(directory / PLAN).get("weights"):
         raise FileError(f"{path}: not the weights that {PLAN} beside it was written for; run their stage again")
-    with torch.random.fork_rng(devices=[]):
-        model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
     try:
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
         apply_plan(model, plan)
         model.load_state_dict(tensors)
-    except (ModelError, RuntimeError) as error:
+    except (ObaError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise FileError(f"{directory}: the stored net does not fit model {card.name!r}: {reason}") from error
     return model.eval()

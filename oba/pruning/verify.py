@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from itertools import islice
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor, nn

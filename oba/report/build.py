@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from oba.files import write_atomic, write_text
 from oba.report.channels import draw_channels
@@ -33,20 +32,19 @@ def build_report(cells: Sequence[Cell], directory: Path, first_criterion: str, t
     """
     runs = collect(cells)
     summary = summarize(runs, first_criterion)
-    drawings: dict[str, Callable[[], Figure]] = {
-        "tradeoff.png": lambda: draw_tradeoff(summary, title),
-        "channels.png": lambda: draw_channels(cells, title),
-        "curves.png": lambda: draw_curves(cells, title),
-    }
     texts = {
         "runs.csv": runs.to_csv(index=False, lineterminator="\n"),
         "summary.csv": summary.to_csv(index=False, lineterminator="\n", float_format="%.6g"),
         "summary.md": summary_markdown(summary, runs, title),
     }
-    for name, text in texts.items():
-        write_text(directory / name, text)
-    for name, draw in drawings.items():
-        with styled():
-            figure = draw()
-            write_atomic(directory / name, lambda path, figure=figure: save_picture(figure, path))
-    return [directory / name for name in (*texts, *drawings)]
+    with styled():
+        figures = {
+            "tradeoff.png": draw_tradeoff(summary, title),
+            "channels.png": draw_channels(cells, title),
+            "curves.png": draw_curves(cells, title),
+        }
+        for name, text in texts.items():
+            write_text(directory / name, text)
+        for name, figure in figures.items():
+            write_atomic(directory / name, partial(save_picture, figure))
+    return [directory / name for name in (*texts, *figures)]

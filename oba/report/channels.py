@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from oba.report.collect import FINETUNED, Cell, is_pruned, pruned_directory
-from oba.report.page import HEADING, new_figure, place_axes, text_width, write_at, write_title
+from oba.report.page import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
 from oba.report.plans import read_channels, read_layers
 from oba.report.style import ALARM, INK, MUTED, SMALL, in_order
 
@@ -20,6 +20,8 @@ _ROW, _COLUMN, _GAP = 0.165, 0.4, 0.24
 _TOP, _BOTTOM = 0.58, 0.14
 _WIDEST = 13.0
 _HEAD = HEADING + 0.14
+_KEY = 5.2
+"""Width in inches that the key of colours and marks takes."""
 _TEXT = 6.5
 _FEW = 0.1
 """Layers that keep a smaller fraction of their channels are marked."""
@@ -62,13 +64,15 @@ def draw_channels(cells: Sequence[Cell], title: str) -> Figure:
     left = 0.15 + names + 0.55
     heights = [_TOP + len(block.layers) * _ROW + _BOTTOM for block, _ in rows]
     widths = [sum(len(p.levels) * _COLUMN + _GAP for p in panels) for _, panels in rows]
-    figure = new_figure(max(left + max(widths, default=0), 6.4), _HEAD + sum(heights) + 0.1)
     seeds = len(in_order(cells, "seed"))
     over = f" (mean over {seeds} seeds)" if seeds > 1 else ""
     coupled = any(layer.endswith(")") for block in blocks for layer in block.layers)
     more = " (+n): and n layers coupled to it." if coupled else ""
+    heading = f"{title}: channels kept in every layer"
     subtitle = f"Columns: levels of keep. Numbers: channels left{over}.{more}"
-    write_title(figure, 0.15, f"{title}: channels kept in every layer", subtitle)
+    width = max(left + max(widths), _KEY, heading_width(heading, subtitle))
+    figure = new_figure(width, _HEAD + sum(heights) + 0.1)
+    write_title(figure, 0.15, heading, subtitle)
     _draw_key(figure)
     top = _HEAD
     for (block, panels), height in zip(rows, heights, strict=True):

@@ -10,6 +10,7 @@ import pandas as pd
 
 from oba.errors import FileError
 from oba.report.fields import Document
+from oba.report.frames import read_table
 
 DENSE = "dense"
 """Criterion of the dense net's cell."""
@@ -112,35 +113,6 @@ def read_runs(path: Path) -> pd.DataFrame:
         The table that :func:`collect` made.
     """
     return read_table(path, RUN_COLUMNS, _TEXT)
-
-
-def read_table(path: Path, columns: list[str], text: list[str]) -> pd.DataFrame:
-    """Read a CSV file with known columns; blanks are missing numbers and empty texts.
-
-    Args:
-        path: The file.
-        columns: All columns, in order.
-        text: Those that hold texts.
-
-    Returns:
-        The table.
-
-    Raises:
-        FileError: If the file is missing, damaged or has other columns.
-    """
-    blank = {column: [""] for column in columns if column not in text}
-    try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=blank)
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file; the stage that makes it has not run") from error
-    except ValueError as error:
-        raise FileError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from error
-    if list(frame.columns) != columns:
-        raise FileError(f"{path}: columns {', '.join(frame.columns)}; expected {', '.join(columns)}")
-    for column in blank:
-        if frame[column].dtype.kind not in "ifb":
-            raise FileError(f"{path}: column {column} holds {frame[column].iloc[0]!r}; expected numbers")
-    return frame
 
 
 def _row(cell: Cell) -> dict[str, Any]:

@@ -14,7 +14,17 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from oba.report.collect import DENSE, FINETUNED, Cell
 from oba.report.history import mean_history
-from oba.report.page import HEADING, LEGEND_ROW, draw_legend, legend_rows, new_figure, place_axes, write_at, write_title
+from oba.report.page import (
+    HEADING,
+    LEGEND_ROW,
+    draw_legend,
+    heading_width,
+    legend_rows,
+    new_figure,
+    place_axes,
+    write_at,
+    write_title,
+)
 from oba.report.style import INK, MUTED, SMALL, Look, in_order, looks
 
 _WIDTH, _HEIGHT = 1.85, 1.3
@@ -82,15 +92,16 @@ def draw_curves(cells: Sequence[Cell], title: str) -> Figure:
     drawn = {name for row in rows for panel in row.panels for name in panel.lines}
     names = sorted((name for name in look if name in drawn), key=lambda name: name != DENSE)
     columns = 1 + max(panel.column for row in rows for panel in row.panels)
-    width = max(_left(columns) - _GAP + _RIGHT, 5.6)
+    seeds = len(in_order(cells, "seed"))
+    spread = f" Means over {seeds} seeds, bands from the lowest to the highest." if seeds > 1 else ""
+    heading = f"{title}: training"
+    subtitle = f"Accuracy on val above, training loss below. Dashed: the dense net's last epoch.{spread}"
+    width = max(_left(columns) - _GAP + _RIGHT, heading_width(heading, subtitle))
     legend = legend_rows(names, width - 0.3)
     head = HEADING + len(legend) * LEGEND_ROW + 0.1
     pitch = _TOP + 2 * _HEIGHT + _BETWEEN + _BOTTOM
     figure = new_figure(width, head + pitch * len(rows))
-    seeds = len(in_order(cells, "seed"))
-    spread = f" Means over {seeds} seeds, bands from the lowest to the highest." if seeds > 1 else ""
-    subtitle = f"Accuracy on val above, training loss below. Dashed: the dense net's last epoch.{spread}"
-    write_title(figure, 0.15, f"{title}: training", subtitle)
+    write_title(figure, 0.15, heading, subtitle)
     draw_legend(figure, 0.15, HEADING - 0.04, legend, look)
     for index, row in enumerate(rows):
         _draw_row(figure, head + index * pitch + _TOP, row, look)

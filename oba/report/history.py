@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from oba.errors import FileError
+from oba.report.frames import read_csv
 
 _COLUMNS = ["epoch", "train_loss", "val_top1"]
 
@@ -25,23 +26,26 @@ def read_history(path: Path) -> pd.DataFrame:
     Raises:
         FileError: If the file is missing or damaged.
     """
-    try:
-        frame = pd.read_csv(path)
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file; the stage that makes it has not run") from error
-    except ValueError as error:
-        raise FileError(f"{path}: not a readable table ({str(error).splitlines()[0]})") from error
+    frame = read_csv(path)
     missing = [column for column in _COLUMNS if column not in frame.columns]
     if missing:
         raise FileError(f"{path}: no column {missing[0]!r}; there are {', '.join(map(str, frame.columns))}")
-    frame = frame[_COLUMNS]
+    found = {}
     for column in _COLUMNS:
-        values = pd.to_numeric(frame[column], errors="coerce").astype("float64")
-        wrong = ~np.isfinite(values.to_numpy())
+        values = np.array([_number(value) for value in frame[column]], dtype=float)
+        wrong = ~np.isfinite(values)
         if wrong.any():
             raise FileError(f"{path}: {column} in row {int(wrong.argmax()) + 1} is not a finite number")
-        frame = frame.assign(**{column: values})
-    return frame
+        found[column] = values
+    return pd.DataFrame(found)
+
+
+def _number(value: object) -> float:
+    """Return a cell as a number, NaN where it is none."""
+    try:
+        return float(str(value))
+    except ValueError:
+        return float("nan")
 
 
 def mean_history(paths: Sequence[Path]) -> pd.DataFrame:

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 import pandas as pd
 
 from oba.report.collect import DENSE_LONGER, FINETUNED, SCRATCH
+from oba.report.frames import grouped, records, where
 
+_EN_DASH = "\N{EN DASH}"
 _LISTED = 6
 """Nets or warnings that one note lists before it points to the full table."""
 
@@ -73,13 +75,13 @@ def _test_noise(summary: pd.DataFrame, runs: pd.DataFrame) -> str:
 
     lowest = f" and {error(worst)} at {worst:.1f} %" if worst < best else ""
     return (
-        f"{_span(runs.test_images)} test images: the standard error of one accuracy, √(p(1−p)/n), is "
+        f"{_span(runs.test_images)} test images: the standard error of one accuracy, √(p(1-p)/n), is "
         f"{error(best)} points at {best:.1f} %{lowest}; single nets closer than that cannot be told apart."
     )
 
 
 def _comparison(summary: pd.DataFrame) -> str:
-    compared = summary[summary.versus != ""]
+    compared = where(summary, summary.versus != "")
     if compared.empty:
         return ""
     first = compared.versus.iloc[0]
@@ -99,10 +101,10 @@ def _controls(summary: pd.DataFrame) -> list[str]:
 
 
 def _latency(runs: pd.DataFrame) -> str:
-    places = runs[["device", "threads", "latency_batch"]].drop_duplicates()
+    places = runs.filter(["device", "threads", "latency_batch"]).drop_duplicates()
     where = "; ".join(
         f"{row.device}, {row.threads} thread{'s' * (row.threads != 1)}, batch {row.latency_batch}"
-        for row in places.itertuples()
+        for row in records(places)
     )
     timings = _span(runs.latency_runs)
     return f"Speedup: latency of the dense net / of the net, median of {timings} paired timings ({where})."
@@ -110,16 +112,16 @@ def _latency(runs: pd.DataFrame) -> str:
 
 def _slow(summary: pd.DataFrame) -> list[str]:
     """One note per model with nets whose lower quartile of the speedup does not exceed 1 although MACs fell."""
-    pruned = summary[(summary.variant == FINETUNED) & (summary.criterion != DENSE_LONGER)]
+    pruned = where(summary, (summary.variant == FINETUNED) & (summary.criterion != DENSE_LONGER))
     found = []
-    for model, group in pruned.groupby("model", sort=False):
-        slow = group[(group.speedup_low <= 1) & (group.macs_kept_percent < 100)]
+    for (model,), group in grouped(pruned, ["model"]):
+        slow = where(group, (group.speedup_low <= 1) & (group.macs_kept_percent < 100))
         if slow.empty:
             continue
         nets = [
-            f"{row.criterion} {row.schedule}, MACs fell to {row.macs_kept_percent:.0f} %, speedup {row.speedup:.2f} "
-            f"(quartiles {row.speedup_low:.2f}–{row.speedup_high:.2f})"
-            for row in slow.sort_values("macs_kept_percent", kind="stable").itertuples()
+            f"{row.criterion} {row.schedule} with {row.macs_kept_percent:.0f} % of MACs: speedup {row.speedup:.2f} "
+            f"(quartiles {row.speedup_low:.2f}{_EN_DASH}{row.speedup_high:.2f})"
+            for row in records(slow.sort_values("macs_kept_percent", kind="stable"))
         ]
         found.append(
             f"{model}: MACs fell but the clock did not, for {len(slow)} of {len(group)} pruned nets: "
@@ -129,14 +131,14 @@ def _slow(summary: pd.DataFrame) -> list[str]:
 
 
 def _pruned(runs: pd.DataFrame) -> pd.DataFrame:
-    return runs[(runs.variant == FINETUNED) & (runs.criterion != DENSE_LONGER)]
+    return where(runs, (runs.variant == FINETUNED) & (runs.criterion != DENSE_LONGER))
 
 
 def _by_seeds(nets: pd.DataFrame) -> list[tuple[str, str]]:
     """Name nets, smallest level first, the seeds of equal warnings together; with each name its warnings."""
     found = []
     keys = ["keep", "model", "criterion", "schedule", "warning_text"]
-    for key, group in nets.sort_values("keep", kind="stable").groupby(keys, sort=False):
+    for key, group in grouped(nets.sort_values("keep", kind="stable"), keys):
         keep, model, criterion, schedule, warning = key
         seeds = f"seed{'s' * (len(group) > 1)} {', '.join(map(str, group.seed))}"
         found.append((f"{model} {criterion} {schedule} keep {keep:.2f} ({seeds})", str(warning)))
@@ -144,17 +146,18 @@ def _by_seeds(nets: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _cut_through(runs: pd.DataFrame) -> str:
-    warned = _pruned(runs)[lambda nets: nets.warnings > 0]
+    pruned = _pruned(runs)
+    warned = where(pruned, pruned.warnings > 0)
     if warned.empty:
         return ""
     nets = [f"{net}: {warning}" for net, warning in _by_seeds(warned)]
-    count = f"{len(warned)} of {len(_pruned(runs))} pruned nets"
+    count = f"{len(warned)} of {len(pruned)} pruned nets"
     return f"Layers cut through in {count}: {enumerate_some(nets, 'runs.csv')}."
 
 
 def _recalibrated(runs: pd.DataFrame) -> str:
     pruned = _pruned(runs)
-    done = pruned[pruned.norm_recalibrated]
+    done = where(pruned, pruned.norm_recalibrated)
     if done.empty:
         return ""
     if len(done) == len(pruned):

@@ -20,6 +20,7 @@ HEADING = 0.62
 LEGEND_ROW = 0.2
 """Height in inches of one row of a legend."""
 _DPI = 200
+_TITLE = 11.0
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -78,7 +79,7 @@ def write_title(figure: Figure, left: float, title: str, subtitle: str) -> None:
         title: In bold.
         subtitle: Below it.
     """
-    write_at(figure, left, 0.12, title, fontsize=11, fontweight="bold")
+    write_at(figure, left, 0.12, title, fontsize=_TITLE, fontweight="bold")
     write_at(figure, left, 0.36, subtitle, fontsize=SMALL, color=MUTED, linespacing=1.35)
 
 
@@ -128,17 +129,31 @@ def _legend_pitch(names: Sequence[str]) -> float:
     return max(text_width(name, 8.5) for name in names) + 0.65
 
 
-def text_width(text: str, size: float) -> float:
+def heading_width(title: str, *smaller: str) -> float:
+    """Return how wide a page must be for its title and the secondary texts that start at the same edge.
+
+    Args:
+        title: What :func:`write_title` writes in bold.
+        smaller: The subtitle and footnotes.
+
+    Returns:
+        Inches, margins included.
+    """
+    return max(text_width(title, _TITLE, "bold"), *(text_width(text, SMALL) for text in smaller)) + 0.35
+
+
+def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Estimate how wide a text is.
 
     Args:
         text: The text, not blank.
         size: In points.
+        weight: Of the type.
 
     Returns:
         Inches.
     """
-    path = TextPath((0, 0), text, prop=FontProperties(family="DejaVu Sans", size=size))
+    path = TextPath((0, 0), text, prop=FontProperties(family="DejaVu Sans", size=size, weight=weight))
     return float(path.vertices[:, 0].max()) / 72
 
 

@@ -22,9 +22,9 @@ ALARM = "#d55e00"
 SMALL = 7.5
 """Points of secondary text."""
 
-_COLORS = ["#0072b2", "#d55e00", "#009e73", "#aa4499", "#b58900", "#56b4e9", "#5d4a9c", "#7a4b2a"]
+_COLORS = ["#0072b2", "#d55e00", "#009e73", "#aa4499", "#b58900", "#2897c3", "#5d4a9c", "#7a4b2a"]
 _MARKERS = ["o", "s", "^", "D", "v", "p", "<", "h", ">"]
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "font.family": ["DejaVu Sans"],
     "font.size": 8.5,
     "text.color": INK,

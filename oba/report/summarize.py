@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from oba.errors import FileError
-from oba.report.collect import DENSE, DENSE_LONGER, FINETUNED, read_table
+from oba.report.collect import DENSE, DENSE_LONGER, FINETUNED
+from oba.report.frames import grouped, read_table, records, where
 
 _NET = ["model", "schedule", "keep", "criterion", "variant"]
 SUMMARY_COLUMNS = [
@@ -46,10 +47,7 @@ def summarize(runs: pd.DataFrame, first_criterion: str) -> pd.DataFrame:
         level and criterion (the first one first, each followed by its control from new weights; ``dense-longer`` last).
     """
     paired = _with_partners(runs, first_criterion)
-    rows = [
-        _summary(dict(zip(_NET, key, strict=True)), group, first_criterion)
-        for key, group in paired.groupby(_NET, sort=False)
-    ]
+    rows = [_summary(dict(zip(_NET, key, strict=True)), group, first_criterion) for key, group in grouped(paired, _NET)]
     return _ordered(pd.DataFrame(rows, columns=pd.Index(SUMMARY_COLUMNS)), runs, first_criterion)
 
 
@@ -67,13 +65,13 @@ def read_summary(path: Path) -> pd.DataFrame:
 
 def _with_partners(runs: pd.DataFrame, first_criterion: str) -> pd.DataFrame:
     """Put beside every net what the same seed's dense net and first-criterion net have."""
-    dense = runs[runs.criterion == DENSE][["model", "seed", "test_top1", "parameters"]]
-    first = runs[(runs.criterion == first_criterion) & (runs.variant == FINETUNED)]
-    first = first[["model", "seed", "schedule", "keep", "test_top1"]]
+    dense = where(runs, runs.criterion == DENSE).filter(["model", "seed", "test_top1", "parameters"])
+    first = where(runs, (runs.criterion == first_criterion) & (runs.variant == FINETUNED))
+    first = first.filter(["model", "seed", "schedule", "keep", "test_top1"])
     paired = runs.merge(dense, on=["model", "seed"], how="left", suffixes=("", "_dense"))
-    alone = paired[paired.test_top1_dense.isna()]
-    if len(alone):
-        row = alone.iloc[0]
+    alone = records(where(paired, paired.test_top1_dense.isna()))
+    if alone:
+        row = alone[0]
         raise FileError(
             f"report: {row.model}, seed {row.seed}: no dense net among the evaluated nets; every seed needs its own"
         )

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oba.report.collect import SCRATCH
+from oba.report.frames import records, where
 from oba.report.notes import notes
 
 _MANY_SEEDS = 5
@@ -68,7 +69,7 @@ def print_table(summary: pd.DataFrame, runs: pd.DataFrame, console: Console) -> 
         console.print(table, highlight=False)
     below = Table.grid(padding=(0, 1))
     for note in notes(summary, runs):
-        below.add_row("–", Text(note))
+        below.add_row("-", Text(note))
     console.print(below, highlight=False)
 
 
@@ -82,17 +83,17 @@ def _sections(summary: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Yield a heading and rows for each model and schedule, the dense net leading each."""
     schedules = [s for s in summary.schedule.unique() if s] or [""]
     for model in summary.model.unique():
-        of_model = summary[summary.model == model]
+        of_model = where(summary, summary.model == model)
         for schedule in schedules:
             heading = f"{model}, {schedule}" if len(schedules) > 1 else str(model)
-            yield heading, of_model[of_model.schedule.isin(["", schedule])]
+            yield heading, where(of_model, of_model.schedule.isin(["", schedule]))
 
 
 def _cells(part: pd.DataFrame, summary: pd.DataFrame) -> list[list[str]]:
     decimals = 2 if summary.seeds.min() >= _MANY_SEEDS else 1
     compared = (summary.versus != "").any()
     rows = []
-    for row in part.itertuples():
+    for row in records(part):
         cells = [
             f"{row.keep:.2f}",
             _net(row),
@@ -117,7 +118,7 @@ def _spread(mean: float, std: float, decimals: int, sign: str = "") -> str:
     """Format a mean and, where there is one, its standard deviation."""
     if pd.isna(mean):
         return ""
-    text = f"{mean:{sign}z.{decimals}f}".replace("-", "−")
+    text = f"{mean:{sign}z.{decimals}f}".replace("-", "\N{MINUS SIGN}")
     return text if pd.isna(std) else f"{text} ± {std:.{decimals}f}"
 
 

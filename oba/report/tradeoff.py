@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from oba.report.collect import DENSE, DENSE_LONGER, FINETUNED, SCRATCH
+from oba.report.frames import records, where
 from oba.report.labels import spread_labels
-from oba.report.page import HEADING, new_figure, place_axes, text_width, write_at, write_title
+from oba.report.page import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
 from oba.report.style import FAINT, INK, MUTED, SMALL, Look, looks
 
 _WIDTH, _HEIGHT = 4.4, 3.3
@@ -45,21 +46,23 @@ def draw_tradeoff(summary: pd.DataFrame, title: str) -> Figure:
     panels = [(model, schedule) for model in summary.model.unique() for schedule in schedules]
     columns = min(2, len(panels))
     look = looks(list(summary.criterion.unique()))
-    margin = max(text_width(_label(row), _LABEL) for row in summary.itertuples()) + 0.45
+    margin = max(text_width(_label(row), _LABEL) for row in records(summary)) + 0.6
     pitch_x = _LEFT + _WIDTH + margin + _GAP
     pitch_y = _TOP + _HEIGHT + _BOTTOM
     notes = _footnotes(summary)
     rows = math.ceil(len(panels) / columns)
-    figure = new_figure(columns * pitch_x, HEADING + rows * pitch_y + 0.17 * len(notes) + 0.12)
-    write_title(figure, 0.15, f"{title}: test accuracy against MACs kept", _subtitle(summary))
+    heading, subtitle = f"{title}: test accuracy against MACs kept", _subtitle(summary)
+    width = max(columns * pitch_x, heading_width(heading, subtitle, *notes))
+    figure = new_figure(width, HEADING + rows * pitch_y + 0.17 * len(notes) + 0.12)
+    write_title(figure, 0.15, heading, subtitle)
     for index, (model, schedule) in enumerate(panels):
         row, column = divmod(index, columns)
-        of_model = summary[summary.model == model]
+        of_model = where(summary, summary.model == model)
         axes = place_axes(figure, column * pitch_x + _LEFT, HEADING + row * pitch_y + _TOP, _WIDTH, _HEIGHT)
         name = f"{model}, {schedule}" if len(schedules) > 1 else str(model)
         axes.set_title(name, loc="left", fontsize=9.5, fontweight="bold", pad=8)
         axes.set_ylim(*_limits(of_model))
-        _draw_panel(axes, of_model[of_model.schedule.isin(["", schedule])], look)
+        _draw_panel(axes, where(of_model, of_model.schedule.isin(["", schedule])), look)
         axes.set_ylabel("Test accuracy (%)" if column == 0 else "")
         axes.set_xlabel("MACs kept (%)")
     for index, note in enumerate(notes):
@@ -100,7 +103,7 @@ def _limits(of_model: pd.DataFrame) -> tuple[float, float]:
 
 
 def _draw_panel(axes: Axes, nets: pd.DataFrame, look: dict[str, Look]) -> None:
-    dense = nets[nets.criterion == DENSE].iloc[0]
+    dense = records(where(nets, nets.criterion == DENSE))[0]
     _draw_x_axis(axes, nets)
     axes.grid(axis="y")
     axes.axhline(dense.top1_percent, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1.5)
@@ -110,10 +113,11 @@ def _draw_panel(axes: Axes, nets: pd.DataFrame, look: dict[str, Look]) -> None:
     ends = [_End(axes.get_xlim()[1], dense.top1_percent, _label(dense), DENSE)]
     names = [name for name in nets.criterion.unique() if name != DENSE]
     for order, name in enumerate(reversed(names)):
-        chain = nets[(nets.criterion == name) & (nets.variant == FINETUNED)].sort_values("keep", ascending=False)
+        of_name = where(nets, nets.criterion == name)
+        chain = where(of_name, of_name.variant == FINETUNED).sort_values("keep", ascending=False)
         _draw_chain(axes, dense, chain, look[name], zorder=3 + order)
-        _draw_scratch(axes, nets[(nets.criterion == name) & (nets.variant == SCRATCH)], look[name], zorder=2.5)
-        ends.append(_End(_x(chain)[-1], chain.top1_percent.iloc[-1], _label(chain.iloc[-1]), name))
+        _draw_scratch(axes, where(of_name, of_name.variant == SCRATCH), look[name], zorder=2.5)
+        ends.append(_End(_x(chain)[-1], chain.top1_percent.iloc[-1], _label(records(chain)[-1]), name))
     _label_ends(axes, ends, look)
 
 
@@ -123,7 +127,7 @@ def _x(chain: pd.DataFrame) -> list[float]:
     return list(chain.macs_kept_percent.where(~longer, chain.keep * 100))
 
 
-def _draw_chain(axes: Axes, dense: pd.Series, chain: pd.DataFrame, look: Look, zorder: float) -> None:
+def _draw_chain(axes: Axes, dense: Any, chain: pd.DataFrame, look: Look, zorder: float) -> None:
     control = (chain.criterion == DENSE_LONGER).all()
     axes.errorbar(
         [100.0, *_x(chain)],
@@ -203,8 +207,18 @@ def _label_ends(axes: Axes, ends: list[_End], look: dict[str, Look]) -> None:
             clip_on=False,
             zorder=2,
         )
+        axes.plot(
+            [1.07],
+            [place],
+            transform=beside,
+            color=style.color,
+            marker=style.marker,
+            markersize=4.5,
+            markeredgecolor="white",
+            clip_on=False,
+        )
         axes.text(
-            1.06,
+            1.095,
             place,
             end.label,
             transform=beside,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from oba.config import AugmentConfig, EvaluateSections, Study
-from oba.files import write_json
-from oba.layout import NET_FILES, Cell, Layout
+from oba.files import read_json, write_json
+from oba.layout import NET_FILES, Cell, Layout, level_name
 from oba.stages.job import Job, execute
 
 
@@ -16,17 +18,22 @@ def run(study: Study, cell: Cell) -> None:
     layout = Layout(study.experiment)
     net = layout.net(cell)
     inputs = [layout.data / "data.json", layout.split(cell.seed), *(net / name for name in NET_FILES[:2])]
-    record = net / "evaluation-run.json"
-    execute("evaluate", study, cell, perform, record=record, inputs=inputs, outputs=[net / "evaluation.json"])
+    record, outputs = net / "evaluation-run.json", [net / "evaluation.json"]
+    # A chain's chart begins with the dense net, at 100 per cent; its first level draws that point.
+    first = cell.variant == "finetuned" and cell.keep == level_name(study.keep[0])
+    dense = layout.dense(cell.model, cell.seed) / "evaluation.json" if first else None
+    work = partial(perform, dense_evaluation=dense)
+    execute("evaluate", study, cell, work, record=record, inputs=inputs, outputs=outputs)
 
 
-def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
+def perform(job: Job[EvaluateSections], dense_evaluation: Path | None) -> dict[str, Any]:
     """Write the net's accuracy on the test images, its cost and its latency."""
     from oba.models import build_model
     from oba.pruning.cost import measure
     from oba.pruning.replay import load_pruned, read_plan
     from oba.stages.nets import device_of, load_data
-    from oba.training import compare_latency, evaluate
+    from oba.training.evaluation import evaluate
+    from oba.training.latency import compare_latency
 
     wanted, device = job.sections.evaluation, device_of(job)
     bundle = load_data(job, AugmentConfig(), device)
@@ -42,10 +49,17 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     result |= {"parameters_kept": cost.parameters / dense_cost.parameters}
     result |= {"latency": asdict(latency), "device": str(device), "threads": job.sections.threads}
     write_json(job.directory / "evaluation.json", result)
-    shown = {"test_top1": test.top1, "test_loss": test.loss, "macs_kept": result["macs_kept"]}
-    shown |= {"parameters_kept": result["parameters_kept"], "latency_ms": latency.median_ms, "speedup": latency.speedup}
-    job.run.metrics(shown)
+    job.run.metrics(_shown(result))
     if job.cell.variant == "finetuned":
-        job.run.chain_metrics(shown, step=round(float(job.cell.keep) * 100))
+        job.run.chain_metrics(_shown(result), step=round(float(job.cell.keep) * 100))
+    if dense_evaluation:
+        job.run.chain_metrics(_shown(read_json(dense_evaluation)), step=100)
     job.run.artifact(job.directory / "evaluation.json")
     return {"threads": job.sections.threads, "device": str(device)}
+
+
+def _shown(result: dict[str, Any]) -> dict[str, float]:
+    """Return what MLflow charts of an evaluation."""
+    kept = {name: result[name] for name in ("macs_kept", "parameters_kept")}
+    latency = {"latency_ms": result["latency"]["median_ms"], "speedup": result["latency"]["speedup"]}
+    return {"test_top1": result["test"]["top1"], "test_loss": result["test"]["loss"]} | kept | latency

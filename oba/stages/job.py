@@ -21,6 +21,8 @@ from oba.layout import Cell, Layout, models_by_slug
 from oba.tracking import RunIdentity, StageRun, resolve_uri, stage_run
 
 S = TypeVar("S", bound=StageSections)
+FORWARD_AFTER = 20.0
+"""Seconds after which a stage sends to MLflow itself; shorter ones are sent together when the run ends."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,7 @@ def execute(
         journal = layout.journals / f"{place}.jsonl"
         uri = resolve_uri(study.tracking.uri, layout.results)
         started = perf_counter()
-        with stage_run(journal, identity, uri=uri, results_dir=layout.results) as run:
+        with stage_run(journal, identity, uri=uri, results_dir=layout.results, min_seconds=FORWARD_AFTER) as run:
             run.params({"stage": stage} | cell.given() | settings)
             facts = perform(Job(stage, sections, cell, model, layout, record.parent, base / key, run))
             summary = {"stage": stage, "cell": cell.given(), "key": key, "settings": settings, "code": code}

@@ -17,7 +17,9 @@ from oba.pruning.cost import measure
 from oba.pruning.plan import Plan
 from oba.pruning.replay import ModelCard, save_pruned
 from oba.stages.job import Job, readable
-from oba.training import EpochRecord, evaluate, train
+from oba.training.evaluation import evaluate
+from oba.training.loop import train
+from oba.training.records import EpochRecord
 from oba.training.device import derive_seed, make_deterministic, pick_device, set_threads
 
 if TYPE_CHECKING:

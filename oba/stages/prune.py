@@ -36,7 +36,7 @@ def perform(job: Job[PruneSections], start: Path) -> dict[str, Any]:
     from oba.pruning.levels import channel_warnings, prune_to_level
     from oba.pruning.replay import load_pruned, read_plan, save_pruned
     from oba.stages.nets import device_of, load_data, measures
-    from oba.training import recalibrate_norm
+    from oba.training.evaluation import recalibrate_norm
 
     pruning, device = job.sections.pruning, device_of(job)
     bundle = load_data(job, AugmentConfig(), device)

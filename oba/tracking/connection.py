@@ -52,7 +52,7 @@ class Connection:
         check_alive(self.uri)
         try:
             self._import()
-        except ImportError as error:
+        except Exception as error:
             raise TrackingError(f"mlflow cannot be imported ({error})") from error
         with self.exclusive() if is_fresh(self.uri) else nullcontext():
             from mlflow import MlflowClient
@@ -67,14 +67,19 @@ class Connection:
             Nothing.
 
         Raises:
-            TrackingError: If another process does not get done.
+            TrackingError: If another process does not get done, or the folder cannot be locked.
         """
-        self.results.mkdir(parents=True, exist_ok=True)
         try:
-            with self._lock:
-                yield
+            self.results.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
         except Timeout as error:
             raise TrackingError(f"{self.name}: another process holds {self._lock.lock_file}") from error
+        except (OSError, NotImplementedError) as error:
+            raise TrackingError(f"{self.name}: {self._lock.lock_file} cannot be locked ({error})") from error
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the client, which must be open.

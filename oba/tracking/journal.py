@@ -180,8 +180,8 @@ class Journal:
         """
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.ftruncate(self._descriptor, self.path.read_bytes().rfind(b"\n") + 1)
+        self._stream = self.path.open("ab")
+        self._stream.truncate(self.path.read_bytes().rfind(b"\n") + 1)
 
     def start(self, identity: RunIdentity) -> None:
         """Report that the stage starts, or goes on.
@@ -204,12 +204,13 @@ class Journal:
             **fields: Plain values.
         """
         line = json.dumps({"event": kind, "time": now_ms(), **fields}) + "\n"
-        os.write(self._descriptor, line.encode())
-        os.fsync(self._descriptor)
+        self._stream.write(line.encode())
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        self._stream.close()
 
 
 def read_attempt(path: Path) -> Attempt | None:

@@ -1,19 +1,5 @@
-"""Training: the loop and its resumable state, evaluation, latency."""
+"""Training: the loop and its resumable state, evaluation, latency.
 
-from __future__ import annotations
-
-from oba.training.evaluation import Metrics, evaluate, recalibrate_norm
-from oba.training.latency import Latency, compare_latency
-from oba.training.loop import train
-from oba.training.records import EpochRecord, TrainOutcome
-
-__all__ = [
-    "EpochRecord",
-    "Latency",
-    "Metrics",
-    "TrainOutcome",
-    "compare_latency",
-    "evaluate",
-    "recalibrate_norm",
-    "train",
-]
+Stages import the module they use, so that an edit of one (say :mod:`oba.training.latency`) reruns only what
+depends on it.
+"""

@@ -56,8 +56,8 @@ def train(
             accuracy, then lowest loss, then earliest).
         config: The settings.
         seed: Seed of everything random here.
-        state_dir: Folder of the resumable state, of this training alone. The caller clears it
-            (:func:`oba.training.state.clear`) once the results are safe.
+        state_dir: Folder of the resumable state, of this training alone. The caller removes it
+            once the results are safe.
         device: Where to train, and where the bundle's batches are.
         precision: ``fp32`` or ``bf16``.
         on_epoch: Called after each new epoch, once its state is safe; not for those before an interruption.
@@ -71,7 +71,7 @@ def train(
     """
     model.to(device)
     if device.type == "cuda":
-        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,

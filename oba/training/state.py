@@ -78,16 +78,6 @@ def load_state(directory: Path, key: str) -> TrainState | None:
     return None
 
 
-def clear(directory: Path) -> None:
-    """Delete all states, once they are no longer needed; other files stay.
-
-    Args:
-        directory: Where states are, or not.
-    """
-    for path in _files(directory):
-        path.unlink()
-
-
 def _read(path: Path, key: str) -> TrainState:
     """Read one state and check that it is whole and belongs to this training."""
     value = read_json(path)

@@ -15,18 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-PRODUCTS = set(
-    "linear conv1d conv2d mul multiply mul_ __imul__ matmul __matmul__ bmm einsum baddbmm addcmul".split()
-)
-LINEAR = set(
-    "add __add__ __iadd__ add_ sub __sub__ view reshape flatten cat chunk split unbind transpose permute expand unsqueeze "
-    "squeeze unflatten contiguous mean sum pad __getitem__ clone adaptive_avg_pool2d dropout mT T detach to".split()
-)
-NO_TENSOR = set("__get__ size dim is_floating_point numel _set_grad_enabled is_nested is_contiguous".split())
-FROZEN = set(
-    "relu relu_ leaky_relu hardtanh hardswish silu gelu tanh sigmoid softmax batch_norm layer_norm group_norm instance_norm "
-    "max_pool2d boolean_dispatch std div __truediv__".split()
-)
+
+def _names(text: str) -> set[str]:
+    return set(text.split())
+
+
+PRODUCTS = _names("linear conv1d conv2d mul multiply mul_ __imul__ matmul __matmul__ bmm einsum baddbmm addcmul")
+LINEAR = _names("""
+    add __add__ __iadd__ add_ sub __sub__ view reshape flatten cat chunk split unbind transpose permute expand unsqueeze
+    squeeze unflatten contiguous mean sum pad __getitem__ clone adaptive_avg_pool2d dropout mT T detach to
+""")
+NO_TENSOR = _names("__get__ size dim is_floating_point numel _set_grad_enabled is_nested is_contiguous")
+FROZEN = _names("""
+    relu relu_ leaky_relu hardtanh hardswish silu gelu tanh sigmoid softmax batch_norm layer_norm group_norm
+    instance_norm max_pool2d boolean_dispatch std div __truediv__
+""")
 
 
 def linearise(function: Callable[..., Tensor], tensors: list[Tensor]) -> Tensor:
@@ -81,9 +84,7 @@ def multi_head(module: nn.MultiheadAttention, q: Tensor, k: Tensor, v: Tensor, *
         weights = [module.in_proj_weight[i * size : (i + 1) * size] for i in range(3)]
     biases = [module.in_proj_bias[i * size : (i + 1) * size] for i in range(3)]
     q, k, v = (x.matmul(w.transpose(0, 1)) + b for x, w, b in zip((q, k, v), weights, biases, strict=True))
-    heads = [
-        attention(*(x[..., h * width : (h + 1) * width] for x in (q, k, v))) for h in range(module.num_heads)
-    ]
+    heads = [attention(*(x[..., h * width : (h + 1) * width] for x in (q, k, v))) for h in range(module.num_heads)]
     return module.out_proj(torch.cat(heads, -1)), None
 
 

@@ -84,7 +84,9 @@ MULTILINEAR = {
     "addcmul_in_place": lambda a, b, x: (a + 0).addcmul_(a, b, value=3),
     "bilinear": lambda a, b, x: F.bilinear(a, b, _cube(), bias=x[0, :2]) + F.bilinear(x, a, _cube()),
     "linear": lambda a, b, x: F.linear(a, b, x[:, 0]),
-    "conv": lambda a, b, x: F.conv1d(a[None], b[:, :, None][:, :3, :]) + F.conv_transpose1d(b[None], a[:, :, None])[:, :3],
+    "conv": lambda a, b, x: (
+        F.conv1d(a[None], b[:, :, None][:, :3, :]) + F.conv_transpose1d(b[None], a[:, :, None])[:, :3]
+    ),
     "constant": lambda a, b, x: a * x + 3 * b,
 }
 
@@ -164,7 +166,10 @@ def _out(x: Tensor) -> Tensor:
     ("function", "expected"),
     [
         (Double.apply, r"operation 'Double' of module '1' \(Apply\): You must implement the jvp function"),
-        (lambda x: torch.linalg.ldl_factor_ex(x @ x.mT)[0], r"operation 'linalg_ldl_factor_ex' of module '1' \(Apply\)"),
+        (
+            lambda x: torch.linalg.ldl_factor_ex(x @ x.mT)[0],
+            r"operation 'linalg_ldl_factor_ex' of module '1' \(Apply\)",
+        ),
         (_out, r"operation 'mul' of module '1' \(Apply\)"),
         (lambda x: x.reshape(5, 5), r"operation 'reshape' of module '1' \(Apply\): shape"),
     ],
@@ -189,6 +194,14 @@ def test_lack_of_memory_stays_what_it_is() -> None:
         adjoints(nn.Sequential(nn.Linear(4, 3).double(), Apply(fail)))
 
 
+class OptimizedModule(nn.Module):
+    """Looks like what ``torch.compile`` returns."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._orig_mod = module
+
+
 def test_a_compiled_module_is_refused() -> None:
     inner = nn.Sequential(nn.Linear(4, 3), nn.ReLU()).double()
     with warnings.catch_warnings():
@@ -197,7 +210,10 @@ def test_a_compiled_module_is_refused() -> None:
     with pytest.raises(ScoreError, match=r"module '0' \(.*\) is compiled"):
         adjoints(nn.Sequential(traced, nn.Linear(3, 2).double()))
     with pytest.raises(ScoreError, match=r"the model \(OptimizedModule\) is compiled"):
-        curvature_adjoints(torch.compile(inner), X, torch.sum, [])
+        adjoints(OptimizedModule(inner))
+    inner[1]._compiled_call_impl = inner[1]._call_impl  # as nn.Module.compile() does, without its slow imports
+    with pytest.raises(ScoreError, match=r"module '1' \(ReLU\) is compiled"):
+        adjoints(inner)
 
 
 def test_backward_hooks_are_refused() -> None:

@@ -25,8 +25,11 @@ class Factor(nn.Module):
 
 @pytest.mark.parametrize(
     "module",
-    [nn.ReLU(), nn.SiLU(), nn.Softmax(-1), nn.GLU(), nn.BatchNorm2d(2), nn.InstanceNorm1d(2), nn.LayerNorm(2)]
-    + [nn.RMSNorm(2), nn.AvgPool2d(2), nn.AdaptiveMaxPool1d(1), Swish(), MyActivation(), Normalizer(), ReLUBlock(nn.ReLU())],
+    [
+        *(nn.ReLU(), nn.SiLU(), nn.Softmax(-1), nn.GLU(), nn.BatchNorm2d(2), nn.InstanceNorm1d(2), nn.LayerNorm(2)),
+        *(nn.RMSNorm(2), nn.AvgPool2d(2), nn.AdaptiveMaxPool1d(1)),
+        *(Swish(), MyActivation(), Normalizer(), ReLUBlock(nn.ReLU())),
+    ],
     ids=lambda m: type(m).__name__,
 )
 def test_activations_norms_and_pools_are_units(module: nn.Module) -> None:
@@ -34,15 +37,17 @@ def test_activations_norms_and_pools_are_units(module: nn.Module) -> None:
 
 
 def test_norms_of_timm_are_units() -> None:
-    from timm.layers import BatchNormAct2d, GlobalResponseNorm, LayerNorm2d
+    from timm.layers import BatchNormAct2d, EvoNorm2dS0, LayerNorm2d
 
-    assert all(map(is_unit, (BatchNormAct2d(2), LayerNorm2d(2), GlobalResponseNorm(2))))
+    assert all(map(is_unit, (BatchNormAct2d(2), LayerNorm2d(2), EvoNorm2dS0(32))))
 
 
 @pytest.mark.parametrize(
     "module",
-    [nn.Linear(2, 2), nn.MultiheadAttention(2, 1), nn.Sequential(), nn.Identity(), nn.Flatten(), Factor(), SqueezeExcite()]
-    + [nn.Embedding(2, 2), ReLUBlock(nn.Conv1d(1, 1, 1))],
+    [
+        *(nn.Linear(2, 2), nn.MultiheadAttention(2, 1), nn.Sequential(), nn.Identity(), nn.Flatten()),
+        *(nn.Embedding(2, 2), Factor(), SqueezeExcite(), ReLUBlock(nn.Conv1d(1, 1, 1))),
+    ],
     ids=lambda m: type(m).__name__,
 )
 def test_other_modules_are_not(module: nn.Module) -> None:
@@ -50,15 +55,13 @@ def test_other_modules_are_not(module: nn.Module) -> None:
 
 
 def test_layer_parameters_are_weights_and_biases_of_layers_and_projections() -> None:
-    model = nn.ModuleDict(
-        {
-            "conv": nn.Conv2d(2, 2, 1),
-            "norm": nn.BatchNorm2d(2),
-            "attention": nn.MultiheadAttention(4, 2, add_bias_kv=True),
-            "separate": nn.MultiheadAttention(4, 2, kdim=3, vdim=3, bias=False),
-            "embed": nn.Embedding(3, 2),
-        }
-    )
+    model = nn.ModuleDict({
+        "conv": nn.Conv2d(2, 2, 1),
+        "norm": nn.BatchNorm2d(2),
+        "attention": nn.MultiheadAttention(4, 2, add_bias_kv=True),
+        "separate": nn.MultiheadAttention(4, 2, kdim=3, vdim=3, bias=False),
+        "embed": nn.Embedding(3, 2),
+    })
     model["tied"] = nn.Linear(2, 3, bias=False)
     model["tied"].weight = model["embed"].weight
     assert layer_parameters(model) == [

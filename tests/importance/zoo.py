@@ -247,7 +247,12 @@ ZOO = [
     Member(
         "conv",
         lambda: _sequence(
-            nn.Conv2d(2, 3, 3), nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3, padding=1), nn.MaxPool2d(2), nn.ReLU(), *_pooled(4)
+            nn.Conv2d(2, 3, 3),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            *_pooled(4),
         ),
         IMAGE,
     ),
@@ -271,7 +276,12 @@ ZOO = [
     Member(
         "grouped",
         lambda: _sequence(
-            nn.Conv2d(2, 4, 3, groups=2), nn.ReLU(), nn.Conv2d(4, 6, 3, groups=2), nn.BatchNorm2d(6), nn.ReLU(), *_pooled(6)
+            nn.Conv2d(2, 4, 3, groups=2),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 3, groups=2),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            *_pooled(6),
         ),
         IMAGE,
         BOTH,
@@ -294,7 +304,9 @@ ZOO = [
     ),
     Member(
         "strided",
-        lambda: _sequence(nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(3, 4, 2, stride=2), nn.Tanh(), *_pooled(4)),
+        lambda: _sequence(
+            nn.Conv2d(2, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(3, 4, 2, stride=2), nn.Tanh(), *_pooled(4)
+        ),
         IMAGE,
     ),
     Member(
@@ -310,22 +322,34 @@ ZOO = [
     ),
     Member(
         "conv1d",
-        lambda: _sequence(nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Conv1d(3, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, CLASSES)),
+        lambda: _sequence(
+            nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Conv1d(3, 4, 2), nn.ReLU(), nn.Flatten(), nn.Linear(12, CLASSES)
+        ),
         (2, 6),
     ),
     Member(
         "group_norm",
         lambda: _sequence(
-            nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.InstanceNorm2d(4), nn.GELU(), *_pooled(4)
+            nn.Conv2d(2, 4, 3),
+            nn.GroupNorm(2, 4),
+            nn.ReLU(),
+            nn.Conv2d(4, 4, 3),
+            nn.InstanceNorm2d(4),
+            nn.GELU(),
+            *_pooled(4),
         ),
         IMAGE,
     ),
     Member(
         "layer_norm",
-        lambda: _sequence(nn.Linear(4, 5), nn.LayerNorm(5), nn.GELU(), nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, CLASSES)),
+        lambda: _sequence(
+            nn.Linear(4, 5), nn.LayerNorm(5), nn.GELU(), nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, CLASSES)
+        ),
         (4,),
     ),
-    Member("swish", lambda: _sequence(nn.Linear(4, 5), Swish(), nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, CLASSES)), (4,)),
+    Member(
+        "swish", lambda: _sequence(nn.Linear(4, 5), Swish(), nn.Linear(5, 4), nn.SiLU(), nn.Linear(4, CLASSES)), (4,)
+    ),
     Member("squeeze_excite", SqueezeExcite, IMAGE),
     Member("squeeze_excite_inplace", functools.partial(SqueezeExcite, inplace=True), IMAGE),
     Member("vit_fused", functools.partial(Vit, fused=True), IMAGE),
@@ -337,13 +361,21 @@ ZOO = [
     Member(
         "no_bias",
         lambda: _sequence(
-            nn.Linear(4, 5, bias=False), nn.ReLU(), nn.Linear(5, 4, bias=False), nn.ReLU(), nn.Linear(4, CLASSES, bias=False)
+            nn.Linear(4, 5, bias=False),
+            nn.ReLU(),
+            nn.Linear(5, 4, bias=False),
+            nn.ReLU(),
+            nn.Linear(4, CLASSES, bias=False),
         ),
         (4,),
     ),
     Member("frozen", _frozen, IMAGE, BOTH),
     Member("functional", Functional, (4, 4)),
-    Member("standardized", lambda: _sequence(Standardized(2, 3, 3), nn.ReLU(), Standardized(3, 4, 3), nn.ReLU(), *_pooled(4)), IMAGE),
+    Member(
+        "standardized",
+        lambda: _sequence(Standardized(2, 3, 3), nn.ReLU(), Standardized(3, 4, 3), nn.ReLU(), *_pooled(4)),
+        IMAGE,
+    ),
     Member("detached", Detached, (4,)),
 ]
 

@@ -3,11 +3,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
-from oba.training.device import seeded
+import torch
 
 
 @pytest.fixture(autouse=True)
 def _same_weights_in_every_test() -> Iterator[None]:
-    with seeded(0):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
         yield

@@ -59,6 +59,26 @@ class Halves(nn.Module):
         return a * torch.sigmoid(b)
 
 
+class CrossedHalves(nn.Module):
+    """The second half is read first, the first half twice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = x.chunk(2, 1)
+        return torch.sigmoid(b) * a + a
+
+
+class Glu(nn.Module):
+    """A gated MLP on tokens whose two inner layers are one linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand, self.project, self.head = nn.Linear(3, 8), nn.Linear(4, 6), nn.Linear(6, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.expand(x.flatten(2).transpose(1, 2)).chunk(2, -1)
+        return self.head(torch.relu(self.project(a * nn.functional.silu(b))).mean(1))
+
+
 class Scale(nn.Module):
     """A bare per-channel parameter."""
 
@@ -110,10 +130,20 @@ class Case:
 
 
 ZOO: dict[str, tuple[Callable[[], nn.Module], bool]] = {
-    "mlp": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10), Act(), nn.Linear(10, 7), Act(), nn.Linear(7, 5)), False),
+    "mlp": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10), Act(), nn.Linear(10, 7), Act(), nn.Linear(7, 5)),
+        False,
+    ),
     "plain-flatten": (
         lambda: nn.Sequential(
-            nn.Conv2d(3, 6, 3), Act(), nn.Conv2d(6, 8, 3, stride=2), Act(), nn.Flatten(), nn.Linear(32, 9), Act(), nn.Linear(9, 5)
+            nn.Conv2d(3, 6, 3),
+            Act(),
+            nn.Conv2d(6, 8, 3, stride=2),
+            Act(),
+            nn.Flatten(),
+            nn.Linear(32, 9),
+            Act(),
+            nn.Linear(9, 5),
         ),
         False,
     ),
@@ -128,13 +158,19 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], bool]] = {
         False,
     ),
     "dense": (
-        lambda: nn.Sequential(*conv(3, 4), Concat(nn.Sequential(*conv(4, 5))), Concat(nn.Sequential(*conv(9, 3))), *conv(12, 6), *head(6)),
+        lambda: nn.Sequential(
+            *conv(3, 4), Concat(nn.Sequential(*conv(4, 5))), Concat(nn.Sequential(*conv(9, 3))), *conv(12, 6), *head(6)
+        ),
         False,
     ),
     "inverted-residual": (
         lambda: nn.Sequential(
             *conv(3, 4),
-            Residual(nn.Sequential(*conv(4, 9, k=1), *conv(9, 9, groups=9), nn.Conv2d(9, 4, 1, bias=False), nn.BatchNorm2d(4))),
+            Residual(
+                nn.Sequential(
+                    *conv(4, 9, k=1), *conv(9, 9, groups=9), nn.Conv2d(9, 4, 1, bias=False), nn.BatchNorm2d(4)
+                )
+            ),
             *head(4),
         ),
         False,
@@ -144,24 +180,33 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], bool]] = {
     "multiplier": (lambda: nn.Sequential(*conv(3, 4), *conv(4, 8, groups=4), *conv(8, 6), *head(6)), False),
     "group-norm": (lambda: nn.Sequential(*conv(3, 8, norm=nn.GroupNorm(4, 8)), *conv(8, 6), *head(6)), False),
     "instance-norm": (
-        lambda: nn.Sequential(*conv(3, 6, norm=nn.InstanceNorm2d(6, affine=True, track_running_stats=True)), *conv(6, 4), *head(4)),
+        lambda: nn.Sequential(
+            *conv(3, 6, norm=nn.InstanceNorm2d(6, affine=True, track_running_stats=True)), *conv(6, 4), *head(4)
+        ),
         False,
     ),
     "prelu": (lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.PReLU(6), nn.Conv2d(6, 5, 3), nn.PReLU(), *head(5)), False),
     "layer-scale": (lambda: nn.Sequential(nn.Conv2d(3, 6, 3), Scale(6), nn.Conv2d(6, 5, 1), Act(), *head(5)), False),
     "halves": (lambda: nn.Sequential(nn.Conv2d(3, 12, 3), Halves(), nn.Conv2d(6, 5, 1), Act(), *head(5)), False),
+    "crossed-halves": (
+        lambda: nn.Sequential(nn.Conv2d(3, 12, 3), CrossedHalves(), nn.Conv2d(6, 5, 1), Act(), *head(5)),
+        False,
+    ),
+    "glu": (Glu, False),
     "vit": (vit, False),
 }
 ZOO |= {f"{name}-streams": (ZOO[name][0], True) for name in ("residual", "inverted-residual")}
 
 
 def make(name: str) -> nn.Module:
-    """Build one net of the zoo: random, eval mode, float64, no statistic at its default."""
+    """Build one net of the zoo: random, eval mode, float64, nothing in its norms at its default."""
     torch.manual_seed(sum(map(ord, name)))
     model = ZOO[name][0]().double().eval()
-    for key, buffer in model.named_buffers():
-        if key.endswith(("running_mean", "running_var")):
-            buffer.uniform_(0.5, 1.5)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._NormBase):
+            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                assert tensor is not None
+                nn.init.uniform_(tensor, 0.5, 1.5)
     return model
 
 

@@ -60,7 +60,9 @@ def test_hooks_go_after_an_error(zoo):
 
 def test_a_mask_multiplies_once(images):
     """Behind the last activation the logits are affine in the mask of a net without later ones."""
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).double()
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)
+    ).double()
     from oba.pruning.dependencies import find_groups
 
     groups = find_groups(model, (3, 8, 8))

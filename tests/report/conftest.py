@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from oba.report.style import styled
 
 DENSE_MACS, DENSE_PARAMETERS = 40_000_000, 270_000
 LAYERS = {"conv1": 16, "layer1.0.conv1": 16, "layer1.1.conv1": 16, "layer2.0.conv1": 32, "layer2.1.conv1": 32}
@@ -201,3 +205,48 @@ def structures_json(layers: dict[str, int]) -> list[dict[str, Any]]:
 def make_sweep(tmp_path: Path) -> Callable[..., Sweep]:
     """Make a sweep under a temporary directory; options are the fields of `Sweep`."""
     return lambda **options: Sweep(tmp_path / "results", **options)
+
+
+@pytest.fixture
+def texts_drawn(monkeypatch: pytest.MonkeyPatch) -> Callable[[Figure], list[tuple[str, Any]]]:
+    """Draw a figure in the project's style and return every text that was drawn with its box in pixels."""
+
+    def find(figure: Figure) -> list[tuple[str, Any]]:
+        found = []
+        original = Text.draw
+
+        def draw_and_note(self: Text, renderer: Any, *args: Any, **kwargs: Any) -> None:
+            if self.get_visible() and self.get_text().strip():
+                found.append((self.get_text(), self.get_window_extent(renderer)))
+            original(self, renderer, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Text, "draw", draw_and_note)
+            figure.canvas.draw()
+        return found
+
+    return find
+
+
+@pytest.fixture
+def assert_legible(texts_drawn: Callable[[Figure], list[tuple[str, Any]]]) -> Callable[[Figure], None]:
+    """Hold that no text is cut off at the figure's edge and no two texts overlap."""
+
+    def check(figure: Figure) -> None:
+        texts = texts_drawn(figure)
+        page = figure.bbox
+        cut = [t for t, b in texts if b.x0 < 0 or b.y0 < 0 or b.x1 > page.x1 or b.y1 > page.y1]
+        boxes = np.array([[b.x0 + 1, b.x1 - 1, b.y0 + 1, b.y1 - 1] for _, b in texts])
+        x0, x1, y0, y1 = boxes.T
+        meet = (x0[:, None] < x1) & (x0 < x1[:, None]) & (y0[:, None] < y1) & (y0 < y1[:, None])
+        pairs = [(texts[i][0], texts[j][0]) for i, j in np.argwhere(np.triu(meet, 1))]
+        assert (cut, pairs) == ([], [])
+
+    return check
+
+
+@pytest.fixture
+def in_style() -> Iterator[None]:
+    """Draw as the report draws."""
+    with styled():
+        yield

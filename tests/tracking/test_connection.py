@@ -119,17 +119,18 @@ def test_errors_are_one_line_without_passwords(tmp_path):
     assert len(str(caught.value)) < 400
 
 
-def test_missing_mlflow_is_reported(tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [ModuleNotFoundError("No module named 'mlflow'"), AttributeError("half installed")])
+def test_mlflow_that_cannot_be_imported_is_reported(tmp_path, monkeypatch, error):
     real = builtins.__import__
 
     def without_mlflow(name, *args, **kwargs):
         if name.startswith("mlflow"):
-            raise ModuleNotFoundError("No module named 'mlflow'")
+            raise error
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_mlflow)
     connection = Connection(f"sqlite:///{tmp_path}/mlflow.db", tmp_path)
-    with pytest.raises(TrackingError, match="mlflow cannot be imported"):
+    with pytest.raises(TrackingError, match=rf"mlflow cannot be imported \({error}\)"):
         connection.open()
 
 
@@ -142,6 +143,16 @@ def test_another_process_that_does_not_get_done_is_not_waited_for(tmp_path, monk
         pytest.raises(TrackingError, match=r"another process holds .*\.mlflow\.lock"),
     ):
         connection.open()
+
+
+def test_folder_that_cannot_be_locked_is_reported(tmp_path):
+    (tmp_path / "file").write_text("")
+    connection = Connection("http://host", tmp_path / "file" / "results")
+    with (
+        pytest.raises(TrackingError, match=r"\.mlflow\.lock cannot be locked \(.*Not a directory"),
+        connection.exclusive(),
+    ):
+        pass
 
 
 def test_store_that_is_set_up_is_opened_without_the_lock(lab):

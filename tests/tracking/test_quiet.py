@@ -17,7 +17,7 @@ def test_environment_and_levels_are_set_and_put_back(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "9")
     before, level = dict(os.environ), logging.getLogger("mlflow").level
     with quiet(HURRIED):
-        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "3"
+        assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "5"
         assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "9"
         assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == os.environ["DO_NOT_TRACK"] == "true"
         assert not logging.getLogger("mlflow.store.db.utils").isEnabledFor(logging.ERROR)
@@ -31,7 +31,7 @@ def test_mlflow_reads_these_names(monkeypatch):
 
     for name in ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES"):
         monkeypatch.delenv(name, raising=False)
-    for waiting, seconds, retries in ((HURRIED, 3, 1), (PATIENT, 30, 3)):
+    for waiting, seconds, retries in ((HURRIED, 5, 1), (PATIENT, 30, 3)):
         with quiet(waiting):
             assert read.MLFLOW_HTTP_REQUEST_TIMEOUT.get() == seconds
             assert read.MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == retries

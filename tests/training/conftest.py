@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from oba.config import TrainConfig
-from oba.training import TrainOutcome, train
+from oba.training.loop import train
+from oba.training.records import TrainOutcome
 
 TOY = Path(__file__).with_name("toy.py")
 

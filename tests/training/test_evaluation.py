@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from oba.errors import TrainingError
-from oba.training import evaluate, recalibrate_norm
+from oba.training.evaluation import evaluate, recalibrate_norm
 
 CPU = torch.device("cpu")
 

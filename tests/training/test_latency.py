@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oba.training import compare_latency
+from oba.training.latency import compare_latency
 
 CPU = torch.device("cpu")
 

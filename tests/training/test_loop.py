@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from oba.config import TrainConfig
 from oba.errors import TrainingError
-from oba.training import EpochRecord, Metrics, TrainOutcome, evaluate
+from oba.training.evaluation import Metrics, evaluate
+from oba.training.records import EpochRecord, TrainOutcome
 from oba.training.state import load_state
 
 Run = Callable[..., tuple[nn.Module, TrainOutcome]]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from oba.training.records import EpochRecord
-from oba.training.state import TrainState, clear, load_state, save_state
+from oba.training.state import TrainState, load_state, save_state
 
 
 def state(epochs: int) -> TrainState:
@@ -94,12 +94,3 @@ def test_what_is_written_is_plain(tmp_path: Path) -> None:
     value = json.loads((tmp_path / "epoch-0001.json").read_text())
     assert value["history"][0]["lr"] == 0.1
     assert value["selected_epoch"] == 1
-
-
-def test_clear_deletes_states_and_nothing_else(tmp_path: Path) -> None:
-    save_state(tmp_path, state(1), "key")
-    for name in (".lock", ".epoch-0002.json.abc.part", "notes.txt"):
-        (tmp_path / name).touch()
-    clear(tmp_path)
-    assert files(tmp_path) == [".lock", "notes.txt"]
-    clear(tmp_path / "nothing here")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from oba.config import TrainConfig
 from oba.models import build_model
-from oba.training import train
+from oba.training.loop import train
 from oba.training.device import seeded
 
 

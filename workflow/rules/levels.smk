@@ -92,6 +92,7 @@ rule scratch:
 
 rule evaluate:
     input:
+        dense_dir / "evaluation.json",
         layout.data / "data.json",
         split_file,
         [level_dir / "{variant}" / name for name in NET_FILES[:2]],

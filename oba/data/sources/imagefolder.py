@@ -1,7 +1,8 @@
 """A folder of image files, one folder per class: the user's own images, ImageNet, CIFAR as JPEG.
 
 Read are ``root/train/<class>/*`` and, if it is there, ``root/test/<class>/*``; or ``root/<class>/*``. Without a test
-folder the test set is drawn by the seed. Names that start with a dot do not count.
+folder the test set is drawn by the seed. Names that start with a dot do not count. Images are taken as they are stored:
+an orientation noted in EXIF is not applied, as in torchvision.
 """
 
 from __future__ import annotations

@@ -5,14 +5,15 @@ r"""Exact Hessian-vector element ``oba-exact`` (Sun et al., ICLR 2025: the secon
           \partial\theta_{i_k}}\, \theta_{i_2} \cdots \theta_{i_k} \quad\text{(order k)}
 
 Order 1 is ``taylor``. The Taylor series has a factor 1/k!, which is left out: it does not change a ranking.
-Orders above 2 need operations with a third derivative; PyTorch's native batch norm has none.
+Operations that PyTorch cannot differentiate
+so often run as arithmetic (:mod:`oba.curvature.arithmetic`).
 """
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from oba.curvature import Watch, differentiable_attention, nested_gradient
+from oba.curvature import Arithmetic, Watch, differentiable_attention, nested_gradient
 from oba.errors import ScoreError
 from oba.importance.batches import Batch
 from oba.importance.criterion import Criterion
@@ -45,7 +46,7 @@ class ObaExact(Criterion):
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         values = {name: p.detach() for name, p in trainable.items()}
         with Watch(model) as watch, differentiable_attention():
-            with watch.explain("the forward pass"):
+            with watch.explain("the forward pass"), Arithmetic(self.order):
                 outputs = model(batch.inputs.clone())
             value = batch.loss_of(outputs)
             if not value.requires_grad:

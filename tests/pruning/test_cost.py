@@ -1,0 +1,115 @@
+"""Costs: against PyTorch's own counter, by hand, and as an exact function of what is kept."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from oba.pruning.cost import Cost, CostModel, measure
+from oba.pruning.replay import apply_plan, removal_plan
+from oba.structures import Slice, StructureGroup
+
+SIZE = (3, 8, 8)
+
+
+def _counted(model):
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *SIZE, dtype=torch.float64))
+    return counter.get_total_flops() // 2
+
+
+def test_by_hand():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 5))
+    assert measure(model, SIZE) == Cost(
+        macs=9 * (4 * 3 * 9) + 36 * 5,
+        parameters=(4 * 27 + 4) + 8 + (180 + 5),
+        bytes=4 * (112 + 8 + 185) + 4 * 8 + 8,
+    )
+
+
+def test_bytes_follow_the_dtype():
+    model = nn.Linear(3, 2, bias=False)
+    assert measure(nn.Sequential(nn.Flatten(), nn.Linear(192, 2).double()), SIZE).bytes == 8 * 386
+    assert measure(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), model), SIZE).bytes == 24
+
+
+def test_like_the_counter_of_pytorch(case):
+    assert measure(case.model, SIZE).macs == _counted(case.model)
+
+
+def test_attention_is_counted(zoo):
+    model = zoo("vit").model
+    tokens, width, depth = 5, 12, 2
+    block = tokens * (width * 36 + width * 12 + 2 * width * 48) + 2 * tokens * tokens * width
+    assert measure(model, SIZE).macs == 4 * (48 * width) + depth * block + width * 5
+
+
+def test_torchvision_attention_is_counted():
+    from torchvision.models.vision_transformer import VisionTransformer
+
+    model = VisionTransformer(8, 4, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=12, num_classes=3)
+    tokens = 5
+    block = tokens * (8 * 24 + 8 * 8 + 2 * 8 * 12) + 2 * tokens * tokens * 8
+    assert measure(model, SIZE).macs == 4 * 48 * 8 + block + 8 * 3
+
+
+def test_layers_called_twice_cost_twice():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.idle, self.fc = nn.Conv2d(3, 3, 1), nn.Linear(100, 100), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.fc(self.conv(self.conv(x)).mean((2, 3)))
+
+    assert measure(Net(), SIZE).macs == 2 * 64 * 9 + 6
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_removal_is_exact(case, count):
+    """Incrementally, all groups in turn, and against the net that is really cut."""
+    cost = CostModel.of(case.model, SIZE)
+    model = copy.deepcopy(case.model)
+    removed = {g.name: range(min(count, len(g) - 1)) for g in case.groups}
+    for group in case.groups:
+        one = copy.deepcopy(case.model)
+        apply_plan(one, removal_plan(one, [group], removed))
+        alone = CostModel.of(case.model, SIZE)
+        assert alone.saving(group, len(removed[group.name])) == alone.macs - measure(one, SIZE).macs
+        cost.remove(group, len(removed[group.name]))
+    plan = removal_plan(model, case.groups, removed)
+    apply_plan(model, plan)
+    pruned = CostModel.of(model, SIZE)
+    assert cost.macs == pruned.macs == measure(model, SIZE).macs
+    assert pruned.dense_macs(plan) == CostModel.of(case.model, SIZE).macs == cost.dense_macs(plan)
+
+
+def test_a_copy_goes_its_own_way(zoo):
+    case = zoo("batch-norm")
+    cost = CostModel.of(case.model, SIZE)
+    before, copied = cost.macs, cost.copy()
+    copied.remove(case.groups[0], 2)
+    assert cost.macs == before
+    assert copied.macs == before - cost.saving(case.groups[0], 2) < before
+
+
+def test_groups_of_layers_that_do_not_run_save_nothing(zoo):
+    cost = CostModel.of(zoo("batch-norm").model, SIZE)
+    stranger = StructureGroup("x", (Slice("x", "out", ((0,), (1,))),))
+    assert cost.saving(stranger, 1) == 0
+
+
+def test_model_is_left_as_found(zoo):
+    model = zoo("vit").model.train()
+    before = copy.deepcopy(model.state_dict())
+    fast = torch.backends.mha.get_fastpath_enabled()
+    measure(model, SIZE)
+    assert all(m.training for m in model.modules())
+    assert not any(m._forward_hooks for m in model.modules())
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from matplotlib.patches import Rectangle
+
+from oba.errors import FileError
+from oba.report.channels import draw_channels
+from oba.report.collect import pruned_directory
+from oba.report.style import ALARM
+
+pytestmark = pytest.mark.usefixtures("in_style")
+
+
+def panels(figure):
+    """The maps, without the key's axes."""
+    return [axes for axes in figure.axes if axes.get_title(loc="left")]
+
+
+def numbers(axes, columns):
+    return np.array([int(text.get_text()) for text in axes.texts]).reshape(-1, columns)
+
+
+def rewrite(cell, layer, kept):
+    """Let a cell's plan keep the first `kept` channels of a layer."""
+    path = pruned_directory(cell) / "plan.json"
+    document = json.loads(path.read_text())
+    axes = [entry for entry in document["plan"]["axes"] if entry["layer"] != layer]
+    if kept is not None:
+        axes.append({"layer": layer, "axis": "out", "size": 32, "kept": list(range(kept))})
+    document["plan"]["axes"] = axes
+    path.write_text(json.dumps(document))
+
+
+def test_numbers_are_means_over_seeds_in_the_order_of_the_net(make_sweep, texts_drawn):
+    cells = make_sweep(criteria=("taylor",), keep=(0.5,)).write()
+    rewrite(cells[1], "layer2.0.conv1", 10)
+    rewrite(cells[3], "layer2.0.conv1", 20)
+    rewrite(cells[1], "layer2.1.conv1", None)
+    rewrite(cells[3], "layer2.1.conv1", None)
+    figure = draw_channels(cells, "digits")
+    (axes,) = panels(figure)
+    found = numbers(axes, 1)[:, 0]
+    assert found[3] == 15
+    assert found[4] == 32
+    labels = [text.get_text() for text in figure.texts if ".conv1" in text.get_text()]
+    assert labels == [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3) for block in (0, 1)]
+    fractions = axes.collections[0].get_array().ravel()
+    assert fractions[3] == pytest.approx(15 / 32)
+    assert fractions[4] == 1
+    assert "mean over 2 seeds" in " ".join(text for text, _ in texts_drawn(figure))
+
+
+def test_layers_below_a_tenth_are_marked(make_sweep):
+    cells = make_sweep(seeds=(0,), criteria=("taylor",), keep=(0.5, 0.3)).write()
+    for cell, kept in ((cells[1], 4), (cells[2], 3)):
+        rewrite(cell, "layer2.0.conv1", kept)
+    (axes,) = panels(draw_channels(cells, "digits"))
+    marks = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
+    assert [(int(mark.get_x()), int(mark.get_y())) for mark in marks] == [(1, 3)]
+    assert [text.get_text() for text in axes.texts if text.get_fontweight() == "bold"] == ["3"]
+
+
+def test_without_marked_layers_only_the_key_has_a_mark(make_sweep):
+    figure = draw_channels(make_sweep().write(), "digits")
+    assert not any(axes.patches for axes in panels(figure))
+    assert any("fewer than 10 % kept" in text.get_text() for text in figure.texts)
+    from matplotlib.colors import to_rgba
+
+    assert [p.get_edgecolor() for axes in figure.axes for p in axes.patches] == [to_rgba(ALARM)]
+
+
+def test_levels_are_columns_and_criteria_panels(make_sweep):
+    figure = draw_channels(make_sweep(controls=("scratch", "dense-longer")).write(), "digits")
+    assert [axes.get_title(loc="left") for axes in panels(figure)] == ["oba-joint", "taylor", "magnitude"]
+    for axes in panels(figure):
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["0.70", "0.50", "0.30"]
+        assert numbers(axes, 3).shape == (7, 3)
+
+
+def test_schedules_are_named_where_there_are_several(make_sweep):
+    figure = draw_channels(make_sweep(schedules=("iterative", "oneshot"), criteria=("taylor",)).write(), "digits")
+    assert [axes.get_title(loc="left") for axes in panels(figure)] == ["taylor, iterative", "taylor, oneshot"]
+
+
+def test_coupled_layers_are_counted(make_sweep, tmp_path):
+    cells = make_sweep(seeds=(0,), criteria=("taylor",), keep=(0.5,)).write()
+    path = pruned_directory(cells[1]).parents[3] / "structures.json"
+    groups = json.loads(path.read_text())
+    groups[0]["slices"].append({"layer": "layer1.0.conv2", "axis": "out", "indices": groups[0]["slices"][0]["indices"]})
+    path.write_text(json.dumps(groups))
+    texts = [text.get_text() for text in draw_channels(cells, "digits").texts]
+    assert "conv1 (+1)" in texts
+    assert any("(+n)" in text for text in texts)
+
+
+def test_a_sweep_without_pruned_nets_says_so(make_sweep, assert_legible):
+    figure = draw_channels(make_sweep(criteria=(), controls=("dense-longer",)).write(), "digits")
+    assert any("no layer lost a channel" in text.get_text() for text in figure.texts)
+    assert_legible(figure)
+
+
+def test_damaged_plans_are_named(make_sweep):
+    cells = make_sweep().write()
+    path = pruned_directory(cells[2]) / "plan.json"
+    path.write_text("{}")
+    with pytest.raises(FileError, match=r"keep0\.50/pruned/plan\.json: not a plan"):
+        draw_channels(cells, "digits")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"warnings": True},
+        {
+            "models": ("resnet20", "vgg19"),
+            "schedules": ("iterative", "oneshot"),
+            "criteria": ("oba-joint", "oba-exact"),
+        },
+        {"criteria": tuple(f"criterion-{i}" for i in range(8)), "keep": (0.9, 0.7, 0.5, 0.3, 0.2, 0.1)},
+        {"keep": (0.5,), "layers": {f"stages.3.blocks.{i}.mlp.fc1": 3072 for i in range(20)}},
+    ],
+)
+def test_nothing_is_cut_off_or_written_over(make_sweep, assert_legible, options):
+    assert_legible(draw_channels(make_sweep(seeds=(0,), **options).write(), "digits"))

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from oba.errors import FileError
+from oba.report.collect import RUN_COLUMNS, collect, is_pruned, pruned_directory, read_runs
+
+EXPECTED_COLUMNS = [
+    *("model", "seed", "criterion", "schedule", "keep", "variant"),
+    *("test_top1", "test_top5", "test_loss", "test_images", "val_top1", "val_top1_before_finetuning"),
+    *("macs", "macs_kept", "parameters", "bytes"),
+    *("latency_ms", "dense_latency_ms", "speedup", "speedup_low", "speedup_high", "latency_batch", "latency_runs"),
+    *("epochs", "seconds", "norm_recalibrated", "device", "threads", "warnings", "warning_text"),
+]
+
+
+def damage(path: Path, key: str, value: object) -> None:
+    document = json.loads(path.read_text())
+    *above, last = key.split(".")
+    inner = document
+    for step in above:
+        inner = inner[step]
+    inner[last] = value
+    path.write_text(json.dumps(document))
+
+
+def test_one_row_per_net_in_the_order_of_the_cells(make_sweep):
+    cells = make_sweep().write()
+    runs = collect(cells)
+    assert list(runs.columns) == RUN_COLUMNS == EXPECTED_COLUMNS
+    assert len(runs) == 2 * (1 + 3 * 3)
+    assert list(runs.criterion) == [cell["criterion"] for cell in cells]
+    assert list(runs.keep) == [cell["keep"] for cell in cells]
+
+
+def test_numbers_come_from_the_right_files(make_sweep):
+    cells = make_sweep(seeds=(0,), criteria=("taylor",), keep=(0.5,)).write()
+    directory = Path(cells[1]["directory"])
+    damage(directory / "evaluation.json", "test", {"loss": 0.7, "top1": 0.81, "top5": 0.99, "images": 300})
+    damage(directory / "evaluation.json", "cost", {"macs": 11, "parameters": 22, "bytes": 33})
+    damage(directory / "evaluation.json", "macs_kept", 0.48)
+    latency = {"batch": 4, "runs": 9, "median_ms": 2.0, "dense_median_ms": 3.0}
+    damage(
+        directory / "evaluation.json", "latency", latency | {"speedup": 1.5, "speedup_low": 1.4, "speedup_high": 1.6}
+    )
+    damage(directory / "metrics.json", "val.top1", 0.8)
+    damage(directory / "metrics.json", "epochs", 7)
+    damage(directory / "metrics.json", "seconds", 12.5)
+    damage(directory.parent / "pruned" / "metrics.json", "val.top1", 0.4)
+    damage(directory.parent / "pruned" / "metrics.json", "warnings", ["first", "second"])
+    damage(directory.parent / "pruned" / "metrics.json", "norm_recalibrated", True)
+    row = collect(cells).iloc[1].to_dict()
+    assert row == {
+        "model": "resnet20",
+        "seed": 0,
+        "criterion": "taylor",
+        "schedule": "iterative",
+        "keep": 0.5,
+        "variant": "finetuned",
+        "test_top1": 0.81,
+        "test_top5": 0.99,
+        "test_loss": 0.7,
+        "test_images": 300,
+        "val_top1": 0.8,
+        "val_top1_before_finetuning": 0.4,
+        "macs": 11,
+        "macs_kept": 0.48,
+        "parameters": 22,
+        "bytes": 33,
+        "latency_ms": 2.0,
+        "dense_latency_ms": 3.0,
+        "speedup": 1.5,
+        "speedup_low": 1.4,
+        "speedup_high": 1.6,
+        "latency_batch": 4,
+        "latency_runs": 9,
+        "epochs": 7,
+        "seconds": 12.5,
+        "norm_recalibrated": True,
+        "device": "cpu",
+        "threads": 1,
+        "warnings": 2,
+        "warning_text": "first | second",
+    }
+
+
+def test_nets_without_removal_read_no_pruned_directory(make_sweep):
+    runs = collect(make_sweep(controls=("dense-longer",)).write())
+    whole = runs[runs.criterion.isin(["dense", "dense-longer"])]
+    assert len(whole) == 2 * (1 + 3)
+    assert whole.val_top1_before_finetuning.isna().all()
+    assert not whole.norm_recalibrated.any()
+    assert (whole.macs_kept == 1).all()
+
+
+def test_scratch_shares_the_warnings_but_not_the_weights(make_sweep):
+    runs = collect(make_sweep(controls=("scratch",), warnings=True, recalibrated=lambda _: True).write())
+    smallest = runs[(runs.keep == 0.3) & (runs.seed == 0) & (runs.criterion == "taylor")].set_index("variant")
+    assert list(smallest.index) == ["finetuned", "scratch"]
+    assert list(smallest.warnings) == [1, 1]
+    assert smallest.warning_text["scratch"] == "layer2.0.conv1 keeps 1 of 32 channels"
+    assert smallest.norm_recalibrated.to_dict() == {"finetuned": True, "scratch": False}
+    assert pd.isna(smallest.val_top1_before_finetuning["scratch"])
+
+
+def test_top5_may_be_missing(make_sweep):
+    runs = collect(make_sweep(top5=False).write())
+    assert runs.test_top5.isna().all()
+    assert runs.test_top5.dtype == "float64"
+
+
+def test_read_runs_gives_back_what_was_collected(make_sweep, tmp_path):
+    runs = collect(make_sweep(top5=False, controls=("scratch", "dense-longer"), warnings=True).write())
+    runs.to_csv(tmp_path / "runs.csv", index=False)
+    pd.testing.assert_frame_equal(read_runs(tmp_path / "runs.csv"), runs, check_dtype=False)
+
+
+def test_no_cells():
+    with pytest.raises(FileError, match="no evaluated net"):
+        collect([])
+
+
+@pytest.mark.parametrize("name", ["evaluation.json", "metrics.json"])
+def test_missing_files_are_named(make_sweep, name):
+    cells = make_sweep(seeds=(0,)).write()
+    (Path(cells[2]["directory"]) / name).unlink()
+    with pytest.raises(FileError, match=rf"oba-joint-iterative/keep0\.50/finetuned/{name}: no such file"):
+        collect(cells)
+
+
+def test_a_missing_pruned_sibling_is_named(make_sweep):
+    cells = make_sweep(seeds=(0,)).write()
+    (pruned_directory(cells[2]) / "metrics.json").unlink()
+    with pytest.raises(FileError, match=r"keep0\.50/pruned/metrics\.json: no such file"):
+        collect(cells)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value"),
+    [
+        ("evaluation.json", "test.top1", 97.0),
+        ("evaluation.json", "test.images", 0),
+        ("evaluation.json", "latency.speedup", None),
+        ("evaluation.json", "cost.macs", 1.5),
+        ("evaluation.json", "device", 3),
+        ("metrics.json", "val", []),
+        ("../pruned/metrics.json", "norm_recalibrated", "no"),
+        ("../pruned/metrics.json", "warnings", [1]),
+    ],
+)
+def test_damaged_values_name_file_and_key(make_sweep, name, key, value):
+    cells = make_sweep(seeds=(0,), criteria=("taylor",), keep=(0.5,)).write()
+    damage(Path(cells[1]["directory"]) / name, key, value)
+    with pytest.raises(FileError, match=rf"{Path(name).name}: {key}") as caught:
+        collect(cells)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_json_is_named(make_sweep):
+    cells = make_sweep(seeds=(0,)).write()
+    path = Path(cells[0]["directory"]) / "evaluation.json"
+    path.write_text(path.read_text()[:40])
+    with pytest.raises(FileError, match=r"dense/evaluation\.json: not valid JSON"):
+        collect(cells)
+
+
+@pytest.mark.parametrize(("criterion", "pruned"), [("dense", False), ("dense-longer", False), ("random", True)])
+def test_what_counts_as_pruned(criterion, pruned):
+    assert is_pruned({"criterion": criterion}) is pruned

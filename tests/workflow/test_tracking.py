@@ -1,0 +1,117 @@
+"""What MLflow shows of a finished study, and that a dead server changes nothing."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+DEAD = "http://127.0.0.1:9"
+
+
+class Store:
+    """A project's SQLite store, read without MLflow."""
+
+    def __init__(self, results: Path) -> None:
+        self.database = sqlite3.connect(results / "mlflow.db")
+
+    def rows(self, query: str, *values):
+        return self.database.execute(query, values).fetchall()
+
+    def tags(self) -> dict[str, dict[str, str]]:
+        """Return the tags of every run by its stage key."""
+        runs: dict[str, dict[str, str]] = {}
+        for run, key, value in self.rows("select run_uuid, key, value from tags"):
+            runs.setdefault(run, {})[key] = value
+        return {tags["stage_key"]: tags | {"run": run} for run, tags in runs.items()}
+
+    def history(self, run: str, metric: str) -> list[tuple[int, float]]:
+        return self.rows("select step, value from metrics where run_uuid = ? and key = ? order by step", run, metric)
+
+    def params(self, run: str) -> dict[str, str]:
+        return dict(self.rows("select key, value from params where run_uuid = ?", run))
+
+
+@pytest.fixture
+def store(finished):
+    return Store(finished.root / "results")
+
+
+LEVELS = [f"tiny/resnet8/seed0/taylor-iterative/keep{keep}" for keep in ("0.70", "0.40")]
+CHAIN = "tiny/resnet8/seed0/taylor-iterative"
+
+
+def test_one_run_per_stage_and_a_parent_per_chain(store):
+    stages = {"tiny/data/run", "tiny/data/split-seed0-run", "tiny/resnet8/structures-run", "tiny/resnet8/check"}
+    stages |= {"tiny/resnet8/seed0/dense/run", "tiny/resnet8/seed0/dense/evaluation-run"}
+    for level in LEVELS:
+        stages |= {f"{level}/pruned/run", f"{level}/finetuned/run", f"{level}/finetuned/evaluation-run"}
+    tags = store.tags()
+    assert set(tags) == stages | {CHAIN}
+    for level in LEVELS:
+        for stage in ("pruned/run", "finetuned/run", "finetuned/evaluation-run"):
+            assert tags[f"{level}/{stage}"]["mlflow.parentRunId"] == tags[CHAIN]["run"]
+    names = dict(store.rows("select run_uuid, name from runs"))
+    assert names[tags[f"{LEVELS[0]}/finetuned/run"]["run"]] == "finetune resnet8 seed0 taylor iterative keep0.70"
+    states = dict(store.rows("select run_uuid, status from runs"))
+    assert {states[tags[key]["run"]] for key in stages} == {"FINISHED"}
+
+
+def test_tags_say_where_a_result_comes_from(store, finished):
+    tags = store.tags()[f"{LEVELS[0]}/pruned/run"]
+    wanted = {"sweep": "tiny", "model": "resnet8", "criterion": "taylor", "keep": "0.70", "seed": "0", "stage": "prune"}
+    assert wanted.items() <= tags.items()
+    data = json.loads((finished.root / "results/tiny/data/data.json").read_text())
+    record = json.loads((finished.root / "results" / f"{LEVELS[0]}/pruned/run.json").read_text())
+    assert tags["data_digest"] == data["digest"]
+    assert tags["code_digest"] == record["code"]
+    assert {"git_commit", "git_dirty", "config_digest"} <= set(tags)
+
+
+def test_parameters_and_metric_histories(store, finished):
+    run = store.tags()["tiny/resnet8/seed0/dense/run"]["run"]
+    params = store.params(run)
+    assert (params["dense.epochs"], params["dense.batch_size"], params["threads"]) == ("2", "256", "1")
+    with (finished.root / "results/tiny/resnet8/seed0/dense/history.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    for metric in ("train_loss", "val_top1", "lr"):
+        assert store.history(run, metric) == [(int(row["epoch"]), float(row[metric])) for row in rows]
+
+
+def test_a_chains_chart_draws_accuracy_against_keep(store, finished):
+    chain = store.tags()[CHAIN]["run"]
+    folders = {100: "dense", 70: "taylor-iterative/keep0.70/finetuned", 40: "taylor-iterative/keep0.40/finetuned"}
+    expected = []
+    for step, folder in sorted(folders.items()):
+        path = finished.root / "results/tiny/resnet8/seed0" / folder / "evaluation.json"
+        expected.append((step, json.loads(path.read_text())["test"]["top1"]))
+    assert store.history(chain, "test_top1") == expected
+
+
+def test_artifacts_lie_under_results_and_nothing_outside(store, finished):
+    [(location,)] = store.rows("select artifact_location from experiments where name = 'tiny'")
+    assert Path(location.removeprefix("file://")) .is_relative_to(finished.root / "results")
+    [(uri,)] = store.rows("select artifact_uri from runs where run_uuid = ?", store.tags()[f"{LEVELS[0]}/pruned/run"]["run"])
+    folder = Path(uri.removeprefix("file://"))
+    assert {p.name for p in folder.iterdir()} == {"plan.json", "metrics.json", "run.json"}
+    assert not [p.name for p in finished.root.iterdir() if p.name.startswith("mlruns") or p.suffix == ".db"]
+
+
+@pytest.mark.slow
+def test_a_dead_server_changes_nothing_and_sync_sends_later(project, finished):
+    done = project.snakemake(MLFLOW_TRACKING_URI=DEAD)
+    name = f"results/{LEVELS[1]}/finetuned/model.safetensors"
+    assert (project.root / name).read_bytes() == (finished.root / name).read_bytes()
+    assert not (project.root / "results/mlflow.db").exists()
+    assert "`oba sync` sends this study later" in done.stderr
+    refused = project.oba("sync", "--uri", DEAD, check=False)
+    assert refused.returncode == 10
+    assert refused.stderr.startswith("error: ")
+    project.oba("sync")
+    assert set(Store(project.root / "results").tags()) == set(Store(finished.root / "results").tags())
+    before = Store(project.root / "results").rows("select count(*) from metrics")
+    project.oba("sync")
+    assert Store(project.root / "results").rows("select count(*) from metrics") == before
