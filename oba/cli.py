@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -180,6 +181,8 @@ def schema(output: Annotated[Path, typer.Argument(help="File to write.")]) -> No
 
 def main() -> None:
     """Run the command line: an error that a user can mend is one line and a code of its own."""
+    # Threads that wait must not spin: jobs share a machine, with each other and with other people.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except ObaError as error:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
 from oba.files import write_atomic, write_text
 from oba.report.channels import draw_channels
-from oba.report.collect import Cell, collect
+from oba.report.collect import Cell
 from oba.report.curves import draw_curves
 from oba.report.page import save_picture
 from oba.report.style import styled
@@ -17,23 +19,24 @@ from oba.report.table import summary_markdown
 from oba.report.tradeoff import draw_tradeoff
 
 
-def build_report(cells: Sequence[Cell], directory: Path, first_criterion: str, title: str) -> list[Path]:
+def build_report(
+    cells: Sequence[Cell], runs: pd.DataFrame, directory: Path, first_criterion: str, title: str
+) -> list[Path]:
     """Write tables and pictures of a sweep.
 
     Args:
         cells: The evaluated nets, in the order of the study; each a mapping with ``model``, ``seed``, ``criterion``,
             ``schedule``, ``keep``, ``variant`` and ``directory``.
+        runs: The table of these nets, as :func:`oba.report.collect.collect` made it.
         directory: Where to write.
         first_criterion: The criterion that all others are compared with.
         title: Name of the experiment.
 
     Returns:
-        ``runs.csv``, ``summary.csv``, ``summary.md``, ``tradeoff.png``, ``channels.png``, ``curves.png``.
+        ``summary.csv``, ``summary.md``, ``tradeoff.png``, ``channels.png``, ``curves.png``.
     """
-    runs = collect(cells)
     summary = summarize(runs, first_criterion)
     texts = {
-        "runs.csv": runs.to_csv(index=False, lineterminator="\n"),
         "summary.csv": summary.to_csv(index=False, lineterminator="\n", float_format="%.6g"),
         "summary.md": summary_markdown(summary, runs, title),
     }

@@ -13,4 +13,4 @@ def run(study: Study) -> None:
 
     layout = Layout(study.experiment)
     runs = collect(report_rows(study, layout))
-    write_text(layout.report / "runs.csv", runs.to_csv(index=False))
+    write_text(layout.report / "runs.csv", runs.to_csv(index=False, lineterminator="\n"))

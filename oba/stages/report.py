@@ -9,6 +9,8 @@ from oba.layout import Layout, report_rows
 def run(study: Study) -> None:
     """Write the report's files."""
     from oba.report.build import build_report
+    from oba.report.collect import read_runs
 
     layout = Layout(study.experiment)
-    build_report(report_rows(study, layout), layout.report, first_criterion=study.criteria[0], title=study.experiment)
+    runs = read_runs(layout.report / "runs.csv")
+    build_report(report_rows(study, layout), runs, layout.report, study.criteria[0], study.experiment)

@@ -11,22 +11,24 @@ from PIL import Image
 
 from oba.errors import FileError
 from oba.report.build import build_report
-from oba.report.collect import RUN_COLUMNS, read_runs
+from oba.report.collect import collect
 from oba.report.summarize import SUMMARY_COLUMNS, read_summary
 
-NAMES = ["runs.csv", "summary.csv", "summary.md", "tradeoff.png", "channels.png", "curves.png"]
+NAMES = ["summary.csv", "summary.md", "tradeoff.png", "channels.png", "curves.png"]
+
+
+def build(cells, directory):
+    return build_report(cells, collect(cells), directory, "oba-joint", "digits")
 
 
 def test_everything_is_written_and_returned(make_sweep, tmp_path):
     cells = make_sweep(controls=("scratch", "dense-longer"), warnings=True).write()
-    paths = build_report(cells, tmp_path / "report", "oba-joint", "digits")
+    paths = build(cells, tmp_path / "report")
     assert paths == [tmp_path / "report" / name for name in NAMES]
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == sorted(NAMES)
-    assert paths[0].read_text().splitlines()[0] == ",".join(RUN_COLUMNS)
-    assert paths[1].read_text().splitlines()[0] == ",".join(SUMMARY_COLUMNS)
-    assert len(read_runs(paths[0])) == len(cells)
-    assert len(read_summary(paths[1])) * 2 == len(cells)
-    for path in paths[3:]:
+    assert paths[0].read_text().splitlines()[0] == ",".join(SUMMARY_COLUMNS)
+    assert len(read_summary(paths[0])) * 2 == len(cells)
+    for path in paths[2:]:
         with Image.open(path) as image:
             assert image.format == "PNG"
             assert min(image.size) > 500
@@ -36,19 +38,20 @@ def test_everything_is_written_and_returned(make_sweep, tmp_path):
 
 
 def test_one_seed_leaves_deviations_blank(make_sweep, tmp_path):
-    build_report(make_sweep(seeds=(0,), criteria=("oba-joint",), keep=(0.5,)).write(), tmp_path, "oba-joint", "digits")
+    cells = make_sweep(seeds=(0,), criteria=("oba-joint",), keep=(0.5,)).write()
+    build(cells, tmp_path)
     header, dense, pruned = (tmp_path / "summary.csv").read_text().splitlines()
     values = dict(zip(header.split(","), pruned.split(","), strict=True))
     assert values["top1_percent_std"] == values["drop_points_std"] == values["versus_points_std"] == ""
-    assert float(values["top1_percent"]) == pytest.approx(100 * read_runs(tmp_path / "runs.csv").test_top1[1])
+    assert float(values["top1_percent"]) == pytest.approx(100 * collect(cells).test_top1[1])
     assert dense.split(",")[:6] == ["resnet20", "", "1", "dense", "dense", "1"]
 
 
 def test_building_again_gives_the_same_bytes_whatever_the_users_settings(make_sweep, tmp_path):
     cells = make_sweep(controls=("scratch", "dense-longer"), keep=(0.5,)).write()
-    first = [path.read_bytes() for path in build_report(cells, tmp_path / "a", "oba-joint", "digits")]
+    first = [path.read_bytes() for path in build(cells, tmp_path / "a")]
     with matplotlib.rc_context({"font.size": 20, "axes.grid": True, "savefig.bbox": "tight"}):
-        again = [path.read_bytes() for path in build_report(cells, tmp_path / "b", "oba-joint", "digits")]
+        again = [path.read_bytes() for path in build(cells, tmp_path / "b")]
     assert first == again
 
 
@@ -57,7 +60,7 @@ def test_damage_is_reported_before_anything_is_written(make_sweep, tmp_path, nam
     cells = make_sweep().write()
     (Path(cells[3]["directory"]) / name).write_text("{")
     with pytest.raises(FileError, match=Path(name).name):
-        build_report(cells, tmp_path / "report", "oba-joint", "digits")
+        build(cells, tmp_path / "report")
     assert not (tmp_path / "report").exists()
 
 

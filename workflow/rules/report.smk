@@ -30,6 +30,9 @@ rule collect:
 rule report:
     input:
         layout.report / "runs.csv",
+        [layout.structures(model) for model in models_by_slug(study)],
+        [layout.net(cell) / "plan.json" for cell in cells(study)],
+        [layout.net(cell) / "history.csv" for cell in cells(study)],
     output:
         report(
             layout.report / "summary.csv",
