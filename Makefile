@@ -21,9 +21,10 @@ run: setup
 	oba unlock
 	snakemake --cores all
 
+# The fast tests first; two workers, since each test is one process with one thread.
 test: setup
-	pytest -m "not slow"
-	pytest -m slow
+	pytest -n 2 --dist loadgroup -m "not slow"
+	pytest -n 2 --dist loadgroup -m slow
 
 lint: setup
 	ruff check .

@@ -24,7 +24,9 @@ app = typer.Typer(
     help="Prune image classifiers with Optimal Brain Apoptosis. Run a whole study with `snakemake --cores all`.",
 )
 
-StudyFile = Annotated[Path, typer.Option("--study", help="Study file (YAML), or the resolved study.json of an experiment.")]
+StudyFile = Annotated[
+    Path, typer.Option("--study", help="Study file (YAML), or the resolved study.json of an experiment.")
+]
 Model = Annotated[str, typer.Option(help="Model as paths write it.")]
 Seed = Annotated[int, typer.Option(help="Seed of the sweep.")]
 Criterion = Annotated[str, typer.Option(help="Criterion, or dense-longer.")]
@@ -123,7 +125,9 @@ def begin(study: StudyFile) -> None:
     loaded = load_study(study)
     layout = Layout(loaded.experiment)
     chains = {chain.key: chain for cell in cells(loaded) if cell.schedule for chain in [chain_identity(layout, cell)]}
-    begin_tracking(loaded.experiment, list(chains.values()), resolve_uri(loaded.tracking.uri, layout.results), layout.results)
+    begin_tracking(
+        loaded.experiment, list(chains.values()), resolve_uri(loaded.tracking.uri, layout.results), layout.results
+    )
 
 
 @app.command(rich_help_panel=STAGES)
@@ -155,7 +159,9 @@ def show(study: StudyFile) -> None:
 @app.command()
 def sync(
     results: Annotated[Path, typer.Option(help="Folder of the experiments.")] = RESULTS,
-    uri: Annotated[str | None, typer.Option(help="Tracking server or store; else the environment's, else SQLite.")] = None,
+    uri: Annotated[
+        str | None, typer.Option(help="Tracking server or store; else the environment's, else SQLite.")
+    ] = None,
 ) -> None:
     """Send to MLflow what it does not have yet, without duplicates."""
     from oba.tracking import resolve_uri
@@ -188,5 +194,3 @@ def main() -> None:
     except ObaError as error:
         sys.stderr.write("".join(f"error: {line}\n" for line in str(error).splitlines()))
         sys.exit(error.exit_code)
-
-

@@ -133,10 +133,24 @@ def _imports(module: str) -> frozenset[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-            found |= {node.module, *(name for name in names if _file(name))}
-    packages = {m.rsplit(".", depth)[0] for m in found for depth in range(m.count("."))}
-    return frozenset(m for m in found | packages if m.startswith("oba.") and _file(m))
+            found |= {_origin(node.module, alias.name) for alias in node.names}
+    return frozenset(m for m in found if m.startswith("oba.") and not _is_package(m))
+
+
+def _origin(module: str, name: str) -> str:
+    """Return the module that a name comes from: packages only pass names on, and are followed name by name."""
+    if _file(f"{module}.{name}"):
+        return f"{module}.{name}"
+    if module.startswith("oba") and _is_package(module):
+        for node in ast.walk(_parsed(module)):
+            if isinstance(node, ast.ImportFrom) and node.module and name in {alias.name for alias in node.names}:
+                return _origin(node.module, name)
+    return module
+
+
+def _is_package(module: str) -> bool:
+    path = _file(module)
+    return path is not None and path.name == "__init__.py"
 
 
 @cache

@@ -155,7 +155,7 @@ def sweep(study: Study) -> pd.DataFrame:
     import pandas as pd
 
     def product(**axes: list) -> pd.DataFrame:
-        return pd.MultiIndex.from_product(axes.values(), names=list(axes)).to_frame(index=False)
+        return pd.MultiIndex.from_product(list(axes.values()), names=list(axes)).to_frame(index=False)
 
     nets = {"model": list(models_by_slug(study)), "seed": study.seeds}
     levels = {"schedule": list(study.schedules), "keep": [level_name(k) for k in study.keep]}

@@ -56,7 +56,9 @@ def parse_study(values: Any, origin: str) -> Study:
         ConfigError: If anything is not allowed; one line per mistake.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{origin}: got {type(values).__name__}; allowed: keys and values, such as config/config.yaml")
+        raise ConfigError(
+            f"{origin}: got {type(values).__name__}; allowed: keys and values, such as config/config.yaml"
+        )
     try:
         study = Study.model_validate(_with_preset(values))
     except ValidationError as error:
@@ -113,7 +115,7 @@ def explain(error: ValidationError) -> Iterator[str]:
         elif finding["type"] == "missing":
             yield f"{key}: missing; this key must be given"
         elif finding["type"] == "value_error":
-            reason = str(finding["ctx"]["error"])
+            reason = finding["msg"].removeprefix("Value error, ")
             yield f"{key}: {reason}" if key else reason
         else:
             message = finding["msg"].replace("Input should be ", "allowed: ")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import time
+import subprocess
+import sys
 
 import pytest
 import torch
+from filelock import FileLock, Timeout
 
 from oba import files
 from oba.errors import FileError
@@ -52,20 +53,19 @@ def test_digests_are_of_content(tmp_path):
     assert files.digest_file(tmp_path / "x") == files.digest_file(tmp_path / "y")
 
 
-def _hold(directory, held, seconds):
-    with files.locked(directory):
-        held.set()
-        time.sleep(seconds)
-
-
 def test_a_lock_dies_with_its_process(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    held = context.Event()
-    process = context.Process(target=_hold, args=(tmp_path, held, 600))
-    process.start()
-    assert held.wait(60)
+    program = (
+        "import sys, time; from pathlib import Path; from oba.files import locked\n"
+        "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    with process.stdout:
+        assert process.stdout.readline() == "held\n"
+    with pytest.raises(Timeout):
+        FileLock(tmp_path / ".lock").acquire(timeout=0)
     process.kill()
-    process.join()
+    process.wait()
     with files.locked(tmp_path):
         assert (tmp_path / ".lock").exists()
 

@@ -125,7 +125,8 @@ def test_preset_fills_in_and_the_file_wins(study_values):
 
 
 def test_a_dumped_study_reads_back_the_same(study_values):
-    study = parse_study(changed(study_values, "preset", "oba-cifar"), "study")
+    values = changed(study_values, "preset", "oba-cifar")
+    study = parse_study({key: value for key, value in values.items() if key not in {"dense", "finetune"}}, "study")
     again = parse_study(json.loads(json.dumps(dump_study(study))), "study")
     assert again == study.model_copy(update={"preset": None})
 
@@ -155,8 +156,9 @@ def test_a_stage_sees_its_slice_only(study_values):
 
 def test_reading_a_study_imports_nothing_heavy():
     code = (
-        "import sys; from pathlib import Path; from oba.study import load_study; load_study(Path('config/config.yaml'));"
-        "import oba.cli; print([m for m in ('torch', 'torchvision', 'timm', 'mlflow', 'sklearn') if m in sys.modules])"
+        "import sys; from pathlib import Path; import oba.cli; from oba.study import load_study;"
+        "load_study(Path('config/config.yaml')); "
+        "print([m for m in ('torch', 'torchvision', 'timm', 'mlflow', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -142,16 +142,14 @@ def _look(
     draft: tuple[int, int] | None = None,
     keep: Callable[[int, Image.Image], None] | None = None,
 ) -> list[_Seen]:
-    """Decode all images in parallel, give each to ``keep``, and report all problems at once.
-
-    Threads suffice: reading, hashing, decoding and resizing free the interpreter's lock.
-    """
+    """Decode all images in parallel, give each to ``keep``, and report all problems at once."""
     count = len(source.files)
 
     def see_chunk(start: int) -> list[_Seen]:
         return [_see(source, row, draft, keep) for row in range(start, min(start + _CHUNK, count))]
 
     seen: list[_Seen] = []
+    # Threads suffice: reading, hashing, decoding and resizing free the interpreter's lock.
     with (
         ThreadPoolExecutor(min(32, usable_cpus())) as pool,
         tqdm(total=count, desc=f"reading {config.name}", unit="image", disable=None) as bar,

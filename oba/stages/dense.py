@@ -38,7 +38,7 @@ def perform(job: Job[DenseSections]) -> dict[str, Any]:
         mean=tuple(bundle.splits.mean),
         std=tuple(bundle.splits.std),
     )
-    with seeded(job.cell.seed):
+    with seeded(job.seed):
         pretrained = dense.source == "pretrained"
         model = build_model(job.model, num_classes=card.num_classes, input_size=card.input_size, pretrained=pretrained)
     if dense.source not in {"train", "pretrained"}:

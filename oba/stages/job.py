@@ -49,6 +49,12 @@ class Job(Generic[S]):
     state: Path
     run: StageRun
 
+    @property
+    def seed(self) -> int:
+        """The sweep's seed, of a stage that has one."""
+        assert self.cell.seed is not None, f"{self.stage} has no seed"
+        return self.cell.seed
+
 
 def execute(
     stage: str,

@@ -17,10 +17,10 @@ from oba.pruning.cost import measure
 from oba.pruning.plan import Plan
 from oba.pruning.replay import ModelCard, save_pruned
 from oba.stages.job import Job, readable
+from oba.training.device import derive_seed, make_deterministic, pick_device, set_threads
 from oba.training.evaluation import evaluate
 from oba.training.loop import train
 from oba.training.records import EpochRecord
-from oba.training.device import derive_seed, make_deterministic, pick_device, set_threads
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ def device_of(job: Job) -> torch.device:
 
 def load_data(job: Job, augment: AugmentConfig, device: torch.device) -> DataBundle:
     """Return the images of the job's seed, on its device."""
-    splits = Splits.from_json(read_json(job.layout.split(job.cell.seed)))
+    splits = Splits.from_json(read_json(job.layout.split(job.seed)))
     return load_bundle(job.layout.data, splits, augment, device)
 
 
@@ -81,7 +81,7 @@ def train_and_save(
         job.run.metrics({k: v for k, v in asdict(epoch).items() if k != "epoch"}, step=epoch.epoch)
 
     # One order of images and augmentations for all criteria of a seed makes their differences paired.
-    seed = derive_seed(job.cell.seed, job.stage, job.cell.schedule, job.cell.keep)
+    seed = derive_seed(job.seed, job.stage, job.cell.schedule, job.cell.keep)
     outcome = train(
         model,
         bundle,

@@ -85,5 +85,5 @@ def _scores(
         magnitude=scoring.magnitude,
         over_batches=scoring.over_batches,
         over_layers=scoring.over_layers,
-        seed=job.cell.seed,
+        seed=job.seed,
     )

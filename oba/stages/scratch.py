@@ -34,7 +34,7 @@ def perform(job: Job[ScratchSections]) -> dict[str, Any]:
     level, device = job.directory.parent, device_of(job)
     bundle = load_data(job, job.sections.augment, device)
     card, plan = read_plan(level / "pruned")
-    with seeded(job.cell.seed):
+    with seeded(job.seed):
         model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
     apply_plan(model, plan)
     epochs = read_json(level / "finetuned" / "metrics.json")["total_epochs"]

@@ -22,9 +22,8 @@ def perform(job: Job[SplitSections]) -> dict[str, Any]:
     """Draw the splits; return their sizes."""
     from oba.data.splits import make_splits
 
-    assert job.cell.seed is not None
-    splits = make_splits(job.layout.data, job.sections.data, job.sections.splits, job.cell.seed)
-    write_json(job.layout.split(job.cell.seed), splits.to_json())
+    splits = make_splits(job.layout.data, job.sections.data, job.sections.splits, job.seed)
+    write_json(job.layout.split(job.seed), splits.to_json())
     sizes = {name: len(getattr(splits, name)) for name in ("train", "val", "test", "calibration")}
     job.run.metrics(sizes)
     return sizes

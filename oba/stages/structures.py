@@ -1,4 +1,7 @@
-"""``structures``: find what may be removed from an architecture. It needs no weights, so it runs beside the training."""
+"""``structures``: find what may be removed from an architecture.
+
+It needs no weights, so it runs beside the dense training.
+"""
 
 from __future__ import annotations
 

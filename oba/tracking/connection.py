@@ -106,10 +106,10 @@ class Connection:
     def _import(self) -> None:
         """Import what the client will need."""
         with quiet(self._waiting), importing():
-            import mlflow.entities  # noqa: F401
+            import mlflow.entities  # ruff: ignore[unused-import]
 
             if is_database(self.uri):
-                import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+                import mlflow.store.tracking.sqlalchemy_store  # ruff: ignore[unused-import]
 
     def _guarded(self, call: Callable[[], Any]) -> Any:
         """Make a call; MLflow raises its own errors, requests', SQLAlchemy's and the system's."""

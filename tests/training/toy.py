@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from oba.config import TrainConfig
 from oba.models import build_model
-from oba.training.loop import train
 from oba.training.device import seeded
+from oba.training.loop import train
 
 
 class ToySplit:

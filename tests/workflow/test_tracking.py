@@ -93,8 +93,10 @@ def test_a_chains_chart_draws_accuracy_against_keep(store, finished):
 
 def test_artifacts_lie_under_results_and_nothing_outside(store, finished):
     [(location,)] = store.rows("select artifact_location from experiments where name = 'tiny'")
-    assert Path(location.removeprefix("file://")) .is_relative_to(finished.root / "results")
-    [(uri,)] = store.rows("select artifact_uri from runs where run_uuid = ?", store.tags()[f"{LEVELS[0]}/pruned/run"]["run"])
+    assert Path(location.removeprefix("file://")).is_relative_to(finished.root / "results")
+    [(uri,)] = store.rows(
+        "select artifact_uri from runs where run_uuid = ?", store.tags()[f"{LEVELS[0]}/pruned/run"]["run"]
+    )
     folder = Path(uri.removeprefix("file://"))
     assert {p.name for p in folder.iterdir()} == {"plan.json", "metrics.json", "run.json"}
     assert not [p.name for p in finished.root.iterdir() if p.name.startswith("mlruns") or p.suffix == ".db"]

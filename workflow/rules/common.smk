@@ -32,7 +32,9 @@ except ObaError as error:
 
 layout = Layout(study.experiment)
 # Jobs find `oba` beside the interpreter that runs Snakemake, activated or not.
-shell.prefix(f'command -v oba > /dev/null || export PATH="{Path(sys.executable).parent}:$PATH"; ')
+shell.prefix(
+    f'command -v oba > /dev/null || export PATH="{Path(sys.executable).parent}:$PATH"; '
+)
 gpus = 0 if study.runtime.device == "cpu" else 1
 environment = workflow.source_path("../../environment.yml")
 
@@ -71,6 +73,12 @@ def code(stage):
     return digest
 
 
+def start_files(wildcards):
+    """Return the net that a level starts from."""
+    start = start_of(study, layout, cell_of(wildcards))
+    return [start / name for name in NET_FILES[:3]]
+
+
 def log_of(path):
     """Return the log file of a job, named like its main output."""
     return layout.root / "logs" / path.relative_to(layout.root).with_suffix(".log")
@@ -78,7 +86,9 @@ def log_of(path):
 
 def times_of(path):
     """Return the file in which Snakemake keeps a job's time and memory."""
-    return layout.root / "benchmarks" / path.relative_to(layout.root).with_suffix(".tsv")
+    return (
+        layout.root / "benchmarks" / path.relative_to(layout.root).with_suffix(".tsv")
+    )
 
 
 split_file = layout.split("{seed}")

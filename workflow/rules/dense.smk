@@ -11,9 +11,9 @@ rule structures:
         log_of(structures_file),
     benchmark:
         times_of(structures_file)
+    priority: 20
     conda:
         environment
-    priority: 20
     threads: 1
     resources:
         mem_mb=4000,
@@ -36,9 +36,9 @@ rule check:
         log_of(structures_file.with_name("check")),
     benchmark:
         times_of(structures_file.with_name("check"))
+    priority: 20
     conda:
         environment
-    priority: 20
     threads: 1
     resources:
         mem_mb=4000,
@@ -64,9 +64,9 @@ rule dense:
         log_of(dense_dir / "dense"),
     benchmark:
         times_of(dense_dir / "dense")
+    priority: 10
     conda:
         environment
-    priority: 10
     threads: study.threads.dense
     resources:
         mem_mb=8000,

@@ -1,12 +1,6 @@
 # One level of a chain: prune the net before it, train it on, measure it; and its control from scratch.
 
 
-def start_files(wildcards):
-    """Return the net that a level starts from."""
-    start = start_of(study, layout, cell_of(wildcards))
-    return [start / name for name in NET_FILES[:3]]
-
-
 rule prune:
     input:
         layout.data / "data.json",
