@@ -33,7 +33,6 @@ _NEUTRAL = (
     "oba.models.names",
     "oba.training.progress",
 )
-_CHOICES = ("oba.importance.criteria", "oba.data.sources", "oba.models.families")
 
 
 def stage_code(study: Study, stage: str, model: str = "", criterion: str = "") -> str:
@@ -63,8 +62,8 @@ def code_digest(*roots: str, without: tuple[str, ...] = ()) -> str:
     """Return the digest of modules and of everything they import from ``oba``.
 
     Args:
-        roots: Dotted names of modules; chosen criteria, families and data sets are followed only when
-            they are roots.
+        roots: Dotted names of modules, with those of the chosen criterion, family or data set, which are
+            imported by name at run time.
         without: Packages that cannot change the results of these roots.
 
     Returns:
@@ -95,18 +94,12 @@ def reachable(*roots: str, without: tuple[str, ...] = ()) -> list[str]:
         if module in seen:
             continue
         seen.add(module)
-        waiting += [m for m in _imports(module) if not _within(m, left_out) and not _is_choice(m)]
+        waiting += [m for m in _imports(module) if not _within(m, left_out)]
     return sorted(seen)
 
 
 def _within(module: str, prefixes: tuple[str, ...]) -> bool:
     return any(module == prefix or module.startswith(prefix + ".") for prefix in prefixes)
-
-
-def _is_choice(module: str) -> bool:
-    """Tell whether a module is one of several to choose from (private helpers beside them are not)."""
-    folder, _, name = module.rpartition(".")
-    return folder in _CHOICES and not name.startswith("_")
 
 
 def _file(module: str) -> Path | None:

@@ -114,6 +114,12 @@ def test_modules_imported_inside_functions_are_followed():
     assert "oba.pruning.select" in reachable("oba.stages.prune")
     assert "oba.training.loop" in reachable("oba.stages.dense")
     assert not any(m.startswith("oba.importance") for m in reachable("oba.stages.finetune"))
+    assert "oba.importance.criteria.oba_exact" in reachable("oba.importance.criteria.taylor")
+
+
+def test_packages_pass_on_the_name_that_is_imported_and_no_other():
+    assert "oba.models.build" in reachable("oba.stages.structures")
+    assert "oba.models.weights" not in reachable("oba.stages.structures")
 
 
 def test_an_unknown_module_is_refused():

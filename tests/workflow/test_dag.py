@@ -88,6 +88,15 @@ def test_a_wrong_study_stops_before_any_job(project, arguments, message):
     assert not (project.root / "results").exists()
 
 
+def test_a_level_that_cannot_be_reached_is_refused_before_training_ends(copied):
+    copied.write_study(keep=[0.7, 0.02])
+    done = copied.snakemake("--until", "check", check=False)
+    assert done.returncode != 0
+    assert "error: keep=0.02 cannot be reached" in done.stderr
+    assert "the lowest is keep=0." in done.stderr
+    assert not (copied.root / "results/tiny/resnet8/check.json").exists()
+
+
 def test_overrides_and_views_of_the_graph(finished):
     done = finished.snakemake("--dry-run", "--config", "seeds=[0,1]", "finetune={epochs: 2}")
     assert "seed1" in done.stdout

@@ -1,0 +1,69 @@
+"""The command line: one line for what a user can mend, and a code of its own for each kind."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from oba import errors
+from oba.cli import app
+from oba.config import STAGES, Study
+from oba.locks import LockedError
+
+ROOT = Path(__file__).parents[1]
+
+
+def oba(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "oba", *arguments], capture_output=True, text=True, cwd=ROOT)
+
+
+def test_every_kind_of_error_has_its_own_code_in_the_readme():
+    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind is not errors.ObaError]
+    codes = {kind.exit_code: kind for kind in [*kinds, LockedError]}
+    assert sorted(codes) == list(range(3, 12))
+    assert len(codes) == len(kinds) + 1
+    line = "3 study, 4 data, 5 model, 6 budget, 7 scores, 8 training, 9 files, 10 tracking, 11 lock"
+    assert line in (ROOT / "README.md").read_text()
+
+
+def test_a_mistake_is_one_line_and_no_traceback(tmp_path, study_values):
+    done = oba("dense", "--study", "nowhere.yaml", "--model", "resnet8", "--seed", "0")
+    assert (done.returncode, done.stderr) == (9, "error: nowhere.yaml: no such study file\n")
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(study_values | {"kep": 1, "criteria": []}))
+    done = oba("begin", "--study", str(path))
+    assert done.returncode == 3
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "error"]
+
+
+def test_all_stages_are_commands():
+    done = CliRunner().invoke(app, ["--help"])
+    assert done.exit_code == 0
+    for stage in [*STAGES, "collect", "report"]:
+        assert stage in done.stdout
+
+
+def test_schema_is_written(tmp_path):
+    done = CliRunner().invoke(app, ["schema", str(tmp_path / "schema.json")])
+    assert done.exit_code == 0
+    assert json.loads((tmp_path / "schema.json").read_text()) == Study.model_json_schema(by_alias=True)
+
+
+@pytest.mark.parametrize("name", ["load_pruned", "nothing"])
+def test_the_package_offers_load_pruned(name):
+    import oba
+
+    if name == "nothing":
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            oba.nothing  # noqa: B018
+    else:
+        from oba.pruning.replay import load_pruned
+
+        assert oba.load_pruned is load_pruned
