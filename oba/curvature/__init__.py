@@ -1,6 +1,6 @@
 """Pure differentiation: tangents, curvature adjoints and exact directional derivatives; knows nothing of pruning."""
 
-from oba.curvature.adjoints import curvature_adjoints
+from oba.curvature.adjoints import channel_curvature, curvature_adjoints
 from oba.curvature.arithmetic import Arithmetic
 from oba.curvature.derivatives import differentiable_attention, nested_gradient
 from oba.curvature.directions import directed_parameters
@@ -10,6 +10,7 @@ from oba.curvature.watch import Watch
 __all__ = [
     "Arithmetic",
     "Watch",
+    "channel_curvature",
     "curvature_adjoints",
     "differentiable_attention",
     "directed_parameters",

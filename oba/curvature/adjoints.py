@@ -11,19 +11,20 @@ With the direction v = θ on the weights and biases of parameter layers:
 
    and λ flows back through the same frozen Jacobians; at the loss λ = 0.
 
-The score of parameter i is :math:`\theta_i \lambda_{\theta_i}`. Since λ is linear, all products
-share one backward pass.
+The score of parameter i is :math:`\theta_i \lambda_{\theta_i}`. Since λ is linear, all products share one backward
+pass. Products (weight, input) of ordinary layers take part as nodes of their own (:mod:`oba.curvature.layers`), all
+others through their attached tangents (:mod:`oba.curvature.tangents`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
-import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
+from oba.curvature.layers import ChannelKey, Sweep
 from oba.curvature.tangents import TangentMode, dual_level
 from oba.curvature.units import PARAMETER_LAYERS
 from oba.curvature.watch import Watch
@@ -43,29 +44,61 @@ def curvature_adjoints(
 
     Returns:
         λ for each name, in the parameter's shape.
-
-    Raises:
-        ScoreError: If an operation cannot be differentiated, or uses a parameter out of sight.
     """
-    _check_transparent(model)
     parameters = dict(model.named_parameters())
     moving = {name: parameters[name] for name in names}
-    leaves = {name: parameter.detach().requires_grad_() for name, parameter in moving.items()}
+    adjoints = _adjoints(model, inputs, loss, moving, Sweep())
+    return {name: torch.zeros_like(moving[name]) if a is None else a for name, a in adjoints.items()}
+
+
+def channel_curvature(
+    model: nn.Module,
+    inputs: Tensor,
+    loss: Callable[[Any], Tensor],
+    names: Iterable[str],
+    wanted: Collection[ChannelKey],
+) -> tuple[dict[ChannelKey, Tensor], dict[str, Tensor]]:
+    """Return sums of θ ⊙ λ over channels, as far as they need no gradient of a weight.
+
+    Args:
+        model: The network, in the mode in which it is to be differentiated.
+        inputs: One batch, shape (N, ...).
+        loss: Maps the model's outputs to the scalar L.
+        names: The parameters that carry a direction, as in ``named_parameters()``.
+        wanted: Names of weights with ``"out"`` or ``"in"``: the channels whose sums are wanted.
+
+    Returns:
+        First the sums for each wanted weight, and for the bias that goes with it, shape (channels,), float64: what
+        layers contribute that are used in the ordinary way. Then λ of parameters that are used in other ways; their
+        part of a sum is still to be added.
+    """
+    parameters = dict(model.named_parameters())
+    sweep = Sweep(wanted)
+    adjoints = _adjoints(model, inputs, loss, {name: parameters[name] for name in names}, sweep)
+    return sweep.sums, {name: a for name, a in adjoints.items() if a is not None}
+
+
+def _adjoints(
+    model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor], moving: dict[str, nn.Parameter], sweep: Sweep
+) -> dict[str, Tensor | None]:
+    """Run Algorithm 1; λ is None where no product contributes."""
+    _check_transparent(model)
     with Watch(model) as watch:
         with watch.explain("the forward pass with tangents"), dual_level():
-            duals = {moving[name]: forward_ad.make_dual(leaf, leaf.detach()) for name, leaf in leaves.items()}
-            with TangentMode(duals, watch) as mode:
+            mode = TangentMode(moving, watch, sweep)
+            with mode:
                 outputs = model(inputs.clone())
         value = loss(outputs)
         with watch.explain("the backward pass"):
-            deltas = _adjoints(value, [edge for edge, _ in mode.products], moving)
-            pairs = zip(mode.products, deltas, strict=True)
-            roots = [(tangent, d) for (_, tangent), d in pairs if d is not None and tangent.requires_grad]
-            if not roots:
-                return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
-            tangents, weights = zip(*roots, strict=True)
-            adjoints = torch.autograd.grad(tangents, list(leaves.values()), weights, materialize_grads=True)
-    return dict(zip(leaves, adjoints, strict=True))
+            if not (moving and value.requires_grad):
+                return dict.fromkeys(moving)
+            pairs = zip(mode.products, _deltas(value, mode, moving), strict=True)
+            roots = [(tangent, delta) for (_, tangent), delta in pairs if delta is not None and tangent.requires_grad]
+            sweep.second = True
+            # At the loss λ = 0; its node is a root all the same, because the layers' nodes are reached from there.
+            tangents, weights = zip((value, torch.zeros_like(value)), *roots, strict=True)
+            adjoints = torch.autograd.grad(tangents, list(mode.leaves.values()), weights, allow_unused=True)
+    return dict(zip(mode.leaves, adjoints, strict=True))
 
 
 def _check_transparent(model: nn.Module) -> None:
@@ -81,16 +114,16 @@ def _check_transparent(model: nn.Module) -> None:
             raise ScoreError(f"{where} computes its weight from other parameters; make the weight permanent to score")
 
 
-def _adjoints(value: Tensor, edges: list[Any], moving: dict[str, nn.Parameter]) -> list[Tensor | None]:
-    """Return δ = ∂L/∂z at every edge, None where the loss does not depend on z."""
-    # Every use of a moving parameter was replaced by its dual; a gradient that still reaches the parameter itself
+def _deltas(value: Tensor, mode: TangentMode, moving: dict[str, nn.Parameter]) -> list[Tensor | None]:
+    """Give δ = ∂L/∂z to the layers' nodes; return those of the other products, None where L does not depend on z."""
+    edges = [edge for edge, _ in mode.products]
+    leaves = [mode.leaves[name] for name in mode.weights]
+    # Every use of a moving parameter was replaced by its leaf; a gradient that still reaches the parameter itself
     # comes from an operation that the function mode did not see.
     visible = {name: parameter for name, parameter in moving.items() if parameter.requires_grad}
-    wanted = [*edges, *visible.values()]
-    if not value.requires_grad or not wanted:
-        return [None] * len(edges)
-    gradients = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True)
-    for name, gradient in zip(visible, gradients[len(edges) :], strict=True):
+    wanted = [*edges, *visible.values(), *leaves]
+    gradients = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True) if wanted else ()
+    for name, gradient in zip(visible, gradients[len(edges) :], strict=False):
         if gradient is not None:
             raise ScoreError(f"parameter {name!r} is used out of sight, for example by a custom autograd.Function")
     return list(gradients[: len(edges)])

@@ -67,6 +67,9 @@ def _check_differentiable(form: Tensor) -> None:
 
     PyTorch leaves a node in the graph there that raises an error, but with no way on to the parameters: a gradient with
     respect to them would not run it, and be silently too small.
+
+    Raises:
+        ScoreError: If there is such a node.
     """
     waiting, seen = [form.grad_fn], set()
     while waiting:

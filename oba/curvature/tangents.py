@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from oba.curvature.geometry import geometry_of
+from oba.curvature.layers import LayerCall, Sweep
 from oba.curvature.products import COMPOSITES, IN_PLACE, LAYERS, MULTILINEAR
 from oba.curvature.watch import Watch
 
@@ -47,21 +49,29 @@ class TangentMode(TorchFunctionMode):
     """Carry tangents through a forward pass and record its products.
 
     Attributes:
-        products: For every product of two moving factors, in order: where the gradient with respect to its output z
-            is found, and its tangent ż, attached to the factors.
+        leaves: By name, the tensor that takes the place of each moving parameter in the graph.
+        products: For every product of two moving factors but those of :mod:`oba.curvature.layers`, in order: where the
+            gradient with respect to its output z is found, and its tangent ż, attached to the factors.
+        weights: Names of the weights that the nodes of :mod:`oba.curvature.layers` use.
     """
 
-    def __init__(self, moving: Mapping[nn.Parameter, Tensor], watch: Watch) -> None:
-        """Prepare one forward pass.
+    def __init__(self, moving: Mapping[str, nn.Parameter], watch: Watch, sweep: Sweep) -> None:
+        """Prepare one forward pass, inside a level of forward-mode AD.
 
         Args:
-            moving: Each parameter that has a direction, with the dual tensor that takes its place wherever it is used.
+            moving: The parameters whose direction is their own value, by name.
             watch: Says when the pass is inside a frozen unit.
+            sweep: A fresh state for the layers' products.
         """
         super().__init__()
+        self.leaves = {name: parameter.detach().requires_grad_() for name, parameter in moving.items()}
         self.products: list[tuple[GradientEdge, Tensor]] = []
-        self._moving = {id(parameter): dual for parameter, dual in moving.items()}
+        self.weights: set[str] = set()
+        self._sweep = sweep
         self._watch = watch
+        duals = {name: forward_ad.make_dual(leaf, leaf.detach()) for name, leaf in self.leaves.items()}
+        self._duals = {id(parameter): duals[name] for name, parameter in moving.items()}
+        self._names = {id(dual): name for name, dual in duals.items()}
 
     def __torch_function__(self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Any = None) -> Any:
         """Run one operation.
@@ -85,7 +95,7 @@ class TangentMode(TorchFunctionMode):
     def _moved(self, argument: Any) -> Any:
         """Put the dual tensor in the place of a parameter."""
         if isinstance(argument, Tensor):
-            return self._moving.get(id(argument), argument)
+            return self._duals.get(id(argument), argument)
         if type(argument) in (list, tuple):
             return type(argument)(self._moved(a) for a in argument)
         return argument
@@ -109,6 +119,14 @@ class TangentMode(TorchFunctionMode):
     def _layer(
         self, func: Any, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **options: Any
     ) -> Tensor:
+        """Run a layer: the quick way if its parameters are used as they are, else as any product."""
+        geometry = geometry_of(func, input, *rest, **options)
+        if geometry is not None and id(weight) in self._names and (bias is None or id(bias) in self._names):
+            x, x_dot = _unpack(input)
+            names = self._names[id(weight)], "" if bias is None else self._names[id(bias)]
+            call = LayerCall(names, geometry, x_dot, self._sweep)
+            self.weights.add(names[0])
+            return forward_ad.make_dual(*call.run(x, self.leaves[names[0]], self.leaves.get(names[1])))
         (x, x_dot), (w, w_dot) = _unpack(input), _unpack(weight)
         b, b_dot = (None, None) if bias is None else _unpack(bias)
         if x_dot is None or w_dot is None:

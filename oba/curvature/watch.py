@@ -82,6 +82,7 @@ class Watch:
 
         Raises:
             ScoreError: For any error that an operation raises, except lack of memory.
+            OutOfMemoryError: As it was raised.
         """
         try:
             yield

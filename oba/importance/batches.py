@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -71,6 +72,7 @@ class Batch:
 
 
 def _takes_classes(loss: Loss) -> bool:
+    loss = loss.func if isinstance(loss, partial) else loss
     return loss in (F.cross_entropy, F.nll_loss) or isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss))
 
 

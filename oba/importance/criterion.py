@@ -86,14 +86,11 @@ class Criterion:
         self.options = options
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
-        """Score every parameter element on one batch.
+        """Return signed scores in each parameter's shape, on one batch; parameters without a score are absent.
 
         Args:
             model: The model, in the mode for scoring.
             batch: The examples; None for a criterion that needs none.
-
-        Returns:
-            Signed scores in each parameter's shape; parameters without a score are absent.
 
         Raises:
             ScoreError: If the criterion does not score parameters.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -20,7 +20,8 @@ def left_as_found(model: nn.Module, norm: str) -> Iterator[None]:
     """Put a model into the mode for scoring; restore modes, buffers and random state at the end.
 
     Everything is in evaluation mode; with ``norm="train"`` batch and instance norms alone use the statistics of the
-    batch, without a lasting change of their running statistics. Gradients are enabled, and ``.grad`` is never used.
+    batch, without a lasting change of their running statistics. Gradients are enabled, autocast is not, and no
+    ``.grad`` is used.
 
     Args:
         model: The model.
@@ -41,7 +42,12 @@ def left_as_found(model: nn.Module, norm: str) -> Iterator[None]:
         for name, buffer in module.named_buffers(recurse=False, remove_duplicate=False)
     ]
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=sorted(d.index for d in devices)), torch.enable_grad():
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            # Half precision of the caller would not do for second derivatives.
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(torch.random.fork_rng(devices=sorted(d.index for d in devices)))
+        stack.enter_context(torch.enable_grad())
         try:
             for module, _ in modes:
                 # The attribute, because some models override train() to keep parts of themselves in evaluation mode.

@@ -235,9 +235,7 @@ class _Products(TorchDispatchMode):
 
 
 @contextmanager
-def _counting(
-    model: nn.Module, counted: Mapping[str, nn.Module], positions: dict[str, int]
-) -> Iterator[_Calls]:
+def _counting(model: nn.Module, counted: Mapping[str, nn.Module], positions: dict[str, int]) -> Iterator[_Calls]:
     """Count output positions per layer, and all products, without side effects on the model."""
 
     def counter(name: str) -> Callable[..., None]:

@@ -40,6 +40,21 @@ def test_adjoints_agree_with_linearised_network(member: Member, norm: str) -> No
         assert (found[name] - expected[name]).abs().max() <= allowed, name
 
 
+@pytest.mark.parametrize(("member", "norm"), CASES, ids=IDS)
+def test_the_general_path_gives_the_same(member: Member, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = member.make()
+    inputs, targets = member.batch()
+    with left_as_found(model, norm):
+        names = directed_parameters(model, inputs[:2])
+        quick = curvature_adjoints(model, inputs, lambda y: F.cross_entropy(y, targets), names)
+        monkeypatch.setattr("oba.curvature.tangents.geometry_of", lambda *_, **__: None)
+        general = curvature_adjoints(model, inputs, lambda y: F.cross_entropy(y, targets), names)
+    largest = max(g.abs().max() for g in general.values())
+    for name, expected in general.items():
+        allowed = 1e-9 * expected.abs().max() + 1e-14 * largest
+        assert (quick[name] - expected).abs().max() <= allowed, name
+
+
 class Multilinear(nn.Module):
     """Two directed matrices, multiplied in some way: a polynomial, for which frozen Jacobians are exact."""
 

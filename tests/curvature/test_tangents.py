@@ -5,10 +5,12 @@ import warnings
 import pytest
 import torch
 import torch.autograd.forward_ad as forward_ad
+import torch.nn.functional as F
 from torch import nn
 from zoo import CASES, IDS, Member
 
 from oba.curvature import Watch, directed_parameters
+from oba.curvature.layers import Sweep
 from oba.curvature.tangents import TangentMode, dual_level
 from oba.importance.state import left_as_found
 
@@ -21,14 +23,12 @@ def test_the_tangent_of_the_output_is_the_directional_derivative(member: Member,
     with left_as_found(model, norm):
         names = directed_parameters(model, inputs)
         parameters = dict(model.named_parameters())
-        leaves = {parameters[name]: parameters[name].detach().clone().requires_grad_() for name in names}
         with Watch(model) as watch, dual_level():
-            duals = {p: forward_ad.make_dual(leaf, leaf.detach().clone()) for p, leaf in leaves.items()}
-            with TangentMode(duals, watch) as mode:
+            with TangentMode({name: parameters[name] for name in names}, watch, Sweep()) as mode:
                 outputs = model(inputs)
             value, tangent = forward_ad.unpack_dual(outputs)
         assert tangent is not None
-        assert mode.products
+        assert mode.products or mode.weights
         torch.testing.assert_close(value, model(inputs))
         # A gate without gradient does not move in the tangent, but does in the difference.
         if member.name != "detached":
@@ -50,12 +50,15 @@ def test_a_level_is_left_without_tangents_or_warnings() -> None:
 
 
 def test_only_products_of_two_moving_factors_are_recorded() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3), nn.SiLU())
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 3, bias=False), nn.SiLU())
     x = torch.ones(2, 3)
     with Watch(model) as watch, dual_level():
-        duals = {p: forward_ad.make_dual(p.detach().requires_grad_(), p.detach()) for p in model.parameters()}
-        with TangentMode(duals, watch) as mode:
+        mode = TangentMode(dict(model.named_parameters()), watch, Sweep())
+        with mode:
             y = model(x)
             _ = y * 2 + y * x
-    assert len(mode.products) == 1
-    assert mode.products[0][1].shape == (2, 3)
+            assert not mode.products
+            _ = y * y
+            _ = F.linear(y, model[2].weight * 1)
+    assert mode.weights == {"0.weight", "2.weight"}
+    assert [tangent.shape for _, tangent in mode.products] == [(2, 3), (2, 3)]

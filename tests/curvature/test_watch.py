@@ -70,7 +70,7 @@ def test_a_caught_error_does_not_confuse_the_place() -> None:
 
 def test_an_error_becomes_one_line_and_the_hooks_go() -> None:
     model = nn.Sequential(nn.Identity(), Raise())
-    with pytest.raises(ScoreError, match=r"^the pass failed at module '1' \(Raise\): first line$"):  # noqa: SIM117
+    with pytest.raises(ScoreError, match=r"^the pass failed at module '1' \(Raise\): first line$"):  # ruff: ignore[multiple-with-statements]
         with Watch(model) as watch, watch.explain("the pass"):
             model(torch.ones(1))
     assert hooks(model) == 0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -12,8 +13,16 @@ from oba.importance.batches import Batch, Loss, numbered
 
 X = torch.zeros(3, 2)
 
+LOSSES = [
+    F.cross_entropy,
+    nn.CrossEntropyLoss(),
+    F.nll_loss,
+    nn.NLLLoss(),
+    partial(F.cross_entropy, label_smoothing=0.1),
+]
 
-@pytest.mark.parametrize("loss", [F.cross_entropy, nn.CrossEntropyLoss(), F.nll_loss, nn.NLLLoss()])
+
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("wrong", [-1, 2, -100])
 def test_a_target_out_of_range_is_refused(loss: Loss, wrong: int) -> None:
     batch = Batch(4, X, torch.tensor([0, 1, wrong]), loss)

@@ -9,8 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from zoo import CASES, IDS, Member
 
-from oba.curvature import nested_gradient
+from oba.curvature import nested_gradient, parameter_layers
 from oba.importance import parameter_scores
+from oba.importance.batches import Batch
+from oba.importance.criterion import Options, load_criterion
+from oba.importance.slices import channel_sums
 from oba.importance.state import left_as_found
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -88,15 +91,20 @@ def test_piecewise_linear_networks_with_a_linear_loss_have_no_other_curvature(na
         assert (frozen[key] - expected).abs().max() <= 1e-14 * max(1, expected.abs().max()), key
 
 
-CHAIN = nn.Sequential(
-    *(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
-    *(nn.Conv2d(4, 5, 3, bias=False), nn.InstanceNorm2d(5), nn.ReLU()),
-    *(nn.Conv2d(5, 3, 1, bias=False), nn.BatchNorm2d(3), nn.ReLU()),
-    *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)),
-).double()
-for norm_layer in CHAIN:
-    if hasattr(norm_layer, "eps"):
-        norm_layer.eps = 1e-14
+def _chain() -> nn.Module:
+    layers = [
+        *(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
+        *(nn.Conv2d(4, 5, 3, bias=False), nn.InstanceNorm2d(5), nn.ReLU()),
+        *(nn.Conv2d(5, 3, 1, bias=False), nn.BatchNorm2d(3), nn.ReLU()),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)),
+    ]
+    for layer in layers:
+        if hasattr(layer, "eps"):
+            layer.eps = 1e-14
+    return nn.Sequential(*layers)
+
+
+CHAIN = Member("chain", _chain, (2, 6, 6)).make()
 
 
 def test_in_front_of_norms_with_batch_statistics_the_score_is_a_multiple_of_taylor() -> None:
@@ -151,3 +159,20 @@ def test_float32_is_as_good_as_its_precision() -> None:
     for key, expected in exact.items():
         assert rough[key].dtype == torch.float32
         torch.testing.assert_close(rough[key].double(), expected, rtol=1e-3, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize(("member", "norm"), CASES, ids=IDS)
+def test_channel_scores_are_sums_of_parameter_scores(member: Member, norm: str) -> None:
+    model, (inputs, targets) = member.make(), member.batch()
+    batch = Batch(0, inputs, targets, F.cross_entropy)
+    channels = [(name, axis) for name in parameter_layers(model) for axis in ("out", "in")]
+    with left_as_found(model, norm):
+        criterion = load_criterion("oba", Options())
+        scores = criterion.parameter_scores(model, batch)
+        expected = channel_sums(model, scores, channels)
+        found = criterion.channel_scores(model, channels, batch)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        # Rounding is relative to the terms of the sum, not to the sum.
+        size = scores[f"{key[0]}.weight" if key[0] != "tied" else "second.weight"].abs().sum().item()
+        torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-13 * max(size, 1e-3))

@@ -125,6 +125,15 @@ def test_what_cannot_be_scored_is_refused(criterion: str) -> None:
         parameter_scores(model, [(inputs, targets)], criterion, loss=lambda y, t: F.cross_entropy(y, t) / 0)
 
 
+@pytest.mark.parametrize("criterion", WITH_DATA)
+def test_one_example_has_no_statistics(criterion: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+    batch = (torch.ones(1, 4), torch.tensor([0]))
+    assert parameter_scores(model, [batch], criterion)
+    with pytest.raises(ScoreError, match=r"module '1' \(BatchNorm1d\): Expected more than 1 value per channel"):
+        parameter_scores(model, [batch], criterion, norm="train")
+
+
 def test_scores_that_are_not_finite_are_refused() -> None:
     model = nn.Linear(2, 2)
     nn.init.constant_(model.weight, 1e30)

@@ -64,6 +64,14 @@ def test_gradients_are_enabled() -> None:
         assert torch.is_grad_enabled()
 
 
+def test_autocast_is_off() -> None:
+    net, x = model(), torch.ones(4, 3)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert net[0](x).dtype == torch.bfloat16
+        with left_as_found(net, "eval"):
+            assert net[0](x).dtype == torch.float32
+
+
 def test_buffers_that_did_not_change_are_not_written() -> None:
     net = model()
     with left_as_found(net, "eval"):
