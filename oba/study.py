@@ -70,6 +70,22 @@ def parse_study(values: Any, origin: str) -> Study:
     return study
 
 
+def retyped(overrides: Any) -> Any:
+    """Read the texts in overrides as YAML: Snakemake hands over ``--config seeds=[0,1]`` as two texts.
+
+    Args:
+        overrides: What ``--config`` gave.
+
+    Returns:
+        The same, with numbers and truth values in the place of texts that write them.
+    """
+    if isinstance(overrides, Mapping):
+        return {key: retyped(value) for key, value in overrides.items()}
+    if isinstance(overrides, list):
+        return [retyped(value) for value in overrides]
+    return yaml.safe_load(overrides) if isinstance(overrides, str) else overrides
+
+
 def _with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in a preset's settings below the given ones."""
     name = values.get("preset")

@@ -13,7 +13,7 @@ import yaml
 
 from oba.config import PRESETS, STAGES, DenseSections, FinetuneSections, Study
 from oba.errors import ConfigError, FileError
-from oba.study import dump_study, load_study, parse_study
+from oba.study import dump_study, load_study, parse_study, retyped
 
 ROOT = Path(__file__).parents[1]
 
@@ -112,6 +112,16 @@ def test_missing_and_broken_files(tmp_path):
 def test_scientific_notation_is_a_number(study_values):
     study = parse_study(changed(study_values, "finetune.lr", yaml.safe_load("1e-3")), "study")
     assert study.finetune.lr == 1e-3
+
+
+def test_overrides_are_read_as_yaml():
+    given = {"seeds": ["0", "1"], "finetune": {"lr": "0.1", "nesterov": "true"}, "models": ["resnet8"], "keep": 0.5}
+    assert retyped(given) == {
+        "seeds": [0, 1],
+        "finetune": {"lr": 0.1, "nesterov": True},
+        "models": ["resnet8"],
+        "keep": 0.5,
+    }
 
 
 def test_preset_fills_in_and_the_file_wins(study_values):

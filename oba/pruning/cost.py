@@ -25,11 +25,31 @@ from oba.pruning import layers
 from oba.pruning.plan import Plan
 from oba.structures import IN, OUT, StructureGroup
 
-
-_MULTIPLY = frozenset(
-    "conv1d conv2d conv3d linear bilinear matmul __matmul__ __rmatmul__ mm bmm mv dot addmm addbmm baddbmm addmv einsum "
-    "inner tensordot chain_matmul multi_dot scaled_dot_product_attention multi_head_attention_forward".split()
-)
+_MULTIPLY = frozenset({
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "linear",
+    "bilinear",
+    "matmul",
+    "__matmul__",
+    "__rmatmul__",
+    "mm",
+    "bmm",
+    "mv",
+    "dot",
+    "addmm",
+    "addbmm",
+    "baddbmm",
+    "addmv",
+    "einsum",
+    "inner",
+    "tensordot",
+    "chain_matmul",
+    "multi_dot",
+    "scaled_dot_product_attention",
+    "multi_head_attention_forward",
+})
 """Names of the functions that multiply and add; only whether others than the layers' occur matters."""
 
 

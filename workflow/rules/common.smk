@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
 from oba.codedigest import stage_code
 from oba.config import STAGES
@@ -23,8 +24,9 @@ from oba.layout import (
     start_of,
 )
 from oba.locks import remember_host
-from oba.study import dump_study, parse_study
+from oba.study import dump_study, parse_study, retyped
 
+update_config(config, retyped(workflow.config_settings.config))
 try:
     study = parse_study(config, "study")
 except ObaError as error:
