@@ -73,6 +73,7 @@ def _scores(
     job: Job[PruneSections], bundle: DataBundle, model: nn.Module, groups: Sequence[StructureGroup]
 ) -> dict[str, Tensor]:
     from oba.importance import structure_scores
+    from oba.training.device import derive_seed
 
     scoring = job.sections.scoring
     return structure_scores(
@@ -85,5 +86,6 @@ def _scores(
         magnitude=scoring.magnitude,
         over_batches=scoring.over_batches,
         over_layers=scoring.over_layers,
-        seed=job.seed,
+        # Every round draws anew, and the same for all criteria that draw.
+        seed=derive_seed(job.seed, "scores", sum(map(len, groups))),
     )
