@@ -30,7 +30,8 @@ onstart:
 
 onsuccess:
     shell(f"oba end --study {layout.study}")
-    shell(f"oba show --study {layout.study}")
+    if (layout.report / "summary.md").exists():
+        shell(f"oba show --study {layout.study}")
 
 
 onerror:
