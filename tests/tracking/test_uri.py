@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import sqlite3
-import time
+import threading
 
 import pytest
 
@@ -78,9 +78,16 @@ def test_listening_port_is_alive_and_dead_port_is_refused(port):
 
 
 def test_name_look_up_that_hangs_is_not_waited_for(monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", lambda *args, **kwargs: time.sleep(20))
+    asked_for_long_enough = threading.Event()
+
+    def hang(*args, **kwargs):
+        asked_for_long_enough.wait(20)
+        raise TimeoutError("looked up in vain")
+
+    monkeypatch.setattr(socket, "create_connection", hang)
     with pytest.raises(TrackingError, match=r"no answer within 0.05 s"):
         check_alive("http://far.away", seconds=0.05)
+    asked_for_long_enough.set()  # the thread ends with this test, not in the middle of another
 
 
 def test_default_ports(monkeypatch):
