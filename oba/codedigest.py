@@ -20,6 +20,7 @@ from oba.registry import names
 _PACKAGE = Path(__file__).parent
 _NEUTRAL = (
     "oba.config",
+    "oba.sections",
     "oba.study",
     "oba.layout",
     "oba.registry",

@@ -14,8 +14,9 @@ from typer.testing import CliRunner
 
 from oba import errors
 from oba.cli import app
-from oba.config import STAGES, Study
+from oba.config import Study
 from oba.locks import LockedError
+from oba.sections import STAGES
 
 ROOT = Path(__file__).parents[1]
 

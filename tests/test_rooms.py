@@ -16,7 +16,7 @@ FLOORS = [
     {"pruning"},
     {"importance"},
     {"curvature"},
-    {"study", "layout", "codedigest", "locks"},
+    {"study", "sections", "layout", "codedigest", "locks"},
     {"models"},
     {"data"},
     {"structures", "config", "registry", "files", "errors"},

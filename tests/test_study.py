@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from oba.config import PRESETS, STAGES, DenseSections, FinetuneSections, Study
+from oba.config import PRESETS, Study
 from oba.errors import ConfigError, FileError
+from oba.sections import STAGES, DenseSections, FinetuneSections
 from oba.study import dump_study, load_study, parse_study, retyped
 
 ROOT = Path(__file__).parents[1]

@@ -10,47 +10,14 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch import nn
 
-from oba.pruning import layers
+from oba.pruning import counting, layers
 from oba.pruning.plan import Plan
 from oba.structures import IN, OUT, StructureGroup
-
-_MULTIPLY = frozenset({
-    "conv1d",
-    "conv2d",
-    "conv3d",
-    "linear",
-    "bilinear",
-    "matmul",
-    "__matmul__",
-    "__rmatmul__",
-    "mm",
-    "bmm",
-    "mv",
-    "dot",
-    "addmm",
-    "addbmm",
-    "baddbmm",
-    "addmv",
-    "einsum",
-    "inner",
-    "tensordot",
-    "chain_matmul",
-    "multi_dot",
-    "scaled_dot_product_attention",
-    "multi_head_attention_forward",
-})
-"""Names of the functions that multiply and add; only whether others than the layers' occur matters."""
 
 
 @dataclass(frozen=True)
@@ -135,13 +102,11 @@ class CostModel:
             Its cost model.
         """
         counted = {name: m for name, m in model.named_modules() if isinstance(m, (*layers.Conv, nn.Linear))}
-        positions = dict.fromkeys(counted, 0)
         parameter = next(model.parameters(), torch.empty(0))
         image = torch.zeros(1, *input_size, dtype=parameter.dtype, device=parameter.device)
-        with _counting(model, counted, positions) as calls:
-            model(image)
+        positions, others = counting.positions(model, counted, image)
         costs = {name: _layer_cost(m, positions[name]) for name, m in counted.items() if positions[name]}
-        fixed = _product_macs(model, image) - sum(c.macs for c in costs.values()) if calls.others else 0
+        fixed = counting.product_macs(model, image) - sum(c.macs for c in costs.values()) if others else 0
         return cls(costs, fixed, frozenset(n for n in costs if layers.coupled_blocks(counted[n]) > 1))
 
     @property
@@ -219,85 +184,3 @@ def _layer_cost(layer: nn.Module, positions: int) -> LayerCost:
     """Return the cost of a Conv or Linear that makes outputs at so many positions per image."""
     outputs, inputs, *kernel = layer.get_parameter("weight").shape
     return LayerCost(positions * math.prod(kernel), outputs, inputs)
-
-
-class _Calls(TorchFunctionMode):
-    """Counts calls of functions that multiply; hooks take those of Conv and Linear modules off again."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.others = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one function."""
-        self.others += getattr(func, "__name__", "") in _MULTIPLY
-        return func(*args, **(kwargs or {}))
-
-
-class _Products(TorchDispatchMode):
-    """Adds up the MACs of all products. Its first use costs seconds of imports, hence only where there are others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.macs = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation."""
-        result = func(*args, **(kwargs or {}))
-        match func.overloadpacket.__name__:
-            case "convolution":
-                self.macs += result.numel() * args[1][0].numel()
-            case "mm" | "bmm" | "mv" | "dot":
-                self.macs += result.numel() * args[0].shape[-1]
-            case "addmm" | "baddbmm" | "addmv" | "addbmm":
-                self.macs += result.numel() * args[1].shape[-1]
-        return result
-
-
-@contextmanager
-def _counting(model: nn.Module, counted: Mapping[str, nn.Module], positions: dict[str, int]) -> Iterator[_Calls]:
-    """Count output positions per layer, and all products, without side effects on the model."""
-
-    def counter(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, _: object, output: Tensor) -> None:
-            positions[name] += output.numel() // layers.axes(module)[OUT]
-            calls.others -= 1
-
-        return hook
-
-    calls = _Calls()
-    fast = torch.backends.mha.get_fastpath_enabled()
-    hooks = [m.register_forward_hook(counter(name)) for name, m in counted.items()]
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        with _evaluating(model), calls:
-            yield calls
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for hook in hooks:
-            hook.remove()
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Run in eval mode without gradients, and leave every module in its own mode."""
-    modes = {m: m.training for m in model.modules()}
-    try:
-        model.eval()
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-def _product_macs(model: nn.Module, image: Tensor) -> int:
-    """Return the MACs of all products, inside modules and outside."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        with _evaluating(model), sdpa_kernel(SDPBackend.MATH), _Products() as products:
-            model(image)
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-    return products.macs

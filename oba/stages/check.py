@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import CheckSections, Study
+from oba.config import Study
 from oba.files import read_json
 from oba.layout import Cell, Layout
+from oba.sections import CheckSections
 from oba.stages.job import Job, execute
 from oba.structures import groups_from_json
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from oba.config import DenseSections, Study
+from oba.config import Study
 from oba.layout import TRAINED_FILES, Cell, Layout
+from oba.sections import DenseSections
 from oba.stages.job import Job, execute
 
 

@@ -7,9 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from oba.config import AugmentConfig, EvaluateSections, Study
+from oba.config import AugmentConfig, Study
 from oba.files import read_json, write_json
 from oba.layout import NET_FILES, Cell, Layout, level_name
+from oba.sections import EvaluateSections
 from oba.stages.job import Job, execute
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import FinetuneSections, Study
+from oba.config import Study
 from oba.files import read_json
 from oba.layout import NET_FILES, TRAINED_FILES, Cell, Layout
+from oba.sections import FinetuneSections
 from oba.stages.job import Job, execute
 
 

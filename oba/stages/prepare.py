@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import PrepareSections, Study
+from oba.config import Study
 from oba.layout import Cell, Layout
+from oba.sections import PrepareSections
 from oba.stages.job import Job, execute
 
 

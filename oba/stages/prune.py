@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oba.config import AugmentConfig, PruneSections, Study
+from oba.config import AugmentConfig, Study
 from oba.files import read_json, write_json
 from oba.layout import DENSE_LONGER, NET_FILES, Cell, Layout, start_of
+from oba.sections import PruneSections
 from oba.stages.job import Job, execute
 from oba.structures import StructureGroup, groups_from_json
 

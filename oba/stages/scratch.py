@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import ScratchSections, Study, TrainConfig
+from oba.config import Study, TrainConfig
 from oba.files import read_json
 from oba.layout import TRAINED_FILES, Cell, Layout
+from oba.sections import ScratchSections
 from oba.stages.job import Job, execute
 
 

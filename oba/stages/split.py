@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import SplitSections, Study
+from oba.config import Study
 from oba.files import write_json
 from oba.layout import Cell, Layout
+from oba.sections import SplitSections
 from oba.stages.job import Job, execute
 
 

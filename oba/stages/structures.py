@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import StructuresSections, Study
+from oba.config import Study
 from oba.files import read_json, write_json
 from oba.layout import Cell, Layout
+from oba.sections import StructuresSections
 from oba.stages.job import Job, execute
 from oba.structures import groups_to_json
 

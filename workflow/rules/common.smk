@@ -1,5 +1,5 @@
 # Coordinates, paths and digests that the rules share. Paths come from oba.layout, settings and
-# their slices from oba.config: nothing is decided here.
+# their slices from oba.sections: nothing is decided here.
 import json
 import re
 import sys
@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
 from oba.codedigest import stage_code
-from oba.config import STAGES
+from oba.sections import STAGES
 from oba.errors import ObaError
 from oba.files import write_json
 from oba.layout import (
