@@ -4,8 +4,8 @@ With the price :math:`s_c` of removing structure c alone and interactions H, rem
 
 .. math:: \Delta(S) = \sum_{c \in S} s_c + \sum_{\{c, d\} \subseteq S} H_{cd},
 
-so that c on top of S costs the marginal :math:`s_c + \sum_{d \in S} H_{cd}`. Without interactions a score is a price that
-never changes.
+so that c on top of S costs the marginal :math:`s_c + \sum_{d \in S} H_{cd}`. Without interactions a score is a price
+that never changes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class StructureModel:
     """Scores of structures, and how they change when others go.
 
     Attributes:
-        alone: For each group's name the scores of its structures with nothing gone: (structures,), float64, on the CPU.
-        interactions: H over all structures, (N, N), symmetric, float64, on the CPU, in the order of ``alone``; its diagonal
-            means nothing. None for a criterion without interactions.
+        alone: For each group's name its structures' scores with nothing else gone: (structures,), float64, on the CPU.
+        interactions: H over all structures, (N, N), symmetric, float64, on the CPU, in the order of ``alone``; its
+            diagonal means nothing. None for a criterion without interactions.
         in_nats: Whether scores predict the change of the loss; then they are signed, and never normalised.
         standard_error: Of ``alone``, where it was estimated from random probes.
     """
