@@ -24,7 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oba.curvature.layers import ChannelKey, Sweep
+from oba.curvature.layers import Sweep
+from oba.curvature.sums import ChannelKey
 from oba.curvature.tangents import TangentMode, dual_level
 from oba.curvature.units import PARAMETER_LAYERS
 from oba.curvature.watch import Watch

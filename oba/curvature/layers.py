@@ -21,59 +21,26 @@ Channels cost 4: no products to the weight.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from oba.curvature.geometry import Geometry
+from oba.curvature.sums import LayerNode, Sums
 
-ChannelKey = tuple[str, str]
-"""Name of a parameter in ``named_parameters()`` and an axis, ``"out"`` or ``"in"``."""
 LayerFlows = tuple[Tensor | None, Tensor | None, Tensor | None]
 """What flows back to an input, a weight and a bias."""
 
 
-@dataclass
-class Sweep:
-    """What all layer products of one forward pass share.
+class Sweep(Sums):
+    """What the two backward passes share."""
 
-    Attributes:
-        wanted: The weights' channels whose sums are wanted instead of the parameters' adjoints; None for adjoints.
-        second: False while the adjoints δ are collected, True while the curvature adjoints flow.
-        sums: For the channels of each wanted weight, and for each bias, the scores so far: (channels,), float64.
-    """
-
-    wanted: Collection[ChannelKey] | None = None
-    second: bool = False
-    sums: dict[ChannelKey, Tensor] = field(default_factory=dict)
-
-    def wants(self, name: str, axis: str) -> bool:
-        """Tell whether a sum is wanted.
-
-        Args:
-            name: Name of a weight.
-            axis: ``"out"`` or ``"in"``.
-
-        Returns:
-            True if it is.
-        """
-        return self.wanted is not None and (name, axis) in self.wanted
-
-    def add(self, name: str, axis: str, scores: Tensor) -> None:
-        """Add to a sum.
-
-        Args:
-            name: Name of a weight or bias.
-            axis: ``"out"`` or ``"in"``.
-            scores: One value for each channel.
-        """
-        self.sums[name, axis] = self.sums.get((name, axis), 0) + scores.double()
+    second = False
+    """False while the adjoints δ are collected, True while the curvature adjoints flow."""
 
 
-class LayerCall:
+class LayerCall(LayerNode):
     """One call of a layer whose weight and bias move in their own direction."""
 
     def __init__(self, names: tuple[str, str], geometry: Geometry, x_dot: Tensor | None, sweep: Sweep) -> None:
@@ -85,12 +52,14 @@ class LayerCall:
             x_dot: Tangent of the input; None where it does not move.
             sweep: The state shared with the other layers.
         """
-        self._weight_name, self._bias_name = names
-        self._geometry, self._x_dot, self._sweep = geometry, x_dot, sweep
-        self._inward, self._outward = (sweep.wants(self._weight_name, axis) for axis in ("in", "out"))
+        super().__init__(names, geometry, sweep)
+        self._x_dot, self._sweep = x_dot, sweep
         self._delta: Tensor | None = None
         self._part: Tensor | None = None
-        self._outputs: list[tuple[Tensor, int]] = []
+
+    def moved(self, x: Tensor) -> Tensor:
+        """Return ``X + Ẋ``, see :class:`LayerNode`."""
+        return x if self._x_dot is None else x + self._x_dot
 
     def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Run the layer.
@@ -106,23 +75,9 @@ class LayerCall:
         z: Tensor = _LayerFunction.apply(x, weight, bias, self)
         with torch.no_grad():
             # Where X does not move the tangent equals Z; a copy, because activations may work in place.
-            z_dot = z.clone() if self._x_dot is None else self.forward(x + self._x_dot, weight, bias)
-        if self._outward:
-            self._outputs = [(t.detach(), t._version) for t in (z, z_dot)]
+            z_dot = z.clone() if self._x_dot is None else self.forward(self.moved(x), weight, bias)
+        self.keep(z, z_dot)
         return z, z_dot
-
-    def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return Z.
-
-        Args:
-            x: Input X.
-            weight: W.
-            bias: b, or None.
-
-        Returns:
-            ``W*X + b``.
-        """
-        return self._geometry.forward(x, weight, bias)
 
     def backward(self, gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, moves: bool) -> LayerFlows:
         """Take δ in the first backward pass and u in the second.
@@ -141,27 +96,27 @@ class LayerCall:
             return self._first(gradient, x, weight, moves), None, None
         delta, self._delta = self._delta, None
         assert delta is not None
-        if self._sweep.wanted is None:
+        if self.of_parameters:
             return self._parameter_adjoints(gradient, delta, x, weight, bias, moves)
-        flow, _ = self._geometry.backward(gradient + delta, x, weight, moves or self._inward, False)
-        if self._inward and flow is not None:
-            self._add("in", flow, x)
-        if self._outward:
-            self._add_outward(gradient, delta, x, weight, bias)
+        flow, _ = self.geometry.backward(gradient + delta, x, weight, moves or self.inward, False)
+        if self.inward and flow is not None:
+            self.add("in", flow, x)
+        if self.outward:
+            self.add_outward(gradient, None if self._x_dot is None else delta, (x, weight, bias))
         return flow, None, None
 
     def _first(self, delta: Tensor, x: Tensor, weight: Tensor, moves: bool) -> Tensor | None:
         """Keep δ and what it contributes by itself: ``δ ⊗ (Ẋ - X)`` and its sums over input channels."""
         self._delta = delta
-        of_weight = self._sweep.wanted is None and self._x_dot is not None
+        of_weight = self.of_parameters and self._x_dot is not None
         step = x
-        if of_weight or self._inward:
+        if of_weight or self.inward:
             step = -x if self._x_dot is None else self._x_dot - x
-        flow, self._part = self._geometry.backward(delta, step, weight, moves or self._inward, of_weight)
+        flow, self._part = self.geometry.backward(delta, step, weight, moves or self.inward, of_weight)
         if of_weight:
             self._x_dot = None
-        if self._inward and flow is not None:
-            self._add("in", flow, step)
+        if self.inward and flow is not None:
+            self.add("in", flow, step)
         return flow
 
     def _parameter_adjoints(
@@ -169,32 +124,12 @@ class LayerCall:
     ) -> LayerFlows:
         part, self._part = self._part, None
         if part is None:
-            flow, _ = self._geometry.backward(u + delta, x, weight, moves, False)
-            _, of_weight = self._geometry.backward(u, x, weight, False, True)
+            flow, _ = self.geometry.backward(u + delta, x, weight, moves, False)
+            _, of_weight = self.geometry.backward(u, x, weight, False, True)
         else:
-            flow, of_weight = self._geometry.backward(u + delta, x, weight, moves, True)
+            flow, of_weight = self.geometry.backward(u + delta, x, weight, moves, True)
             of_weight = part if of_weight is None else of_weight + part
-        return flow, of_weight, None if bias is None else self._per_channel(u)
-
-    def _add_outward(self, u: Tensor, delta: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
-        (z, z_version), (z_dot, z_dot_version) = self._outputs
-        # An activation that works in place has overwritten them; then they are computed again.
-        z = z if z._version == z_version else self.forward(x, weight, bias)
-        self._add("out", u, z)
-        if self._x_dot is not None:
-            z_dot = z_dot if z_dot._version == z_dot_version else self.forward(x + self._x_dot, weight, bias)
-            self._add("out", delta, z_dot - z)
-        if bias is not None:
-            of_bias = bias * self._per_channel(u)
-            self._sweep.add(self._weight_name, "out", -of_bias)
-            self._sweep.add(self._bias_name, "out", of_bias)
-
-    def _add(self, axis: str, gradient: Tensor, values: Tensor) -> None:
-        self._sweep.add(self._weight_name, axis, self._per_channel(gradient * values))
-
-    def _per_channel(self, activations: Tensor) -> Tensor:
-        kept = self._geometry.channels % activations.dim()
-        return activations.sum([d for d in range(activations.dim()) if d != kept])
+        return flow, of_weight, None if bias is None else self.per_channel(u)
 
 
 class _LayerFunction(torch.autograd.Function):
