@@ -40,10 +40,12 @@ def methods(model: nn.Module, batch: Batch) -> dict[str, Callable[[], object]]:
     oba, exact, taylor = (load_criterion(name, Options()) for name in ("oba", "oba-exact", "taylor"))
     return {
         "gradient": lambda: torch.autograd.grad(batch.loss_of(model(batch.inputs)), trainable, allow_unused=True),
-        "taylor": lambda: taylor.parameter_scores(model, batch),
+        "taylor, per channel": lambda: taylor.channel_scores(model, channels, batch),
+        "taylor, per parameter": lambda: taylor.parameter_scores(model, batch),
         "oba, per channel": lambda: oba.channel_scores(model, channels, batch),
         "oba, per parameter": lambda: oba.parameter_scores(model, batch),
-        "oba-exact": lambda: exact.parameter_scores(model, batch),
+        "oba-exact, per channel": lambda: exact.channel_scores(model, channels, batch),
+        "oba-exact, per parameter": lambda: exact.parameter_scores(model, batch),
     }
 
 
@@ -94,7 +96,7 @@ def main() -> None:
     print(f"{options.model}, {options.batch} images of {options.size}², norm {options.norm}, {device}")
     for name, taken in times.items():
         ratios = [t / plain for t, plain in zip(taken, times["gradient"], strict=True)]
-        print(f"{name:20} {1e3 * statistics.median(taken):9.1f} ms {statistics.median(ratios):6.2f} gradients")
+        print(f"{name:24} {1e3 * statistics.median(taken):9.1f} ms {statistics.median(ratios):6.2f} gradients")
 
 
 if __name__ == "__main__":

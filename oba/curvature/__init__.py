@@ -4,6 +4,8 @@ from oba.curvature.adjoints import channel_curvature, curvature_adjoints
 from oba.curvature.arithmetic import Arithmetic
 from oba.curvature.derivatives import differentiable_attention, nested_gradient
 from oba.curvature.directions import directed_parameters
+from oba.curvature.exact import channel_self_product, self_product
+from oba.curvature.first import channel_gradients
 from oba.curvature.units import is_unit, layer_parameters, parameter_layers
 from oba.curvature.watch import Watch
 
@@ -11,6 +13,8 @@ __all__ = [
     "Arithmetic",
     "Watch",
     "channel_curvature",
+    "channel_gradients",
+    "channel_self_product",
     "curvature_adjoints",
     "differentiable_attention",
     "directed_parameters",
@@ -18,4 +22,5 @@ __all__ = [
     "layer_parameters",
     "nested_gradient",
     "parameter_layers",
+    "self_product",
 ]

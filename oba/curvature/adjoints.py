@@ -27,9 +27,8 @@ from torch import Tensor, nn
 from oba.curvature.layers import Sweep
 from oba.curvature.sums import ChannelKey
 from oba.curvature.tangents import TangentMode, dual_level
-from oba.curvature.units import PARAMETER_LAYERS
+from oba.curvature.transparent import require_transparent, require_visible
 from oba.curvature.watch import Watch
-from oba.errors import ScoreError
 
 
 def curvature_adjoints(
@@ -83,7 +82,7 @@ def _adjoints(
     model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor], moving: dict[str, nn.Parameter], sweep: Sweep
 ) -> dict[str, Tensor | None]:
     """Run Algorithm 1; λ is None where no product contributes."""
-    _check_transparent(model)
+    require_transparent(model)
     with Watch(model) as watch:
         with watch.explain("the forward pass with tangents"), dual_level():
             mode = TangentMode(moving, watch, sweep)
@@ -102,29 +101,12 @@ def _adjoints(
     return dict(zip(mode.leaves, adjoints, strict=True))
 
 
-def _check_transparent(model: nn.Module) -> None:
-    """Refuse modules into which a function mode or forward-mode AD cannot look."""
-    for name, module in model.named_modules():
-        where = f"module {name!r} ({type(module).__name__})" if name else f"the model ({type(module).__name__})"
-        compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
-        if compiled or isinstance(module, torch.jit.ScriptModule):
-            raise ScoreError(f"{where} is compiled, so its products cannot be seen; score the module it was made from")
-        if module._backward_hooks or module._backward_pre_hooks:
-            raise ScoreError(f"{where} carries backward hooks, which have no forward derivative; remove them to score")
-        if isinstance(module, PARAMETER_LAYERS) and "weight" not in module._parameters:
-            raise ScoreError(f"{where} computes its weight from other parameters; make the weight permanent to score")
-
-
 def _deltas(value: Tensor, mode: TangentMode, moving: dict[str, nn.Parameter]) -> list[Tensor | None]:
     """Give δ = ∂L/∂z to the layers' nodes; return those of the other products, None where L does not depend on z."""
     edges = [edge for edge, _ in mode.products]
     leaves = [mode.leaves[name] for name in mode.weights]
-    # Every use of a moving parameter was replaced by its leaf; a gradient that still reaches the parameter itself
-    # comes from an operation that the function mode did not see.
     visible = {name: parameter for name, parameter in moving.items() if parameter.requires_grad}
     wanted = [*edges, *visible.values(), *leaves]
     gradients = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True) if wanted else ()
-    for name, gradient in zip(visible, gradients[len(edges) :], strict=False):
-        if gradient is not None:
-            raise ScoreError(f"parameter {name!r} is used out of sight, for example by a custom autograd.Function")
+    require_visible(visible, gradients[len(edges) : len(edges) + len(visible)])
     return list(gradients[: len(edges)])

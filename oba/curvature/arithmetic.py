@@ -1,8 +1,9 @@
 """Operations written as arithmetic where PyTorch's own cannot be differentiated often enough.
 
 PyTorch's hard sigmoid has no second derivative; its batch norm refuses a third one, and its layer norm returns a wrong
-one without a word (the second derivative takes the statistics for constants). Written out, they can be differentiated
-at any order.
+one without a word (the second derivative takes the statistics for constants). The same happens a derivative earlier
+where a tangent is differentiated: the tangents of norms take the statistics for constants, and those of the softmax
+family cannot be differentiated. Written out, all of them can be differentiated at any order and in either way.
 """
 
 from __future__ import annotations
@@ -78,6 +79,37 @@ def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return F.relu6(input + 3) / 6
 
 
+def _exponentials(input: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """Return the input less its largest value, which is a constant that cancels, and its exponentials."""
+    shifted = input - input.detach().amax(dim, keepdim=True)
+    return shifted, shifted.exp()
+
+
+def _softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    _, e = _exponentials(input if dtype is None else input.to(dtype), dim)
+    return e / e.sum(dim, keepdim=True)
+
+
+def _softmin(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    return _softmax(-input, dim, dtype)
+
+
+def _log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    shifted, e = _exponentials(input if dtype is None else input.to(dtype), dim)
+    return shifted - e.sum(dim, keepdim=True).log()
+
+
+def _logsumexp(input: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    largest = input.detach().amax(dim, keepdim=True)
+    result = (input - largest).exp().sum(dim, keepdim=True).log() + largest
+    return result if keepdim else result.squeeze(dim)
+
+
+def _glu(input: Tensor, dim: int = -1) -> Tensor:
+    value, gate = input.chunk(2, dim)
+    return value * gate.sigmoid()
+
+
 _WRITTEN_OUT: dict[Any, tuple[int, Any]] = {
     F.hardsigmoid: (1, _hardsigmoid),
     F.batch_norm: (2, _batch_norm),
@@ -86,18 +118,34 @@ _WRITTEN_OUT: dict[Any, tuple[int, Any]] = {
 }
 """Functions with the highest order at which PyTorch's own derivative holds, and the same function in arithmetic."""
 
+_TANGENTS: dict[Any, Any] = {
+    F.softmax: _softmax,
+    torch.softmax: _softmax,
+    Tensor.softmax: _softmax,
+    F.softmin: _softmin,
+    F.log_softmax: _log_softmax,
+    torch.log_softmax: _log_softmax,
+    Tensor.log_softmax: _log_softmax,
+    torch.logsumexp: _logsumexp,
+    Tensor.logsumexp: _logsumexp,
+    F.glu: _glu,
+}
+"""Further functions whose tangent cannot be differentiated."""
+
 
 class Arithmetic(TorchFunctionMode):
     """Replace functions that cannot be differentiated often enough; running statistics are not updated then."""
 
-    def __init__(self, order: int) -> None:
+    def __init__(self, order: int, *, tangents: bool = False) -> None:
         """Prepare a forward pass.
 
         Args:
             order: Number of differentiations to come.
+            tangents: Whether the first of them is by forward-mode AD.
         """
         super().__init__()
-        self._replaced = {func: written for func, (holds, written) in _WRITTEN_OUT.items() if order > holds}
+        replaced = {func: written for func, (holds, written) in _WRITTEN_OUT.items() if tangents or order > holds}
+        self._replaced = replaced | (_TANGENTS if tangents else {})
 
     def __torch_function__(self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Any = None) -> Any:
         """Run one operation.

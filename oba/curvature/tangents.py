@@ -13,7 +13,7 @@ in which ``ȧ`` and ``ḃ`` are constants and ``a`` and ``b`` stay attached to t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,11 +21,11 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.overrides import TorchFunctionMode
 
-from oba.curvature.geometry import geometry_of
+from oba.curvature.geometry import Geometry
 from oba.curvature.layers import LayerCall, Sweep
-from oba.curvature.products import COMPOSITES, IN_PLACE, LAYERS, MULTILINEAR
+from oba.curvature.modes import LayerMode
+from oba.curvature.products import IN_PLACE, MULTILINEAR
 from oba.curvature.watch import Watch
 
 
@@ -45,14 +45,12 @@ def dual_level() -> Iterator[None]:
         yield
 
 
-class TangentMode(TorchFunctionMode):
+class TangentMode(LayerMode):
     """Carry tangents through a forward pass and record its products.
 
     Attributes:
-        leaves: By name, the tensor that takes the place of each moving parameter in the graph.
         products: For every product of two moving factors but those of :mod:`oba.curvature.layers`, in order: where the
             gradient with respect to its output z is found, and its tangent ż, attached to the factors.
-        weights: Names of the weights that the nodes of :mod:`oba.curvature.layers` use.
     """
 
     def __init__(self, moving: Mapping[str, nn.Parameter], watch: Watch, sweep: Sweep) -> None:
@@ -63,76 +61,43 @@ class TangentMode(TorchFunctionMode):
             watch: Says when the pass is inside a frozen unit.
             sweep: A fresh state for the layers' products.
         """
-        super().__init__()
-        self.leaves = {name: parameter.detach().requires_grad_() for name, parameter in moving.items()}
+        leaves = {name: parameter.detach().requires_grad_() for name, parameter in moving.items()}
+        duals = {name: forward_ad.make_dual(leaf, leaf.detach()) for name, leaf in leaves.items()}
+        super().__init__(moving, leaves, duals, watch)
         self.products: list[tuple[GradientEdge, Tensor]] = []
-        self.weights: set[str] = set()
         self._sweep = sweep
-        self._watch = watch
-        duals = {name: forward_ad.make_dual(leaf, leaf.detach()) for name, leaf in self.leaves.items()}
-        self._duals = {id(parameter): duals[name] for name, parameter in moving.items()}
-        self._names = {id(dual): name for name, dual in duals.items()}
 
-    def __torch_function__(self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Any = None) -> Any:
-        """Run one operation.
-
-        Args:
-            func: The function that was called.
-            types: Types of its tensors; not used.
-            args: Its arguments.
-            kwargs: Its keyword arguments.
-
-        Returns:
-            What ``func`` returns, on dual tensors.
-        """
-        arguments = [self._moved(a) for a in args]
-        keywords = {key: self._moved(a) for key, a in (kwargs or {}).items()}
-        self._watch.operation = getattr(func, "__name__", str(func))
-        result = self._run(func, arguments, keywords)
-        self._watch.operation = ""
-        return result
-
-    def _moved(self, argument: Any) -> Any:
-        """Put the dual tensor in the place of a parameter."""
-        if isinstance(argument, Tensor):
-            return self._duals.get(id(argument), argument)
-        if type(argument) in (list, tuple):
-            return type(argument)(self._moved(a) for a in argument)
-        return argument
-
-    def _run(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        if self._watch.in_unit or not torch.is_grad_enabled() or kwargs.get("out") is not None:
-            return _frozen(func, args, kwargs)
-        if func in LAYERS:
-            return self._layer(func, *args, **kwargs)
+    def run(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Run an operation on dual tensors, see :class:`LayerMode`."""
+        if self._watch.in_unit:
+            return self.plain(func, args, kwargs)
         if func in MULTILINEAR:
             return self._product(func, args, kwargs)
-        if func in COMPOSITES:
-            with self:
-                return COMPOSITES[func](*args, **kwargs)
         if func in IN_PLACE and any(isinstance(a, Tensor) for a in (*args[1:], *kwargs.values())):
             # A copy, because the first tensor's values are still needed after it is overwritten.
-            product = self._run(IN_PLACE[func], [args[0].clone(), *args[1:]], kwargs)
+            product = self.run(IN_PLACE[func], [args[0].clone(), *args[1:]], kwargs)
             return args[0].copy_(product)
-        return _frozen(func, args, kwargs)
+        return super().run(func, args, kwargs)
 
-    def _layer(
-        self, func: Any, input: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any, **options: Any
-    ) -> Tensor:
-        """Run a layer: the quick way if its parameters are used as they are, else as any product."""
-        geometry = geometry_of(func, input, *rest, **options)
-        if geometry is not None and id(weight) in self._names and (bias is None or id(bias) in self._names):
-            x, x_dot = _unpack(input)
-            names = self._names[id(weight)], "" if bias is None else self._names[id(bias)]
-            call = LayerCall(names, geometry, x_dot, self._sweep)
-            self.weights.add(names[0])
-            return forward_ad.make_dual(*call.run(x, self.leaves[names[0]], self.leaves.get(names[1])))
+    def node(self, names: tuple[str, str], geometry: Geometry, input: Tensor) -> Tensor:
+        """Run a layer the quick way, see :class:`LayerMode`."""
+        x, x_dot = _unpack(input)
+        call = LayerCall(names, geometry, x_dot, self._sweep)
+        return forward_ad.make_dual(*call.run(x, self.leaves[names[0]], self.leaves.get(names[1])))
+
+    def other_layer(self, func: Any, args: list[Any], options: dict[str, Any]) -> Tensor:
+        """Run a layer as any product, see :class:`LayerMode`."""
+        input, weight, bias, *rest = args
         (x, x_dot), (w, w_dot) = _unpack(input), _unpack(weight)
         b, b_dot = (None, None) if bias is None else _unpack(bias)
         if x_dot is None or w_dot is None:
-            return _frozen(func, [input, weight, bias, *rest], options)
+            return self.plain(func, args, options)
         tangent = func(x, w_dot, b_dot, *rest, **options) + func(x_dot, w, None, *rest, **options)
         return self._record(func(x, w, b, *rest, **options), tangent)
+
+    def plain(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Hold the Jacobian of an operation at the current point, see :class:`LayerMode`."""
+        return _frozen(func, args, kwargs)
 
     def _product(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Run a function that is linear in each of its tensors; an argument may also be a list of tensors."""
@@ -143,7 +108,7 @@ class TangentMode(TorchFunctionMode):
         pairs = [_unpack(container[key]) for container, key in slots]
         moving = [(i, tangent) for i, (_, tangent) in enumerate(pairs) if tangent is not None]
         if len(moving) < 2:
-            return _frozen(func, args, kwargs)
+            return self.plain(func, args, kwargs)
 
         def call(values: list[Tensor]) -> Tensor:
             for (container, key), value in zip(slots, values, strict=True):

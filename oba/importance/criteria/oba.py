@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-import torch
 from torch import Tensor, nn
 
-from oba.curvature import channel_curvature, curvature_adjoints, directed_parameters, parameter_layers
+from oba.curvature import channel_curvature, curvature_adjoints, directed_parameters
 from oba.importance.batches import Batch
 from oba.importance.criterion import Criterion, Options
-from oba.importance.slices import Channels, channel_sums, channels_of
+from oba.importance.differentiated import differentiated_sums, times_values
+from oba.importance.slices import Channels
 
 
 class Oba(Criterion):
@@ -45,7 +45,7 @@ class Oba(Criterion):
             Signed scores in each parameter's shape.
         """
         assert batch is not None
-        return _times_values(model, curvature_adjoints(model, batch.inputs, batch.loss_of, self._names(model, batch)))
+        return times_values(model, curvature_adjoints(model, batch.inputs, batch.loss_of, self._names(model, batch)))
 
     def channel_scores(
         self, model: nn.Module, channels: Collection[Channels], batch: Batch | None
@@ -61,30 +61,13 @@ class Oba(Criterion):
             Signed sums, shape (number of channels,), for each pair.
         """
         assert batch is not None
-        names = {id(parameter): name for name, parameter in model.named_parameters()}
-        layers = parameter_layers(model)
-        weights = {(layer, axis): names.get(id(layers[layer].weight), "") for layer, axis in channels}
-        wanted = {(weight, axis) for (_, axis), weight in weights.items()}
-        directed = self._names(model, batch)
-        sums, others = channel_curvature(model, batch.inputs, batch.loss_of, directed, wanted)
-        scores = channel_sums(model, _times_values(model, others), channels)
-        for (layer, axis), weight in weights.items():
-            bias = names.get(id(layers[layer].bias), "")
-            empty = layers[layer].weight.new_zeros(channels_of(layers[layer], axis), dtype=torch.float64)
-            parts = [scores.get((layer, axis)), sums.get((weight, axis)), sums.get((bias, axis))]
-            scores[layer, axis] = sum((part for part in parts if part is not None), empty)
-        return scores
+        return differentiated_sums(model, channels, batch, self._names(model, batch), channel_curvature)
 
     def _names(self, model: nn.Module, batch: Batch) -> list[str]:
         """Return the names of the parameters that carry a direction, found once."""
         if self._directed is None:
             self._directed = directed_parameters(model, batch.inputs[:2])
         return self._directed
-
-
-def _times_values(model: nn.Module, adjoints: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    parameters = dict(model.named_parameters())
-    return {name: parameters[name].detach() * adjoint for name, adjoint in adjoints.items()}
 
 
 CRITERION = Oba

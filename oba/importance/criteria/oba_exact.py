@@ -11,18 +11,47 @@ so often run as arithmetic (:mod:`oba.curvature.arithmetic`).
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping
+from typing import TypeVar
+
 from torch import Tensor, nn
 
-from oba.curvature import Arithmetic, Watch, differentiable_attention, nested_gradient
+from oba.curvature import (
+    Arithmetic,
+    Watch,
+    channel_gradients,
+    channel_self_product,
+    differentiable_attention,
+    nested_gradient,
+    self_product,
+)
 from oba.errors import ScoreError
 from oba.importance.batches import Batch
-from oba.importance.criterion import Criterion
+from oba.importance.criterion import Criterion, Options
+from oba.importance.differentiated import ChannelSums, differentiated_sums, times_values
+from oba.importance.slices import Channels
+
+_Scores = TypeVar("_Scores")
+_CHANNELS: dict[int, ChannelSums] = {1: channel_gradients, 2: channel_self_product}
+"""The quick ways to sums over channels, by order."""
 
 
 class ObaExact(Criterion):
-    """``θ_i (Hθ)_i`` on all trainable parameters, the direction being all of them; frozen parameters are constants."""
+    """``θ_i (Hθ)_i`` on all trainable parameters, the direction being all of them; frozen parameters are constants.
+
+    Orders 1 and 2 have quick ways; a model that they cannot see through is scored by nested differentiation.
+    """
 
     ignores_scale = True
+
+    def __init__(self, options: Options) -> None:
+        """Take the settings.
+
+        Args:
+            options: Settings of all criteria; ``order`` is used.
+        """
+        super().__init__(options)
+        self._nested_only = False
 
     @property
     def order(self) -> int:
@@ -38,11 +67,46 @@ class ObaExact(Criterion):
 
         Returns:
             Signed scores in each parameter's shape.
-
-        Raises:
-            ScoreError: If nothing can be differentiated, or an operation cannot be differentiated so often.
         """
         assert batch is not None
+
+        def quick() -> dict[str, Tensor]:
+            return times_values(model, self_product(model, batch.inputs, batch.loss_of, _trainable(model)))
+
+        return self._either(quick if self.order == 2 else None, lambda: self._nested(model, batch))
+
+    def channel_scores(
+        self, model: nn.Module, channels: Collection[Channels], batch: Batch | None
+    ) -> Mapping[Channels, Tensor]:
+        """Add up the scores of each channel of some layers, without gradients of weights where possible.
+
+        Args:
+            model: The model, in the mode for scoring.
+            channels: Pairs of a layer's name and ``"out"`` or ``"in"``.
+            batch: The examples.
+
+        Returns:
+            Signed sums, shape (number of channels,), for each pair whose layer has scores.
+        """
+        assert batch is not None
+
+        def quick() -> Mapping[Channels, Tensor]:
+            return differentiated_sums(model, channels, batch, _trainable(model), _CHANNELS[self.order])
+
+        general = super().channel_scores
+        return self._either(quick if self.order in _CHANNELS else None, lambda: general(model, channels, batch))
+
+    def _either(self, quick: Callable[[], _Scores] | None, general: Callable[[], _Scores]) -> _Scores:
+        """Go the quick way; where it fails go the general one, from then on, and let that one's error count."""
+        if quick is not None and not self._nested_only:
+            try:
+                return quick()
+            except ScoreError:
+                self._nested_only = True
+        return general()
+
+    def _nested(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Score by nested differentiation, at any order."""
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         values = {name: p.detach() for name, p in trainable.items()}
         with Watch(model) as watch, differentiable_attention():
@@ -54,6 +118,10 @@ class ObaExact(Criterion):
             with watch.explain(f"the derivative of order {self.order}"):
                 derivative = nested_gradient(value, list(trainable.values()), list(values.values()), self.order)
         return {name: values[name] * d for name, d in zip(trainable, derivative, strict=True)}
+
+
+def _trainable(model: nn.Module) -> list[str]:
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 CRITERION = ObaExact

@@ -1,0 +1,95 @@
+r"""First-order sums over channels without a gradient of any weight.
+
+For ``Z = W*X + b`` and the gradient δ that arrives at Z, the sums of ``θ ⊙ ∇L`` over an output channel (with its bias)
+and an input channel are
+
+.. math:: \langle\delta_c, Z_c\rangle, \qquad \langle W^T\delta, X\rangle_c
+
+so that a forward pass and a backward pass to the activations are enough: 2 units, where a gradient costs 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oba.curvature.derivatives import differentiable_attention
+from oba.curvature.geometry import Geometry
+from oba.curvature.modes import LayerMode
+from oba.curvature.sums import ChannelKey, LayerNode, Sums
+from oba.curvature.transparent import require_attached, require_transparent, require_visible
+from oba.curvature.watch import Watch
+
+
+def channel_gradients(
+    model: nn.Module,
+    inputs: Tensor,
+    loss: Callable[[Any], Tensor],
+    names: Iterable[str],
+    wanted: Collection[ChannelKey],
+) -> tuple[dict[ChannelKey, Tensor], dict[str, Tensor]]:
+    """Return sums of θ ⊙ ∇L over channels, as far as they need no gradient of a weight.
+
+    Args:
+        model: The network, in the mode in which it is to be differentiated.
+        inputs: One batch, shape (N, ...).
+        loss: Maps the model's outputs to the scalar L.
+        names: The parameters that are differentiated, as in ``named_parameters()``.
+        wanted: Names of weights with ``"out"`` or ``"in"``: the channels whose sums are wanted.
+
+    Returns:
+        As :func:`oba.curvature.channel_curvature`, with gradients in the place of curvature adjoints.
+    """
+    require_transparent(model)
+    parameters = dict(model.named_parameters())
+    moving = {name: parameters[name] for name in names}
+    sums = Sums(wanted)
+    leaves = {name: parameter.detach().requires_grad_() for name, parameter in moving.items()}
+    with Watch(model) as watch, differentiable_attention():
+        with watch.explain("the forward pass"), _GradientMode(moving, leaves, leaves, watch) as mode:
+            mode.sums = sums
+            outputs = model(inputs.clone())
+        value = loss(outputs)
+        require_attached(value)
+        with watch.explain("the backward pass"):
+            found = torch.autograd.grad(value, [*leaves.values(), *moving.values()], allow_unused=True)
+    require_visible(moving, found[len(leaves) :])
+    return sums.sums, {name: g for name, g in zip(leaves, found, strict=False) if g is not None}
+
+
+class _GradientMode(LayerMode):
+    """Make every layer a node that adds up its channels."""
+
+    sums: Sums
+
+    def node(self, names: tuple[str, str], geometry: Geometry, input: Tensor) -> Tensor:
+        call = LayerNode(names, geometry, self.sums)
+        weight, bias = self.leaves[names[0]], self.leaves.get(names[1])
+        z: Tensor = _SummingLayer.apply(input, weight, bias, call)
+        call.keep(z)
+        return z
+
+
+class _SummingLayer(torch.autograd.Function):
+    """The node of a layer."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, call: LayerNode) -> Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.call = call
+        return call.forward(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        (delta,) = grad_outputs
+        call: LayerNode = ctx.call
+        x, weight, bias = ctx.saved_tensors
+        flow, _ = call.geometry.backward(delta, x, weight, ctx.needs_input_grad[0] or call.inward, False)
+        if call.inward and flow is not None:
+            call.add("in", flow, x)
+        if call.outward:
+            call.add_outward(delta, None, (x, weight, bias))
+        return flow, None, None, None
