@@ -43,6 +43,8 @@ def _batch_norm(
     mean, variance = _per_channel(running_mean, input), _per_channel(running_var, input)
     if training or mean is None or variance is None:
         over = [d for d in range(input.dim()) if d != 1]
+        if input.numel() == input.shape[1]:
+            raise ValueError(f"Expected more than 1 value per channel when training, got input size {input.shape}")
         variance, mean = torch.var_mean(input, over, correction=0, keepdim=True)
     return _normalise(input, mean, variance, _per_channel(weight, input), _per_channel(bias, input), eps)
 

@@ -71,6 +71,22 @@ class Batch:
                 raise ScoreError(f"batch {self.index}: target {wrong} is out of range; allowed: 0..{classes - 1}")
 
 
+def plain_cross_entropy(loss: Loss) -> bool:
+    """Tell whether a loss is the mean cross-entropy, smoothed or not, of unweighted classes.
+
+    Args:
+        loss: The loss.
+
+    Returns:
+        True for ``cross_entropy``, for it with a ``label_smoothing``, and for such a ``CrossEntropyLoss``.
+    """
+    if isinstance(loss, nn.CrossEntropyLoss):
+        return loss.weight is None and loss.reduction == "mean"
+    if isinstance(loss, partial):
+        return loss.func is F.cross_entropy and not loss.args and set(loss.keywords) <= {"label_smoothing"}
+    return loss is F.cross_entropy
+
+
 def _takes_classes(loss: Loss) -> bool:
     loss = loss.func if isinstance(loss, partial) else loss
     return loss in (F.cross_entropy, F.nll_loss) or isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss))

@@ -29,6 +29,8 @@ from oba.structures import StructureGroup
 
 MAGNITUDES = ("l1", "l2")
 """What `magnitude` adds up: absolute values or squares."""
+HESSIANS = ("auto", "exact", "gauss-newton", "probes")
+"""Ways of `oba-diag` and `oba-joint` to the Hessian with respect to masks: see :mod:`oba.importance.hessians`."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,15 @@ class Options:
     Attributes:
         order: Order k of ``oba-exact``.
         magnitude: ``"l1"`` or ``"l2"``.
+        hessian: One of :data:`HESSIANS`.
+        samples: Number of random probes, or of classes that Gauss–Newton draws for an example where there are more.
         seed: Seed of what is drawn at random.
     """
 
     order: int = 2
     magnitude: str = "l1"
+    hessian: str = "auto"
+    samples: int = 16
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -51,6 +57,10 @@ class Options:
             raise ConfigError(f"order: {self.order} is out of range; allowed: 1 or more")
         if self.magnitude not in MAGNITUDES:
             raise ConfigError(f"magnitude: {self.magnitude!r} is unknown; allowed: {', '.join(MAGNITUDES)}")
+        if self.hessian not in HESSIANS:
+            raise ConfigError(f"hessian: {self.hessian!r} is unknown; allowed: {', '.join(HESSIANS)}")
+        if self.samples < 2:
+            raise ConfigError(f"samples: {self.samples} is out of range; allowed: 2 or more")
 
 
 @dataclass(frozen=True)
@@ -66,16 +76,34 @@ class Target:
     slices: Sequence[LayerSlice]
 
 
+@dataclass(frozen=True)
+class BatchModel:
+    """What one batch says of structures.
+
+    Attributes:
+        rows: For each group's name a tensor (rows, structures); rows are joined over layers later.
+        interactions: (N, N) over all structures in the order of ``rows``, or None.
+        variance: Of each row's estimate, in its shape, where random probes were used.
+    """
+
+    rows: Mapping[str, Tensor]
+    interactions: Tensor | None = None
+    variance: Mapping[str, Tensor] | None = None
+
+
 class Criterion:
     """One way to score; see the module's text.
 
     Attributes:
         needs_data: Whether scores depend on examples; if not, methods are called once, with ``batch=None``.
         ignores_scale: Whether a filter's scores add up to zero where the loss does not depend on the filter's scale.
+        in_nats: Whether scores predict the change of the loss: then they are signed, joined over batches by their mean
+            whatever the options of reduction say, and never normalised.
     """
 
     needs_data: ClassVar[bool] = True
     ignores_scale: ClassVar[bool] = False
+    in_nats: ClassVar[bool] = False
 
     def __init__(self, options: Options) -> None:
         """Take the settings.
@@ -84,6 +112,11 @@ class Criterion:
             options: Settings of all criteria.
         """
         self.options = options
+
+    @property
+    def name(self) -> str:
+        """The registered name: that of the file."""
+        return type(self).__module__.rpartition(".")[2].replace("_", "-")
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
         """Return signed scores in each parameter's shape, on one batch; parameters without a score are absent.
@@ -95,7 +128,7 @@ class Criterion:
         Raises:
             ScoreError: If the criterion does not score parameters.
         """
-        raise ScoreError(f"criterion {type(self).__name__} scores structures, not parameters")
+        raise ScoreError(f"criterion {self.name!r} scores structures, not parameters; use structure_scores")
 
     def channel_scores(
         self, model: nn.Module, channels: Collection[Channels], batch: Batch | None
@@ -136,6 +169,19 @@ class Criterion:
                 raise ScoreError(f"group {target.group.name!r}: none of its layers has a score by this criterion")
             rows[target.group.name] = torch.stack(found)
         return rows
+
+    def structure_model(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchModel:
+        """Score structures, and say how they interact.
+
+        Args:
+            model: The model, in the mode for scoring.
+            targets: The groups.
+            batch: The examples; None for a criterion that needs none.
+
+        Returns:
+            By default the structures' scores alone.
+        """
+        return BatchModel(self.structure_scores(model, targets, batch))
 
 
 def load_criterion(name: str, options: Options) -> Criterion:

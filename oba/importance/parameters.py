@@ -49,7 +49,7 @@ def parameter_scores(
     Raises:
         ScoreError: If there is nothing to score or to score on, or the scores are not finite.
     """
-    scorer = load_criterion(criterion, Options(order, magnitude, seed))
+    scorer = load_criterion(criterion, Options(order=order, magnitude=magnitude, seed=seed))
     totals: dict[str, Tensor] = {}
     examples = 0
     with left_as_found(model, norm):

@@ -12,8 +12,8 @@ and the score is the mean (the paper's) or the sum over s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypedDict, Unpack
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from oba.curvature import parameter_layers
 from oba.errors import ConfigError, ScoreError
 from oba.importance.batches import Batch, Loss, numbered
 from oba.importance.criterion import Criterion, Options, Target, load_criterion
+from oba.importance.model import StructureModel
 from oba.importance.scale_free import scale_free_layers
 from oba.importance.slices import channels_of, groups_of, layer_slices
 from oba.importance.state import left_as_found
@@ -34,7 +35,43 @@ OVER_LAYERS = ("mean", "sum")
 """How a structure's scores are joined over its coupled layers."""
 
 
+class Settings(TypedDict, total=False):
+    """Settings of :func:`structure_model`, all optional."""
+
+    loss: Loss
+    norm: str
+    order: int
+    magnitude: str
+    hessian: str
+    samples: int
+    over_batches: str
+    over_layers: str
+    seed: int
+
+
 def structure_scores(
+    model: nn.Module,
+    groups: Sequence[StructureGroup],
+    batches: Iterable[tuple[Tensor, Any]],
+    criterion: str,
+    **settings: Unpack[Settings],
+) -> dict[str, Tensor]:
+    """Score the structures of every group: the part of :func:`structure_model` that every criterion has.
+
+    Args:
+        model: The model; it is left as it was found.
+        groups: Groups of structures.
+        batches: Pairs of inputs (N, ...) and targets, consumed one by one; not touched without need of data.
+        criterion: Registered name, for example ``"oba"``.
+        **settings: As for :func:`structure_model`.
+
+    Returns:
+        For each group's name its scores, shape (structures,), float64, on the CPU.
+    """
+    return dict(structure_model(model, groups, batches, criterion, **settings).alone)
+
+
+def structure_model(
     model: nn.Module,
     groups: Sequence[StructureGroup],
     batches: Iterable[tuple[Tensor, Any]],
@@ -44,14 +81,18 @@ def structure_scores(
     norm: str = "eval",
     order: int = 2,
     magnitude: str = "l1",
+    hessian: str = "auto",
+    samples: int = 16,
     over_batches: str = "abs-of-mean",
     over_layers: str = "mean",
     seed: int = 0,
-) -> dict[str, Tensor]:
-    """Score the structures of every group.
+) -> StructureModel:
+    """Score the structures of every group, and say how they interact where the criterion knows.
 
-    Slices of norm layers carry no score. Output slices of layers that :func:`scale_free_layers` finds are left out for
-    the criteria whose sums vanish there, and so are input slices that are whole filters (depthwise convolutions).
+    Slices of norm layers carry no score, but for ``bn-scale``. Output slices of layers that :func:`scale_free_layers`
+    finds are left out for the criteria whose sums vanish there, and so are input slices that are whole filters
+    (depthwise convolutions). Criteria that predict the change of the loss (``oba-diag``, ``oba-joint``) score
+    structures as such: their scores are signed, and the mean over batches, whatever the reductions say.
 
     Args:
         model: The model; it is left as it was found.
@@ -62,42 +103,69 @@ def structure_scores(
         norm: Statistics of batch and instance norms: ``"eval"`` (frozen) or ``"train"`` (of the batch).
         order: Order of ``oba-exact``.
         magnitude: ``"l1"`` or ``"l2"`` for ``magnitude``.
+        hessian: For ``oba-diag`` and ``oba-joint``: ``"exact"``, ``"gauss-newton"``, ``"probes"`` (``oba-diag`` alone)
+            or ``"auto"``.
+        samples: Number of probes, or of classes that Gauss–Newton draws for an example where there are more.
         over_batches: ``"abs-of-mean"``, ``"mean-of-abs"`` or ``"rms"``.
         over_layers: ``"mean"`` or ``"sum"``.
-        seed: Seed of ``random``.
+        seed: Seed of all that is drawn.
 
     Returns:
-        For each group's name its scores, shape (structures,), float64, on the CPU.
+        Scores, and interactions or None.
 
     Raises:
-        ConfigError: If a reduction is unknown.
+        ConfigError: If a setting is unknown.
         ScoreError: If there is nothing to score or to score on, or the scores are not finite.
     """
     _check("over_batches", over_batches, OVER_BATCHES)
     _check("over_layers", over_layers, OVER_LAYERS)
-    scorer = load_criterion(criterion, Options(order, magnitude, seed))
+    if not groups:
+        raise ScoreError(f"criterion {criterion!r}: there are no structures to score")
+    scorer = load_criterion(criterion, Options(order, magnitude, hessian, samples, seed))
+    reduce = "mean" if scorer.in_nats else over_batches
     targets: list[Target] = []
-    totals: dict[str, Tensor] = {}
-    examples = 0
+    rows, variances, interactions = _Mean(), _Mean(), _Mean()
     with left_as_found(model, norm):
         for batch in numbered(batches, loss) if scorer.needs_data else [None]:
             targets = targets or _targets(model, groups, scorer, batch)
             count = 1 if batch is None else batch.examples
-            examples += count
-            for name, rows in scorer.structure_scores(model, targets, batch).items():
-                total = totals.setdefault(name, torch.zeros_like(rows, dtype=torch.float64))
-                total.add_(_PER_BATCH[over_batches](rows.double()), alpha=count)
+            found = scorer.structure_model(model, targets, batch)
+            rows.add({name: _PER_BATCH[reduce](r.double()) for name, r in found.rows.items()}, count)
+            if found.interactions is not None:
+                interactions.add({"": found.interactions}, count)
+            if found.variance is not None:
+                # A variance of a mean: weights enter squared.
+                variances.add({name: v * count for name, v in found.variance.items()}, count)
     scores = {}
-    for name, total in totals.items():
-        rows = _OVER_ALL[over_batches](total / examples)
-        scores[name] = (rows.mean(0) if over_layers == "mean" else rows.sum(0)).cpu()
+    for name, mean in rows.means().items():
+        joined = _OVER_ALL[reduce](mean)
+        scores[name] = (joined.sum(0) if over_layers == "sum" else joined.mean(0)).cpu()
         if not scores[name].isfinite().all():
             raise ScoreError(f"criterion {criterion!r}: the scores of group {name!r} are not finite")
-    return scores
+    errors = {name: (v / rows.weight).sqrt().squeeze(0).cpu() for name, v in variances.means().items()}
+    matrix = interactions.means().get("")
+    return StructureModel(scores, None if matrix is None else matrix.cpu(), scorer.in_nats, errors or None)
 
 
-_PER_BATCH = {"abs-of-mean": torch.clone, "mean-of-abs": torch.abs, "rms": torch.square}
-_OVER_ALL = {"abs-of-mean": torch.abs, "mean-of-abs": torch.clone, "rms": torch.sqrt}
+class _Mean:
+    """Weighted means of tensors by name, added up online in float64 on the tensors' device."""
+
+    def __init__(self) -> None:
+        self._totals: dict[str, Tensor] = {}
+        self.weight = 0
+
+    def add(self, tensors: Mapping[str, Tensor], weight: int) -> None:
+        self.weight += weight
+        for name, tensor in tensors.items():
+            total = self._totals.setdefault(name, torch.zeros_like(tensor, dtype=torch.float64))
+            total.add_(tensor, alpha=weight)
+
+    def means(self) -> dict[str, Tensor]:
+        return {name: total / self.weight for name, total in self._totals.items()}
+
+
+_PER_BATCH = {"mean": torch.clone, "abs-of-mean": torch.clone, "mean-of-abs": torch.abs, "rms": torch.square}
+_OVER_ALL = {"mean": torch.clone, "abs-of-mean": torch.abs, "mean-of-abs": torch.clone, "rms": torch.sqrt}
 
 
 def _check(key: str, value: str, allowed: Sequence[str]) -> None:

@@ -9,9 +9,9 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
-from oba.errors import ModelError
+from oba.errors import ModelError, ScoreError
+from oba.importance.masks import masked, removal_masks
 from oba.pruning import layers
-from oba.pruning.masks import masked, removal_masks
 from oba.pruning.replay import apply_plan, removal_plan
 from oba.structures import StructureGroup
 
@@ -64,7 +64,7 @@ def _holds(model: nn.Module, groups: Sequence[StructureGroup], images: Tensor, *
             expected = model(images)
         apply_plan(pruned, removal_plan(pruned, groups, removed))
         found = pruned(images)
-    except (ModelError, RuntimeError, ValueError, IndexError, KeyError):
+    except (ModelError, ScoreError, RuntimeError, ValueError, IndexError, KeyError):
         return False
     if found.shape != expected.shape:
         return False

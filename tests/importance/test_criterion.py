@@ -33,7 +33,7 @@ def test_channel_scores_feed_structures() -> None:
 
     rows = ByChannel(Options()).structure_scores(MODEL, [TARGET], None)
     assert rows["0"].tolist() == [[1, 2, 3], [4, 5, 6]]
-    with pytest.raises(ScoreError, match="criterion ByChannel scores structures, not parameters"):
+    with pytest.raises(ScoreError, match="criterion 'test-criterion' scores structures, not parameters"):
         ByChannel(Options()).parameter_scores(MODEL, None)
 
 

@@ -13,10 +13,10 @@ from torch.testing import assert_close
 
 from oba.config import PruningConfig
 from oba.errors import BudgetError, ScoreError
+from oba.importance.masks import masked, removal_masks
 from oba.pruning.cost import CostModel, measure
 from oba.pruning.dependencies import find_groups
 from oba.pruning.levels import channel_warnings, prune_to_level
-from oba.pruning.masks import masked, removal_masks
 from oba.pruning.plan import Kept, Plan, restrict
 from oba.pruning.replay import apply_plan
 from oba.pruning.select import lowest_keep

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from oba.pruning.masks import masked, removal_masks
+from oba.importance.masks import masked, removal_masks
 from oba.pruning.replay import apply_plan, removal_plan
 
 

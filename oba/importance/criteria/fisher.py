@@ -1,0 +1,41 @@
+r"""Empirical Fisher information of a structure's mask ``fisher`` (Theis et al., 2018; Liu et al., ICML 2021).
+
+.. math:: s_c = E_n\Big[\Big(\frac{\partial L_n}{\partial m_{nc}}\Big)^2\Big]
+
+over single examples n, with masks behind norm and activation. With the statistics of the batch (``norm="train"``) a
+mask on one example also acts on the others: then :math:`L_n` is N times the batch's loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from oba.importance.batches import Batch
+from oba.importance.criteria.oba_diag import split
+from oba.importance.criterion import Criterion, Target
+from oba.importance.examples import ExampleMasks
+
+
+class Fisher(Criterion):
+    """Mean square over examples of the derivative with respect to the structure's mask: one pass each way."""
+
+    def structure_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> dict[str, Tensor]:
+        """Score structures.
+
+        Args:
+            model: The model, in the mode for scoring.
+            targets: The groups.
+            batch: The examples, with a mean loss.
+
+        Returns:
+            For each group's name one row of scores.
+        """
+        assert batch is not None
+        masks = ExampleMasks(model, [target.group for target in targets], batch.inputs)
+        derivatives = masks.derivative(batch.loss_of(masks.outputs), last=True) * batch.examples
+        return split(derivatives.square().mean(0), targets)
+
+
+CRITERION = Fisher

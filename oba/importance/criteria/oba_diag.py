@@ -1,0 +1,117 @@
+r"""Second-order change of the loss when one structure goes alone, ``oba-diag``.
+
+.. math:: s_c = -\frac{\partial L}{\partial m_c} + \frac12 \frac{\partial^2 L}{\partial m_c^2}
+
+with the mask m_c of structure c (1 keeps, 0 removes): the Taylor expansion of ``L(m_c = 0) - L(m_c = 1)``, in nats. The
+paper's sum over all j (``oba-exact``) asks another question, what is c's share if all structures go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from oba.errors import ScoreError
+from oba.importance.batches import Batch, plain_cross_entropy
+from oba.importance.criterion import BatchModel, Criterion, Options, Target
+from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm
+from oba.importance.masks import consumers
+
+
+class ObaDiag(Criterion):
+    """``-g_c + ½ H_cc`` of structures.
+
+    ``auto`` takes Gauss–Newton where it holds (cross-entropy, frozen statistics of batch norms), unless exact rows are
+    as cheap; otherwise probes for more structures than :attr:`FEW`, and exact rows for fewer.
+    """
+
+    in_nats = True
+    FEW = 64
+    """Number of structures up to which exact rows are taken where Gauss–Newton does not hold."""
+
+    def __init__(self, options: Options) -> None:
+        """Take the settings.
+
+        Args:
+            options: Settings of all criteria; ``hessian``, ``samples`` and ``seed`` are used.
+        """
+        super().__init__(options)
+        self._generator = torch.Generator().manual_seed(options.seed)
+
+    def structure_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> dict[str, Tensor]:
+        """Score structures.
+
+        Args:
+            model: The model, in the mode for scoring.
+            targets: The groups.
+            batch: The examples.
+
+        Returns:
+            For each group's name one row of signed scores.
+        """
+        return dict(self.structure_model(model, targets, batch).rows)
+
+    def structure_model(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchModel:
+        """Score structures, with the variance of the estimate where probes are used.
+
+        Args:
+            model: The model, in the mode for scoring.
+            targets: The groups.
+            batch: The examples.
+
+        Returns:
+            One row for each group.
+        """
+        assert batch is not None
+        groups = [target.group for target in targets]
+        way = self._way(model, targets, batch)
+        variance = None
+        if way == "gauss-newton":
+            roots = GaussNewton(model, groups, batch, self.options.samples, self._generator)
+            gradient, diagonal = roots.gradient, roots.diagonal()
+        else:
+            hessian = MaskHessian(model, groups, batch)
+            gradient = hessian.gradient
+            if way == "probes":
+                diagonal, of_diagonal = hessian.probed_diagonal(self.options.samples, self._generator)
+                variance = split(of_diagonal / 4, targets)
+            else:
+                diagonal = hessian.matrix().diagonal()
+        return BatchModel(split(diagonal / 2 - gradient, targets), variance=variance)
+
+    def _way(self, model: nn.Module, targets: Sequence[Target], batch: Batch) -> str:
+        """Return which way to the Hessian is taken."""
+        acting = {consumer.group for consumer in consumers(model, [target.group for target in targets])}
+        for target in targets:
+            if target.group.name not in acting:
+                raise ScoreError(f"group {target.group.name!r}: no layer takes its structures as input to be masked")
+        if self.options.hessian != "auto":
+            return self.options.hessian
+        structures = sum(len(target.group) for target in targets)
+        if plain_cross_entropy(batch.loss) and not coupling_norm(model):
+            return "exact" if structures <= self.options.samples else "gauss-newton"
+        return self._otherwise(structures)
+
+    def _otherwise(self, structures: int) -> str:
+        """Return what ``auto`` takes where Gauss–Newton does not hold."""
+        return "exact" if structures <= self.FEW else "probes"
+
+
+def split(values: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
+    """Give each group its part of a vector over all structures.
+
+    Args:
+        values: Shape (N,).
+        targets: The groups, in order.
+
+    Returns:
+        For each group's name one row, shape (1, structures).
+    """
+    sizes = [len(target.group) for target in targets]
+    parts = values.split(sizes)
+    return {target.group.name: part.unsqueeze(0) for target, part in zip(targets, parts, strict=True)}
+
+
+CRITERION = ObaDiag

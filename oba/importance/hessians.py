@@ -1,0 +1,198 @@
+r"""Gradient and Hessian of the loss with respect to the masks of structures (g and H of docs/method.md).
+
+Three ways to H:
+
+- exact rows, :math:`H e_c = \nabla_m (g^T e_c)`, several at once;
+- Gauss–Newton from the Jacobians of the logits with respect to the masks of each example, with p the softmax,
+
+  .. math:: H \approx \frac{1}{N} \sum_n J_n^T (\operatorname{diag} p_n - p_n p_n^T) J_n
+                = \frac{1}{N} \sum_n \sum_k p_{nk} (J_{nk} - \bar J_n)^T (J_{nk} - \bar J_n), \quad
+            \bar J_n = \sum_k p_{nk} J_{nk},
+
+  one backward pass for each class k, or for each of r draws k ~ p_n where there are more classes (then
+  :math:`\nabla_m \log p_{nk} = J_{nk} - \bar J_n`, and the mean over draws is unbiased). It holds for cross-entropy and
+  norms that do not couple examples;
+- probes z = ±1 for the diagonal alone, :math:`E[z \odot Hz]` (Hutchinson; Bekas et al. 2007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oba.curvature import Arithmetic, Watch, differentiable_attention
+from oba.errors import ScoreError
+from oba.importance.batches import Batch, plain_cross_entropy
+from oba.importance.examples import ExampleMasks
+from oba.importance.masks import masked
+from oba.structures import StructureGroup
+
+ROWS_AT_ONCE = 16
+"""Hessian-vector products that are computed together."""
+
+
+class GaussNewton:
+    """One batch's Jacobians, as square roots of H."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[StructureGroup],
+        batch: Batch,
+        samples: int,
+        generator: torch.Generator,
+    ) -> None:
+        """Differentiate.
+
+        Args:
+            model: The model, in the mode for scoring.
+            groups: Groups of structures, S in all.
+            batch: The examples, N of them.
+            samples: With more classes than this, as many are drawn for each example.
+            generator: Draws them, on the CPU.
+        """
+        require_gauss_newton(model, batch)
+        masks = ExampleMasks(model, groups, batch.inputs)
+        logits = masks.outputs
+        value = batch.loss_of(logits)
+        _require_logits(logits)
+        p = logits.detach().softmax(1)
+        if logits.shape[1] <= samples:
+            jacobian = torch.stack([masks.derivative(logits[:, k].sum()) for k in range(logits.shape[1])])
+            centred = jacobian - torch.einsum("nk,kns->ns", p, jacobian)
+            roots = p.T.sqrt().unsqueeze(2) * centred
+        else:
+            drawn = torch.multinomial(p.double().cpu(), samples, replacement=True, generator=generator).to(p.device)
+            logp = logits.log_softmax(1).gather(1, drawn)
+            roots = torch.stack([masks.derivative(logp[:, r].sum()) for r in range(samples)]) / samples**0.5
+        self.gradient = masks.derivative(value, last=True).sum(0)
+        """g, shape (S,)."""
+        self._roots = roots.flatten(0, 1) / batch.examples**0.5
+
+    def diagonal(self) -> Tensor:
+        """Return the diagonal of H.
+
+        Returns:
+            Shape (S,).
+        """
+        return self._roots.square().sum(0)
+
+    def matrix(self) -> Tensor:
+        """Return H.
+
+        Returns:
+            Shape (S, S), symmetric.
+        """
+        return self._roots.T @ self._roots
+
+
+class MaskHessian:
+    """One batch's loss as a function of the masks, differentiated as it is."""
+
+    def __init__(self, model: nn.Module, groups: Sequence[StructureGroup], batch: Batch) -> None:
+        """Differentiate once.
+
+        Args:
+            model: The model, in the mode for scoring.
+            groups: Groups of structures, S in all.
+            batch: The examples.
+        """
+        sizes = [len(group) for group in groups]
+        self._masks = torch.ones(sum(sizes), dtype=batch.inputs.dtype, device=batch.inputs.device, requires_grad=True)
+        parts = {group.name: part for group, part in zip(groups, self._masks.split(sizes), strict=True)}
+        with masked(model, groups, parts), Watch(model) as watch, differentiable_attention():
+            outputs = self._forward(model, batch, watch)
+        value = batch.loss_of(outputs)
+        (self._gradient,) = torch.autograd.grad(value, self._masks, create_graph=True, materialize_grads=True)
+        self.gradient = self._gradient.detach()
+        """g, shape (S,)."""
+
+    @staticmethod
+    def _forward(model: nn.Module, batch: Batch, watch: Watch) -> Any:
+        with watch.explain("the forward pass"), Arithmetic(2):
+            return model(batch.inputs.clone())
+
+    def products(self, vectors: Tensor) -> Tensor:
+        """Return Hessian-vector products.
+
+        Args:
+            vectors: Shape (V, S).
+
+        Returns:
+            One row for each vector, shape (V, S).
+        """
+        if not self._gradient.requires_grad:
+            return torch.zeros_like(vectors)
+        rows = []
+        for some in vectors.to(self._gradient).split(ROWS_AT_ONCE):
+            (found,) = torch.autograd.grad(
+                self._gradient, self._masks, some, retain_graph=True, is_grads_batched=True, materialize_grads=True
+            )
+            rows.append(found)
+        return torch.cat(rows)
+
+    def matrix(self) -> Tensor:
+        """Return H by its rows.
+
+        Returns:
+            Shape (S, S), symmetric to rounding, made so exactly.
+        """
+        rows = self.products(torch.eye(len(self.gradient)))
+        return (rows + rows.T) / 2
+
+    def probed_diagonal(self, probes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Estimate the diagonal of H.
+
+        Args:
+            probes: Number of random vectors, at least 2.
+            generator: Draws them, on the CPU.
+
+        Returns:
+            The mean of ``z ⊙ Hz``, and the variance of that mean: (S,) each.
+        """
+        z = torch.randint(2, (probes, len(self.gradient)), generator=generator).to(self.gradient) * 2 - 1
+        estimates = z * self.products(z)
+        return estimates.mean(0), estimates.var(0) / probes
+
+
+def require_gauss_newton(model: nn.Module, batch: Batch) -> None:
+    """Refuse what Gauss–Newton does not hold for.
+
+    Args:
+        model: The model, in the mode for scoring.
+        batch: Examples with their loss.
+
+    Raises:
+        ScoreError: If the loss is not cross-entropy, or a batch norm uses the statistics of the batch.
+    """
+    if not plain_cross_entropy(batch.loss):
+        raise ScoreError("hessian: 'gauss-newton' holds for cross-entropy alone; with another loss: exact, probes")
+    if norm := coupling_norm(model):
+        raise ScoreError(
+            f"hessian: 'gauss-newton' needs examples that do not depend on each other, but {norm!r} normalises by the "
+            "batch; allowed: norm 'eval', or hessian exact or probes"
+        )
+
+
+def coupling_norm(model: nn.Module) -> str:
+    """Return the first batch norm that uses the statistics of the batch.
+
+    Args:
+        model: The model, in the mode for scoring.
+
+    Returns:
+        Its name; empty if there is none.
+    """
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
+            return name
+    return ""
+
+
+def _require_logits(logits: object) -> None:
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ScoreError(f"hessian: 'gauss-newton' needs logits of shape (examples, classes), not {found}")

@@ -1,0 +1,143 @@
+"""Masks: structures of a dense net silenced, or scaled, without cutting anything.
+
+A mask multiplies a structure's activations once on every path: at the inputs of the Conv and Linear
+layers that consume them, behind norm and activation. A grouped (also depthwise) convolution passes
+its groups on and is itself part of the structure, so it is not a consumer: the mask acts behind it.
+Norm layers and bare parameters have no ``in`` axis and are never masked.
+
+With masks of 0 and 1 the dense net computes what the pruned net computes, except where a LayerNorm,
+or a GroupNorm of one group, takes its statistics over channels of which some are gone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oba.curvature import parameter_layers
+from oba.importance.slices import groups_of, layer_slices
+from oba.structures import IN, StructureGroup
+
+
+def removal_masks(groups: Sequence[StructureGroup], removed: Mapping[str, Iterable[int]]) -> dict[str, Tensor]:
+    """Return the masks that stand for removing structures.
+
+    Args:
+        groups: Groups of structures.
+        removed: Indices of the structures that go, by group name.
+
+    Returns:
+        Per group a float32 tensor of shape (structures,): 0 where removed, else 1.
+    """
+    masks = {group.name: torch.ones(len(group)) for group in groups}
+    for name, indices in removed.items():
+        masks[name][list(indices)] = 0
+    return masks
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """Input channels of a layer that structures own.
+
+    Attributes:
+        layer: Name of a Conv or Linear layer.
+        group: Name of the group.
+        indices: Channels, shape (structures, channels of each), int64, on the layer's device.
+    """
+
+    layer: str
+    group: str
+    indices: Tensor
+
+
+def consumers(model: nn.Module, groups: Sequence[StructureGroup]) -> list[Consumer]:
+    """Return where masks act.
+
+    Args:
+        model: The net in whose coordinates the groups are.
+        groups: Groups of structures.
+
+    Returns:
+        One entry for each group and each layer that takes its structures as input.
+    """
+    layers = parameter_layers(model)
+    return [
+        Consumer(s.layer, group.name, s.indices)
+        for group in groups
+        for s in layer_slices(model, group)
+        if s.axis == IN and groups_of(layers[s.layer]) == 1
+    ]
+
+
+@contextmanager
+def at_inputs(model: nn.Module, hooks: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Change the inputs of layers while the context lasts; the model is left as found.
+
+    Args:
+        model: The net.
+        hooks: By the layer's name, what is done to its input.
+
+    Yields:
+        Nothing.
+    """
+
+    def hook(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+        return lambda _module, arguments: (change(arguments[0]), *arguments[1:])
+
+    with ExitStack() as stack:
+        for name, change in hooks.items():
+            stack.callback(model.get_submodule(name).register_forward_pre_hook(hook(change)).remove)
+        yield
+
+
+@contextmanager
+def masked(model: nn.Module, groups: Sequence[StructureGroup], masks: Mapping[str, Tensor]) -> Iterator[None]:
+    """Multiply masks into a net's activations while the context lasts; the model is left as found.
+
+    Gradients flow to the masks.
+
+    Args:
+        model: The net in whose coordinates the groups are.
+        groups: Groups of structures; those without a mask stay as they are.
+        masks: Per group a tensor of shape (structures,).
+
+    Yields:
+        Nothing.
+    """
+    by_layer: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    for consumer in consumers(model, [g for g in groups if g.name in masks]):
+        by_layer[consumer.layer].append((consumer.indices, masks[consumer.group]))
+    layers = parameter_layers(model)
+    with at_inputs(model, {n: _multiply(parts, layers[n]) for n, parts in by_layer.items()}):
+        yield
+
+
+def channel_dimension(layer: nn.Module) -> int:
+    """Return which dimension of a layer's input holds the channels.
+
+    Args:
+        layer: A Conv or Linear layer.
+
+    Returns:
+        Negative for a Linear, 1 for a convolution.
+    """
+    return -1 if isinstance(layer, nn.Linear) else 1
+
+
+def _multiply(parts: list[tuple[Tensor, Tensor]], layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Return what scales the input channels of a layer."""
+    positions = torch.cat([indices.flatten() for indices, _ in parts])
+
+    def change(inputs: Tensor) -> Tensor:
+        values = torch.cat([mask.repeat_interleave(indices.shape[1]) for indices, mask in parts]).to(inputs)
+        dimension = channel_dimension(layer) % inputs.dim()
+        factor = inputs.new_ones(inputs.shape[dimension]).index_copy(0, positions, values)
+        return inputs * factor.view(-1, *[1] * (inputs.dim() - 1 - dimension))
+
+    return change
