@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from oba.config import PruningConfig
 from oba.errors import BudgetError, ScoreError
+from oba.importance.model import StructureModel
 from oba.pruning.cost import CostModel, measure
 from oba.pruning.dependencies import find_groups
 from oba.pruning.levels import channel_warnings, prune_to_level
@@ -27,10 +28,10 @@ SIZE = (3, 8, 8)
 def _weights(model, groups):
     """Score by the magnitude of what a structure's producer holds."""
     rows = {g.name: g.on_axis("out")[0] for g in groups}
-    return {
+    return StructureModel({
         n: torch.stack([model.get_submodule(s.layer).weight[list(r)].abs().sum() for r in s.indices])
         for n, s in rows.items()
-    }
+    })
 
 
 def _prune(case, keep, model=None, plan=None, **pruning):
