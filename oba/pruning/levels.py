@@ -30,12 +30,14 @@ class RoundRecord:
         macs_kept: What was reached.
         removed: Number of structures that went in this round.
         scoring_seconds: Wall-clock time of scoring.
+        predicted: By how much the loss changes, in nats, according to the scores; None if they do not predict it.
     """
 
     keep: float
     macs_kept: float
     removed: int
     scoring_seconds: float
+    predicted: float | None
 
 
 def prune_to_level(
@@ -95,7 +97,8 @@ def prune_to_level(
             cost.remove(group, len(selection.removed.get(group.name, ())))
         current, _ = restrict(groups, plan)
         removed = sum(map(len, selection.removed.values()))
-        records.append(RoundRecord(target, selection.macs / dense_macs, removed, seconds))
+        predicted = scored.change(selection.removed) if scored.in_nats else None
+        records.append(RoundRecord(target, selection.macs / dense_macs, removed, seconds, predicted))
     return plan, records
 
 
