@@ -156,6 +156,9 @@ class PruningConfig(Section):
 
     rounds: Annotated[int, Field(ge=1)] = 4
     """Times that scores are computed anew on the way to a level; each round removes an equal share of MACs."""
+    rank: Literal["score", "per-mac"] = "score"
+    """What goes first: the lowest `score`; or the lowest score `per-mac` saved by the removal, counted anew after each
+    one, where negative scores go before all others, the lowest first."""
     max_removed: Annotated[Number, Field(gt=0, lt=1)] = 0.95
     """Floor: at most this fraction of one layer's channels goes, counted from the dense net."""
     min_channels: Annotated[int, Field(ge=1)] = 1

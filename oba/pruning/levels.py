@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
 from oba.config import PruningConfig
+from oba.importance.model import StructureModel
 from oba.pruning.cost import CostModel
 from oba.pruning.plan import Plan, kept_counts, restrict
-from oba.pruning.prices import Normalizer, StaticScores
+from oba.pruning.prices import Normalizer, Prices
 from oba.pruning.replay import apply_plan, removal_plan
 from oba.pruning.select import require_reachable, select
 from oba.structures import StructureGroup
 
-Score = Callable[[nn.Module, list[StructureGroup]], Mapping[str, Tensor]]
-"""Scores the structures of a net: per group a tensor of shape (structures,)."""
+Score = Callable[[nn.Module, list[StructureGroup]], StructureModel]
+"""Scores the structures of a net."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,14 @@ class RoundRecord:
         macs_kept: What was reached.
         removed: Number of structures that went in this round.
         scoring_seconds: Wall-clock time of scoring.
+        predicted: By how much the loss changes, in nats, according to the scores; None if they do not predict it.
     """
 
     keep: float
     macs_kept: float
     removed: int
     scoring_seconds: float
+    predicted: float | None
 
 
 def prune_to_level(
@@ -59,8 +62,8 @@ def prune_to_level(
         plan: What is left of the dense net now.
         score: Called once per round with the net as it is and the groups in its coordinates.
         keep: Fraction of the dense net's MACs to keep.
-        pruning: Rounds and floors; floors count from the dense net.
-        normalizer: What a group's scores are divided by.
+        pruning: Rounds, rank and floors; floors count from the dense net.
+        normalizer: What a group's scores are divided by, unless they are in nats.
         input_size: Channels, height and width of an image.
 
     Returns:
@@ -76,14 +79,14 @@ def prune_to_level(
     for number in range(1, pruning.rounds + 1):
         target = start + (keep - start) * number / pruning.rounds
         began = time.perf_counter()
-        scores = score(model, current)
+        scored = score(model, current)
         seconds = time.perf_counter() - began
         selection = select(
             current,
-            StaticScores(current, scores, normalizer),
+            Prices(current, scored, normalizer),
             cost,
             keep=target,
-            floors=pruning,
+            pruning=pruning,
             dense_counts=dense_counts,
             dense_macs=dense_macs,
         )
@@ -94,7 +97,8 @@ def prune_to_level(
             cost.remove(group, len(selection.removed.get(group.name, ())))
         current, _ = restrict(groups, plan)
         removed = sum(map(len, selection.removed.values()))
-        records.append(RoundRecord(target, selection.macs / dense_macs, removed, seconds))
+        predicted = scored.change(selection.removed) if scored.in_nats else None
+        records.append(RoundRecord(target, selection.macs / dense_macs, removed, seconds, predicted))
     return plan, records
 
 

@@ -1,7 +1,7 @@
 """Global greedy selection: which structures go so that a budget of MACs is met.
 
-Selection asks a score model (:mod:`oba.pruning.prices`) for the price of every structure and tells it
-what went.
+Structures go one by one, or in blocks (:mod:`oba.pruning.queues`). Prices (:mod:`oba.pruning.prices`) and savings
+(:mod:`oba.pruning.cost`) are those of the net without what has gone before.
 """
 
 from __future__ import annotations
@@ -10,19 +10,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from oba.config import PruningConfig
 from oba.errors import BudgetError
 from oba.pruning.cost import CostModel
-from oba.pruning.prices import ScoreModel
+from oba.pruning.prices import Prices
+from oba.pruning.queues import EPSILON, Floor, Queue, neighbours
 from oba.structures import StructureGroup
 
 TOLERANCE = 0.02
 """How far below the budget a selection may end, as a fraction of the dense MACs."""
-
-_EPSILON = 1e-6
-"""What products of fractions and counts may miss a whole number by."""
 
 
 @dataclass(frozen=True)
@@ -38,122 +34,63 @@ class Selection:
     macs: int
 
 
-@dataclass(frozen=True)
-class _Floor:
-    """How few structures a group may keep, and in what steps it shrinks."""
-
-    lowest: int
-    step: int
-
-    @classmethod
-    def of(cls, group: StructureGroup, dense: int, floors: PruningConfig) -> _Floor:
-        """Translate the floors, which speak of channels, into structures of a group."""
-        channels = dense * group.width
-        fewest = max(floors.min_channels, channels - math.floor(floors.max_removed * channels + _EPSILON))
-        lowest = math.ceil(fewest / group.width)
-        step = floors.round_to // math.gcd(floors.round_to, group.width)
-        if dense < step:
-            step = 1
-        return cls(min(math.ceil(lowest / step) * step, dense), step)
-
-    def block(self, count: int) -> int:
-        """Return how many structures go next from so many: to the next multiple, or 0 at the floor."""
-        size = (count - 1) % self.step + 1
-        return size if count - size >= self.lowest else 0
-
-    def reach(self, count: int) -> int:
-        """Return how many structures can stay at the fewest."""
-        return min(count, self.lowest)
-
-
-class _Queue:
-    """Structures of one group that are still there, cheapest first."""
-
-    def __init__(self, order: int, group: StructureGroup, floor: _Floor, prices: Tensor) -> None:
-        self.order = order
-        self.group = group
-        self.floor = floor
-        self.left = list(range(len(group)))
-        self.reprice(prices)
-
-    def reprice(self, prices: Tensor) -> None:
-        """Sort what is left by new prices, equal ones by index."""
-        self.prices = prices.tolist()
-        self.left.sort(key=lambda i: (self.prices[i], i))
-        self._look()
-
-    def pop(self) -> list[int]:
-        """Take the next block out."""
-        block, self.left = self.left[: self.size], self.left[self.size :]
-        self._look()
-        return block
-
-    def _look(self) -> None:
-        """Find the size and the key (mean price, then order of the groups) of the next block."""
-        self.size = self.floor.block(len(self.left))
-        mean = sum(self.prices[i] for i in self.left[: self.size]) / self.size if self.size else math.inf
-        self.key = (mean, self.order)
-
-
 def select(
     groups: Sequence[StructureGroup],
-    scores: ScoreModel,
+    prices: Prices,
     cost: CostModel,
     *,
     keep: float,
-    floors: PruningConfig,
+    pruning: PruningConfig,
     dense_counts: Mapping[str, int],
     dense_macs: int,
 ) -> Selection:
     """Remove the cheapest structures, over all groups, until the budget of MACs is met.
 
-    Per step the block (with ``round_to`` 1: the structure) with the lowest mean price goes. The result
-    lies at or below ``keep`` and within 2 % of the dense MACs of it: a block that would end lower is passed
-    over for the next cheapest one that does not; if all would, the one that saves least goes.
+    Per step one block (with ``round_to`` 1: one structure) goes: by rank ``score`` that with the lowest mean price;
+    by ``per-mac`` first those with negative prices, lowest mean first, then that with the lowest price per MAC it
+    saves. Equal ones go in the order of the groups. The result lies at or below ``keep`` and within 2 % of the dense
+    MACs of it: a block that would end lower is passed over for the next one that does not; if all would, the one that
+    saves least goes.
 
     Args:
         groups: Groups of the net as it is now.
-        scores: Prices of its structures.
+        prices: Prices of its structures; afterwards those of what is left.
         cost: Its cost model; left as found.
         keep: Fraction of the dense net's MACs to keep at most.
-        floors: What every group keeps at least, and ``round_to``.
+        pruning: ``rank``, what every group keeps at least, and ``round_to``.
         dense_counts: Number of structures of each group in the dense net, from which floors count.
         dense_macs: MACs per image of the dense net.
 
     Returns:
         What goes; nothing if the budget is met already.
     """
-    require_reachable(groups, cost, keep=keep, floors=floors, dense_counts=dense_counts, dense_macs=dense_macs)
+    require_reachable(groups, cost, keep=keep, floors=pruning, dense_counts=dense_counts, dense_macs=dense_macs)
     cost = cost.copy()
     budget = _budget(keep, dense_macs)
-    lower = budget - TOLERANCE * dense_macs
-    queues = {
-        g.name: _Queue(i, g, _Floor.of(g, dense_counts[g.name], floors), scores.marginals(g.name))
+    lowest = budget - TOLERANCE * dense_macs
+    queues = [
+        Queue(i, g, Floor.of(g, dense_counts[g.name], pruning), prices, cost, per_mac=pruning.rank == "per-mac")
         for i, g in enumerate(groups)
-    }
+    ]
+    sharing = neighbours(queues)
     removed: dict[str, list[int]] = {}
     while cost.macs > budget:
-        queue = _next(list(queues.values()), cost, lower)
-        block = queue.pop()
-        cost.remove(queue.group, len(block))
-        removed.setdefault(queue.group.name, []).extend(block)
-        for name in scores.remove(queue.group.name, block):
-            queues[name].reprice(scores.marginals(name))
+        queue = _next([q for q in queues if q.block], spare=cost.macs - lowest)
+        removed.setdefault(queue.group.name, []).extend(queue.pop())
+        for other in queues if prices.interact else [queue]:
+            other.reprice()
+        for other in sharing[queue.order]:
+            other.resize()
     return Selection({name: tuple(sorted(indices)) for name, indices in removed.items()}, cost.macs)
 
 
-def _next(queues: list[_Queue], cost: CostModel, lower: float) -> _Queue:
-    """Return the queue whose next block goes: the cheapest one that does not end too low."""
-
-    def saving(queue: _Queue) -> int:
-        return cost.saving(queue.group, queue.size)
-
-    cheapest = min(queues, key=lambda q: q.key)
-    if cost.macs - saving(cheapest) >= lower:
-        return cheapest
-    open_ = [q for q in queues if q.size]
-    fitting = [q for q in open_ if cost.macs - saving(q) >= lower]
-    return min(fitting, key=lambda q: q.key) if fitting else min(open_, key=lambda q: (saving(q), q.key))
+def _next(queues: list[Queue], spare: float) -> Queue:
+    """Return the queue whose next block goes: the first by its key that saves no more MACs than can be spared."""
+    first = min(queues, key=Queue.key)
+    if first.saving <= spare:
+        return first
+    fitting = [q for q in queues if q.saving <= spare]
+    return min(fitting, key=Queue.key) if fitting else min(queues, key=lambda q: (q.saving, q.key()))
 
 
 def require_reachable(
@@ -205,7 +142,7 @@ def lowest_keep(groups: Sequence[StructureGroup], cost: CostModel, floors: Pruni
 
 def _budget(keep: float, dense_macs: int) -> int:
     """Return the MACs that a level allows."""
-    return math.floor(keep * dense_macs + _EPSILON)
+    return math.floor(keep * dense_macs + EPSILON)
 
 
 def _lowest_macs(
@@ -214,6 +151,6 @@ def _lowest_macs(
     """Return the MACs that are left when every group is at its floor."""
     cost = cost.copy()
     for group in groups:
-        floor = _Floor.of(group, dense_counts[group.name], floors)
-        cost.remove(group, len(group) - floor.reach(len(group)))
+        lowest = Floor.of(group, dense_counts[group.name], floors).lowest
+        cost.remove(group, max(len(group) - lowest, 0))
     return cost.macs

@@ -16,9 +16,10 @@ from oba.stages.job import Job, execute
 from oba.structures import StructureGroup, groups_from_json
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from oba.data.bundle import DataBundle
+    from oba.importance.model import StructureModel
 
 
 def run(study: Study, cell: Cell) -> None:
@@ -72,12 +73,13 @@ def perform(job: Job[PruneSections], start: Path) -> dict[str, Any]:
 
 def _scores(
     job: Job[PruneSections], bundle: DataBundle, model: nn.Module, groups: Sequence[StructureGroup]
-) -> dict[str, Tensor]:
+) -> StructureModel:
     from oba.importance import structure_scores
+    from oba.importance.model import StructureModel
     from oba.training.device import derive_seed
 
     scoring = job.sections.scoring
-    return structure_scores(
+    scores = structure_scores(
         model,
         groups,
         bundle.calibration.batches(scoring.batch_size),
@@ -90,3 +92,4 @@ def _scores(
         # Every round draws anew, and the same for all criteria that draw.
         seed=derive_seed(job.seed, "scores", sum(map(len, groups))),
     )
+    return StructureModel(scores)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.testing import assert_close
 from oba.config import PruningConfig
 from oba.errors import BudgetError, ScoreError
 from oba.importance.masks import masked, removal_masks
+from oba.importance.model import StructureModel
 from oba.pruning.cost import CostModel, measure
 from oba.pruning.dependencies import find_groups
 from oba.pruning.levels import channel_warnings, prune_to_level
@@ -27,10 +29,10 @@ SIZE = (3, 8, 8)
 def _weights(model, groups):
     """Score by the magnitude of what a structure's producer holds."""
     rows = {g.name: g.on_axis("out")[0] for g in groups}
-    return {
+    return StructureModel({
         n: torch.stack([model.get_submodule(s.layer).weight[list(r)].abs().sum() for r in s.indices])
         for n, s in rows.items()
-    }
+    })
 
 
 def _prune(case, keep, model=None, plan=None, **pruning):
@@ -98,6 +100,34 @@ def test_every_round_scores_what_is_left(zoo):
     assert all(structures == channels for groups in seen for structures, channels in groups.values())
     assert seen[0] == {"0": (6, 6), "4": (8, 8)}
     assert sum(n for n, _ in seen[3].values()) < 14
+
+
+def test_scores_in_nats_say_what_the_loss_will_do(zoo):
+    """By hand from the structures that went; other scores say nothing."""
+    case = zoo("batch-norm")
+    assert [r.predicted for r in _prune(zoo("batch-norm"), 0.5, rounds=2)[1]] == [None, None]
+    draw = torch.Generator().manual_seed(0)
+    alone = {g.name: torch.randn(len(g), generator=draw).double() for g in case.groups}
+    matrix = torch.randn(14, 14, generator=draw).double()
+    matrix += matrix.T.clone()
+    model = StructureModel(alone, matrix, in_nats=True)
+    plan, (record,) = prune_to_level(
+        case.model,
+        case.groups,
+        Plan(),
+        score=lambda net, groups: model,
+        keep=0.5,
+        pruning=PruningConfig(rounds=1, rank="per-mac"),
+        normalizer="max",
+        input_size=SIZE,
+    )
+    _, origin = restrict(case.groups, plan)
+    starts = {"0": 0, "4": 6}
+    gone = [(g.name, i) for g in case.groups for i in range(len(g)) if i not in origin[g.name]]
+    expected = sum(alone[n][i].item() for n, i in gone)
+    expected += sum(matrix[starts[n] + i, starts[m] + j].item() for (n, i), (m, j) in itertools.combinations(gone, 2))
+    assert len(gone) == record.removed > 2
+    assert record.predicted == pytest.approx(expected, rel=1e-12)
 
 
 def test_floors_hold_across_levels(zoo):

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from oba.config import PruningConfig
 from oba.errors import BudgetError
+from oba.importance.model import StructureModel
 from oba.pruning.cost import CostModel, LayerCost
-from oba.pruning.prices import StaticScores
+from oba.pruning.prices import Normalizer, Prices
 from oba.pruning.select import TOLERANCE, lowest_keep, require_reachable, select
 from oba.structures import Slice, StructureGroup
 
@@ -28,13 +29,24 @@ def _chain(widths: Sequence[int], units: Sequence[int], *, rows: int = 1):
     return groups, CostModel(costs, 0, frozenset())
 
 
-def _select(groups, cost, scores, keep, normalizer="none", dense=None, dense_macs=None, **floors):
+def _select(
+    groups,
+    cost,
+    scores,
+    keep,
+    normalizer: Normalizer = "none",
+    dense=None,
+    dense_macs=None,
+    interactions=None,
+    **pruning,
+):
+    model = StructureModel({n: torch.tensor(s, dtype=torch.float64) for n, s in scores.items()}, interactions)
     return select(
         groups,
-        StaticScores(groups, {n: torch.tensor(s, dtype=torch.float64) for n, s in scores.items()}, normalizer),
+        Prices(groups, model, normalizer),
         cost,
         keep=keep,
-        floors=PruningConfig(**floors),
+        pruning=PruningConfig(**pruning),
         dense_counts=dense or {g.name: len(g) for g in groups},
         dense_macs=dense_macs or cost.macs,
     )
@@ -145,29 +157,71 @@ def test_lowest_keep_is_the_edge_of_what_is_allowed():
     assert {n: len(r) for n, r in chosen.removed.items()} == {"0": 11, "1": 6}
 
 
-class _Rivals:
-    """A quadratic model: whoever goes makes its neighbours in the group, and one other group, dear."""
-
-    def __init__(self, groups):
-        self.prices = {g.name: torch.arange(len(g)).double() for g in groups}
-        self.gone = []
-
-    def marginals(self, group):
-        return self.prices[group]
-
-    def remove(self, group, indices):
-        self.gone += [(group, i) for i in indices]
-        self.prices[group] = self.prices[group] + 100
-        return [group]
-
-
-def test_prices_may_depend_on_what_is_gone():
+def test_prices_depend_on_what_is_gone():
+    """The two cheapest do each other's work: once one is gone, the other is the dearest of all."""
     groups, cost = _chain([1, 4, 4, 1], [10, 1, 10])
-    model = _Rivals(groups)
-    counts = {g.name: 4 for g in groups}
-    chosen = select(groups, model, cost, keep=0.46, floors=PruningConfig(), dense_counts=counts, dense_macs=cost.macs)
-    assert model.gone[:4] == [("0", 0), ("1", 0), ("0", 1), ("1", 1)]
-    assert chosen.removed == {"0": (0, 1), "1": (0, 1)}
+    scores = {"0": [0.0, 5, 6, 7], "1": [1.0, 8, 9, 10]}
+    twins = torch.zeros(8, 8)
+    twins[0, 4] = twins[4, 0] = 100
+    assert _select(groups, cost, scores, keep=0.72).removed == {"0": (0,), "1": (0,)}
+    assert _select(groups, cost, scores, keep=0.72, interactions=twins).removed == {"0": (0, 1)}
+
+
+def test_per_mac_divides_by_what_a_removal_saves():
+    groups, cost = _chain([1, 2, 4, 1], [36, 1, 18])
+    assert [cost.saving(g, 1) for g in groups] == [40, 20]
+    scores = {"0": [3.0, 99], "1": [2.0, 2.5, 99, 99]}
+    keep = (cost.macs - 40) / cost.macs
+    assert _select(groups, cost, scores, keep=keep).removed == {"1": (0, 1)}
+    assert _select(groups, cost, scores, keep=keep, rank="per-mac").removed == {"0": (0,)}
+
+
+def test_per_mac_counts_savings_anew():
+    """The second group saves 202 MACs at first, and 102 once the layer it shares with the first one is narrower."""
+    groups, cost = _chain([1, 2, 2, 2, 2, 2, 2, 1], [1, 100, 1, 80, 1, 60, 1])
+    savings = [cost.saving(g, 1) for g in groups]
+    assert savings == [201, 202, 162, 162, 122, 121]
+    scores = {g.name: [1000.0] * 2 for g in groups}
+    scores |= {"0": [1.0, 1000.0], "1": [9.0, 1000.0], "2": [10.0, 1000.0], "4": [8.5, 1000.0]}
+    assert 1 / 201 < 9 / 202 < 10 / 162 < 8.5 / 122 < 9 / 102
+    chosen = _select(groups, cost, scores, keep=(cost.macs - 201 - 162 - 122) / cost.macs, rank="per-mac")
+    assert chosen.removed == {"0": (0,), "2": (0,), "4": (0,)}
+    assert chosen.macs == cost.macs - 201 - 162 - 122
+
+
+def test_per_mac_sets_the_price_of_a_block_against_all_that_it_saves():
+    """Four structures for 4 save 40 MACs, one for 1 saves 20; a group of three goes one by one."""
+    groups, cost = _chain([1, 8, 3, 1], [10, 0, 20])
+    scores = {"0": [1.0] * 8, "1": [1.0, 1.0, 99.0]}
+    keep = (cost.macs - 40) / cost.macs
+    assert _select(groups, cost, scores, keep=keep, rank="per-mac", round_to=4).removed == {"1": (0, 1)}
+
+
+def test_negative_blocks_go_by_their_mean():
+    groups, cost = _chain([1, 8, 3, 1], [10, 0, 20])
+    scores = {"0": [-1.0] * 8, "1": [-2.0, -2.0, 99.0]}
+    keep = (cost.macs - 40) / cost.macs
+    for rank in ("score", "per-mac"):
+        assert _select(groups, cost, scores, keep=keep, rank=rank, round_to=4).removed == {"1": (0, 1)}
+
+
+def test_per_mac_takes_negative_prices_first_by_value():
+    groups, cost = _chain([2] * 7, [100, 101, 25, 25, 50, 50])
+    assert [cost.saving(g, 1) for g in groups] == [402, 252, 100, 150, 200]
+    scores = {"0": [-2.0, 1000.0], "1": [1000.0] * 2, "2": [-1.5, 1000.0], "3": [1000.0] * 2, "4": [1e-6, 1000.0]}
+    assert -1.5 / 100 < -2 / 402
+    chosen = _select(groups, cost, scores, keep=(cost.macs - 402) / cost.macs, rank="per-mac")
+    assert chosen.removed == {"0": (0,)}
+    chosen = _select(groups, cost, scores, keep=(cost.macs - 502) / cost.macs, rank="per-mac")
+    assert chosen.removed == {"0": (0,), "2": (0,)}
+
+
+def test_per_mac_takes_what_saves_nothing_last_unless_the_net_is_better_off():
+    groups, cost = _chain([1, 3, 3, 3, 1], [0, 0, 10, 10])
+    scores = {"0": [-1.0, 0.0, 1e-9], "1": [5.0, 6.0, 7.0], "2": [8.0, 9.0, 10.0]}
+    chosen = _select(groups, cost, scores, keep=0.5, rank="per-mac")
+    assert chosen.removed["0"] == (0,)
+    assert sum(map(len, chosen.removed.values())) > 1
 
 
 @given(data=st.data())
@@ -176,6 +230,7 @@ def test_budget_and_floors_hold(data):
     units = data.draw(st.lists(st.integers(1, 50), min_size=len(widths) - 1, max_size=len(widths) - 1))
     groups, cost = _chain(widths, units)
     floors = PruningConfig(
+        rank=data.draw(st.sampled_from(["score", "per-mac"])),
         max_removed=data.draw(st.floats(0.1, 0.95)),
         min_channels=data.draw(st.integers(1, 4)),
         round_to=data.draw(st.sampled_from([1, 2, 4, 8])),
@@ -188,10 +243,10 @@ def test_budget_and_floors_hold(data):
     dense = cost.macs
     chosen = select(
         groups,
-        StaticScores(groups, scores, "max"),
+        Prices(groups, StructureModel(scores), "max"),
         cost,
         keep=keep,
-        floors=floors,
+        pruning=floors,
         dense_counts=counts,
         dense_macs=dense,
     )
@@ -225,18 +280,23 @@ def _assert_tight(groups, cost, chosen, keep, dense, floors):
     assert any(left.macs - saving > keep * dense for saving in back)
 
 
-def test_thousands_of_structures_are_quick():
-    groups, cost = _chain([3, *[128] * 48, 10], [50] * 49)
-    scores = {g.name: torch.rand(128, generator=torch.Generator().manual_seed(i)) for i, g in enumerate(groups)}
+@pytest.mark.parametrize("rank", ["score", "per-mac"])
+@pytest.mark.parametrize(("layers", "width", "interacting"), [(48, 128, False), (16, 128, True)])
+def test_thousands_of_structures_are_quick(layers, width, interacting, rank):
+    groups, cost = _chain([3, *[width] * layers, 10], [50] * (layers + 1))
+    draw = torch.Generator().manual_seed(0)
+    scores = {g.name: torch.randn(width, generator=draw).double() for g in groups}
+    matrix = torch.randn(width * layers, width * layers, generator=draw).double()
+    model = StructureModel(scores, (matrix + matrix.T) / 1000 if interacting else None, in_nats=True)
     began = time.perf_counter()
     chosen = select(
         groups,
-        StaticScores(groups, scores, "max"),
+        Prices(groups, model, "none"),
         cost,
         keep=0.02,
-        floors=PruningConfig(),
-        dense_counts={g.name: 128 for g in groups},
+        pruning=PruningConfig(rank=rank),
+        dense_counts={g.name: width for g in groups},
         dense_macs=cost.macs,
     )
     assert time.perf_counter() - began < 5
-    assert sum(map(len, chosen.removed.values())) > 5000
+    assert sum(map(len, chosen.removed.values())) > 0.8 * width * layers
