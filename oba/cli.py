@@ -24,6 +24,9 @@ app = typer.Typer(
     help="Prune image classifiers with Optimal Brain Apoptosis. Run a whole study with `snakemake --cores all`.",
 )
 
+bench = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
+app.add_typer(bench, name="bench")
+
 StudyFile = Annotated[
     Path, typer.Option("--study", help="Study file (YAML), or the resolved study.json of an experiment.")
 ]
@@ -169,6 +172,27 @@ def sync(
 
     sent = sync_journals(sorted(results.glob("*/journal/**/*.jsonl")), resolve_uri(uri, results), results)
     typer.echo(sent)
+
+
+@bench.command(name="importance")
+def bench_importance(
+    model: Annotated[str, typer.Option(help="resnet20, resnet32x4, vgg19, timm/<name> or torchvision/<name>.")],
+    batch: Annotated[int, typer.Option(help="Images.", min=1)] = 64,
+    size: Annotated[int, typer.Option(help="Edge of the images in pixels.", min=4)] = 32,
+    classes: Annotated[int, typer.Option(help="Classes.", min=2)] = 10,
+    criterion: Annotated[list[str] | None, typer.Option(help="Criterion; may be repeated. All without it.")] = None,
+    norm: Annotated[str, typer.Option(help="Statistics of norms: eval or train.")] = "eval",
+    rounds: Annotated[int, typer.Option(help="Turns of all methods, after one to warm up.", min=1)] = 5,
+    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    output: Annotated[Path | None, typer.Option("--json", help="File to write the figures to.")] = None,
+) -> None:
+    """Measure what criteria cost, in time and memory, as multiples of one plain gradient."""
+    # PyTorch's profiler, which measures memory, reports its own starts and stops otherwise.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "5")
+    from oba.bench.importance import Setting, run
+
+    run(Setting(model, batch, size, classes, norm, rounds, threads, device), criterion or [], output)
 
 
 @app.command()

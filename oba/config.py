@@ -139,10 +139,17 @@ class ScoringConfig(Section):
     """Images per batch; the calibration images are cut into such batches, the same for every criterion."""
     norm: Literal["eval", "train"] = "eval"
     """Statistics that batch norm uses while scoring: frozen (`eval`) or of the batch (`train`, as in the paper)."""
-    order: Annotated[int, Field(ge=1, le=2)] = 2
-    """Order k of `oba-exact`: 2 is the Hessian-vector product, 1 is `taylor`."""
+    order: Annotated[int, Field(ge=1)] = 2
+    """Order k of `oba-exact`: 2 is the Hessian-vector product, 1 is `taylor`; above 2 the cost doubles with each."""
     magnitude: Literal["l1", "l2"] = "l1"
     """What `magnitude` adds up: absolute values or squares."""
+    hessian: Literal["auto", "exact", "gauss-newton", "probes"] = "auto"
+    """How `oba-diag` and `oba-joint` get the Hessian with respect to structures: by exact rows, by Gauss-Newton (which
+    holds for `norm: eval`) or, the diagonal alone, by random probes. `auto`: Gauss-Newton where it holds."""
+    samples: Annotated[int, Field(ge=2)] = 16
+    """Number of probes, or of classes that Gauss-Newton draws for an image where there are more."""
+    keep_scores: bool = False
+    """Whether `prune` keeps the scores of all rounds in `scores.safetensors`."""
     over_batches: Literal["abs-of-mean", "mean-of-abs", "rms"] = "abs-of-mean"
     """How the signed scores of a structure are joined over batches; `abs-of-mean` is the paper's."""
     over_layers: Literal["mean", "sum"] = "mean"
@@ -261,6 +268,20 @@ class Study(Section):
     runtime: RuntimeConfig = RuntimeConfig()
     threads: ThreadsConfig = ThreadsConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _hessian_holds(self) -> Self:
+        if self.scoring.hessian == "gauss-newton" and self.scoring.norm == "train":
+            raise ValueError(
+                "scoring.hessian: 'gauss-newton' needs examples that do not depend on each other, but scoring.norm is "
+                "'train'; allowed: norm eval, or hessian auto, exact or probes"
+            )
+        if self.scoring.hessian == "probes" and "oba-joint" in self.criteria:
+            raise ValueError(
+                "scoring.hessian: 'probes' estimates the diagonal alone, but criteria names 'oba-joint'; allowed: "
+                "auto, exact or gauss-newton"
+            )
+        return self
 
     @model_validator(mode="after")
     def _sweep_is_a_set(self) -> Self:

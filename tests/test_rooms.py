@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "oba"
 FLOORS = [
     {"cli", "__main__"},
-    {"stages"},
+    {"stages", "bench"},
     {"report", "tracking"},
     {"training"},
     {"pruning"},

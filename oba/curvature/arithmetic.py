@@ -87,16 +87,16 @@ def _exponentials(input: Tensor, dim: int) -> tuple[Tensor, Tensor]:
     return shifted, shifted.exp()
 
 
-def _softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
-    _, e = _exponentials(input if dtype is None else input.to(dtype), dim)
+def _softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_unused: Any) -> Tensor:
+    _shifted, e = _exponentials(input if dtype is None else input.to(dtype), dim)
     return e / e.sum(dim, keepdim=True)
 
 
-def _softmin(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+def _softmin(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_unused: Any) -> Tensor:
     return _softmax(-input, dim, dtype)
 
 
-def _log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+def _log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_unused: Any) -> Tensor:
     shifted, e = _exponentials(input if dtype is None else input.to(dtype), dim)
     return shifted - e.sum(dim, keepdim=True).log()
 

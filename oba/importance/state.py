@@ -46,6 +46,7 @@ def left_as_found(model: nn.Module, norm: str) -> Iterator[None]:
         for kind in ("cpu", "cuda"):
             # Half precision of the caller would not do for second derivatives.
             stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(_full_precision())
         stack.enter_context(torch.random.fork_rng(devices=sorted(d.index for d in devices)))
         stack.enter_context(torch.enable_grad())
         try:
@@ -61,3 +62,16 @@ def left_as_found(model: nn.Module, norm: str) -> Iterator[None]:
                     module._buffers[name] = buffer
                     if not torch.equal(buffer, content):
                         buffer.copy_(content)
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keep TF32 off: its ten bits are fewer than scores are promised to have."""
+    cudnn, matmul = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    flags = {"enabled": cudnn.enabled, "benchmark": cudnn.benchmark, "deterministic": cudnn.deterministic}
+    try:
+        torch.set_float32_matmul_precision("highest")
+        with cudnn.flags(**flags, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(matmul)

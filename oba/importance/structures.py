@@ -127,7 +127,7 @@ def structure_model(
     rows, variances, interactions = _Mean(), _Mean(), _Mean()
     with left_as_found(model, norm):
         for batch in numbered(batches, loss) if scorer.needs_data else [None]:
-            targets = targets or _targets(model, groups, scorer, batch)
+            targets = targets or targets_of(model, groups, scorer, batch)
             count = 1 if batch is None else batch.examples
             found = scorer.structure_model(model, targets, batch)
             rows.add({name: _PER_BATCH[reduce](r.double()) for name, r in found.rows.items()}, count)
@@ -173,7 +173,7 @@ def _check(key: str, value: str, allowed: Sequence[str]) -> None:
         raise ConfigError(f"{key}: {value!r} is unknown; allowed: {', '.join(allowed)}")
 
 
-def _targets(
+def targets_of(
     model: nn.Module, groups: Sequence[StructureGroup], scorer: Criterion, batch: Batch | None
 ) -> list[Target]:
     """Pick the slices of each group whose sums mean something for the criterion."""

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oba.config import AugmentConfig, Study
 from oba.files import read_json, write_json
 from oba.layout import DENSE_LONGER, NET_FILES, Cell, Layout, start_of
 from oba.sections import PruneSections
 from oba.stages.job import Job, execute
-from oba.structures import StructureGroup, groups_from_json
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from oba.data.bundle import DataBundle
-    from oba.importance.model import StructureModel
+from oba.structures import groups_from_json
 
 
 def run(study: Study, cell: Cell) -> None:
@@ -38,6 +31,7 @@ def perform(job: Job[PruneSections], start: Path) -> dict[str, Any]:
     from oba.pruning.levels import channel_warnings, prune_to_level
     from oba.pruning.replay import load_pruned, read_plan, save_pruned
     from oba.stages.nets import device_of, load_data, measures
+    from oba.stages.scoring import Scorer
     from oba.training.evaluation import recalibrate_norm
 
     pruning, device = job.sections.pruning, device_of(job)
@@ -47,49 +41,29 @@ def perform(job: Job[PruneSections], start: Path) -> dict[str, Any]:
     origin = read_json(start / "metrics.json")
     facts: dict[str, Any] = {"keep": float(job.cell.keep), "val_before": origin["val"], "rounds": [], "warnings": []}
     if job.cell.criterion != DENSE_LONGER:
+        scorer = Scorer(job, bundle)
         groups = groups_from_json(read_json(job.layout.structures(job.cell.model)))
         plan, rounds = prune_to_level(
             model,
             groups,
             plan,
-            score=partial(_scores, job, bundle),
+            score=scorer,
             keep=float(job.cell.keep),
             pruning=pruning,
             normalizer=job.sections.scoring.normalizer,
             input_size=card.input_size,
         )
         facts |= {"rounds": [asdict(r) for r in rounds], "warnings": channel_warnings(groups, plan)}
+        facts["scoring"] = scorer.effort()
+        scorer.write(job.directory / "scores.safetensors")
     if pruning.recalibrate_norm:
         recalibrate_norm(model, bundle.calibration, batch_size=job.sections.scoring.batch_size)
     facts |= {"calibration_images": len(bundle.calibration), "norm_recalibrated": pruning.recalibrate_norm}
     facts |= measures(model, card, bundle.val, device) | {"total_epochs": origin["total_epochs"]}
     save_pruned(job.directory, model, plan, card)
     write_json(job.directory / "metrics.json", facts)
-    job.run.metrics({"val_top1": facts["val"]["top1"], "macs_kept": facts["macs_kept"], **facts["cost"]})
+    measured = {"val_top1": facts["val"]["top1"], "macs_kept": facts["macs_kept"], **facts["cost"]}
+    job.run.metrics(measured | facts.get("scoring", {}))
     for name in ("plan.json", "metrics.json"):
         job.run.artifact(job.directory / name)
     return {"threads": job.sections.threads, "device": str(device)}
-
-
-def _scores(
-    job: Job[PruneSections], bundle: DataBundle, model: nn.Module, groups: Sequence[StructureGroup]
-) -> StructureModel:
-    from oba.importance import structure_scores
-    from oba.importance.model import StructureModel
-    from oba.training.device import derive_seed
-
-    scoring = job.sections.scoring
-    scores = structure_scores(
-        model,
-        groups,
-        bundle.calibration.batches(scoring.batch_size),
-        job.cell.criterion,
-        norm=scoring.norm,
-        order=scoring.order,
-        magnitude=scoring.magnitude,
-        over_batches=scoring.over_batches,
-        over_layers=scoring.over_layers,
-        # Every round draws anew, and the same for all criteria that draw.
-        seed=derive_seed(job.seed, "scores", sum(map(len, groups))),
-    )
-    return StructureModel(scores)

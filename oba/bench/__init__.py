@@ -1,0 +1,1 @@
+"""Measurements of what things cost; nothing of a study depends on them."""
