@@ -63,7 +63,10 @@ MISTAKES = [
     ("experiment", "a b", "experiment: got 'a b'; String should match pattern"),
     ("experiment", ..., "experiment: missing; this key must be given"),
     ("preset", "paper", "preset: got 'paper'; allowed: 'oba-cifar'"),
-    ("scoring.order", 3, "scoring.order: got 3; allowed: less than or equal to 2"),
+    ("scoring.order", 0, "scoring.order: got 0; allowed: greater than or equal to 1"),
+    ("scoring.hessian", "hutchinson", "scoring.hessian: got 'hutchinson'; allowed: 'auto', 'exact', 'gauss-newton'"),
+    ("scoring", {"hessian": "gauss-newton", "norm": "train"}, "scoring.hessian: 'gauss-newton' needs examples that"),
+    ("pruning.rank", "macs", "pruning.rank: got 'macs'; allowed: 'score' or 'per-mac'"),
     ("pruning.max_removed", 1, "pruning.max_removed: got 1; allowed: less than 1"),
     ("data", "digits", "data: got 'digits'; allowed: a valid dictionary or instance of DataConfig"),
 ]

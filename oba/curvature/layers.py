@@ -109,14 +109,14 @@ class LayerCall(LayerNode):
         """Keep δ and what it contributes by itself: ``δ ⊗ (Ẋ - X)`` and its sums over input channels."""
         self._delta = delta
         of_weight = self.of_parameters and self._x_dot is not None
-        step = x
-        if of_weight or self.inward:
-            step = -x if self._x_dot is None else self._x_dot - x
+        step = self._x_dot - x if of_weight and self._x_dot is not None else x
         flow, self._part = self.geometry.backward(delta, step, weight, moves or self.inward, of_weight)
         if of_weight:
             self._x_dot = None
         if self.inward and flow is not None:
-            self.add("in", flow, step)
+            self.add("in", flow, x, -1)
+            if self._x_dot is not None:
+                self.add("in", flow, self._x_dot)
         return flow
 
     def _parameter_adjoints(

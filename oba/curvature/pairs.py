@@ -95,7 +95,9 @@ class PairCall(LayerNode):
             flow_dot, _ = self.geometry.backward(delta, x, weight, needs[1] or self.inward, False)
             if self.inward and flow is not None and flow_dot is not None:
                 self.add("in", flow, x)
-                self.add("in", flow_dot, -x if self._x_dot is None else self._x_dot - x)
+                self.add("in", flow_dot, x, -1)
+                if self._x_dot is not None:
+                    self.add("in", flow_dot, self._x_dot)
             if self.outward:
                 self.add_outward(u, None if self._x_dot is None else delta, tensors)
             return flow if needs[0] else None, flow_dot if needs[1] else None, None, None

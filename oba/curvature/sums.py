@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from oba.curvature.geometry import Geometry
@@ -106,18 +107,19 @@ class LayerNode:
         kept, version = self._outputs[number]
         return kept if kept._version == version else self.forward(x, weight, bias)
 
-    def add(self, axis: str, gradient: Tensor, values: Tensor) -> None:
+    def add(self, axis: str, gradient: Tensor, values: Tensor, sign: int = 1) -> None:
         """Add products, channel by channel, to the weight's sums.
 
         Args:
             axis: ``"out"`` or ``"in"``.
             gradient: Activations.
             values: Activations of the same shape.
+            sign: 1, or -1 to subtract.
         """
-        self._sums.add(self._weight_name, axis, self.per_channel(gradient * values))
+        self._sums.add(self._weight_name, axis, sign * self.per_channel(gradient * values))
 
     def add_outward(self, u: Tensor, delta: Tensor | None, tensors: tuple[Tensor, Tensor, Tensor | None]) -> None:
-        """Add ``⟨u, Z - b⟩ + ⟨δ, Ż - Z⟩`` and the bias's ``b Σu``, channel by channel.
+        """Add ``⟨u, Z - b⟩ + ⟨δ, Ż - Z⟩`` and the bias's ``b Σu``, channel by channel, without a difference of tensors.
 
         Args:
             u: What arrives at Z.
@@ -128,7 +130,8 @@ class LayerNode:
         z = self.output(0, x, weight, bias)
         self.add("out", u, z)
         if delta is not None:
-            self.add("out", delta, self.output(1, self.moved(x), weight, bias) - z)
+            self.add("out", delta, self.output(1, self.moved(x), weight, bias))
+            self.add("out", delta, z, -1)
         if bias is not None:
             of_bias = bias * self.per_channel(u)
             self._sums.add(self._weight_name, "out", -of_bias)
@@ -154,5 +157,7 @@ class LayerNode:
         Returns:
             Shape (channels,).
         """
-        kept = self.geometry.channels % activations.dim()
-        return activations.sum([d for d in range(activations.dim()) if d != kept])
+        if self.geometry.channels == 1:
+            # In two steps: the sum over adjoining elements is quicker, and its error smaller.
+            return activations.flatten(2).sum(2).sum(0, dtype=torch.float64)
+        return activations.flatten(0, -2).sum(0)

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 import torch.autograd.forward_ad as forward_ad
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
@@ -97,6 +98,8 @@ class TangentMode(LayerMode):
 
     def plain(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Hold the Jacobian of an operation at the current point, see :class:`LayerMode`."""
+        if func is F.batch_norm:
+            return _batch_norm(*args, **kwargs)
         return _frozen(func, args, kwargs)
 
     def _product(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -137,6 +140,28 @@ def _frozen(func: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -
             if tangent is not None and tangent.requires_grad and not tangent._is_view():
                 tangent.detach_()
     return result
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Batch norm; with frozen statistics its Jacobian is a number per channel, and needs one pass."""
+    settings: list[Any] = [running_mean, running_var, weight, bias, training, momentum, eps]
+    if training or running_var is None or not torch.is_grad_enabled():
+        return _frozen(F.batch_norm, [input, *settings], {})
+    (x, x_dot), (scale, _) = _unpack(input), (None, None) if weight is None else _unpack(weight)
+    y = F.batch_norm(x, *[_unpack(s)[0] if isinstance(s, Tensor) else s for s in settings])
+    if x_dot is None:
+        return y
+    factor = (running_var + eps).rsqrt() if scale is None else (running_var + eps).rsqrt() * scale.detach()
+    return forward_ad.make_dual(y, x_dot * factor.view(-1, *[1] * (x.dim() - 2)))
 
 
 def _unpack(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
