@@ -153,11 +153,11 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     """Batch norm; with frozen statistics its Jacobian is a number per channel, and needs one pass."""
-    settings: list[Any] = [running_mean, running_var, weight, bias, training, momentum, eps]
     if training or running_var is None or not torch.is_grad_enabled():
-        return _frozen(F.batch_norm, [input, *settings], {})
-    (x, x_dot), (scale, _) = _unpack(input), (None, None) if weight is None else _unpack(weight)
-    y = F.batch_norm(x, *[_unpack(s)[0] if isinstance(s, Tensor) else s for s in settings])
+        return _frozen(F.batch_norm, [input, running_mean, running_var, weight, bias, training, momentum, eps], {})
+    x, x_dot = _unpack(input)
+    scale, shift = (None if t is None else _unpack(t)[0] for t in (weight, bias))
+    y = F.batch_norm(x, running_mean, running_var, scale, shift, False, momentum, eps)
     if x_dot is None:
         return y
     factor = (running_var + eps).rsqrt() if scale is None else (running_var + eps).rsqrt() * scale.detach()
