@@ -131,7 +131,7 @@ def chain_identity(layout: Layout, cell: Cell) -> RunIdentity:
     return RunIdentity(
         experiment=layout.experiment,
         key=chain.relative_to(layout.results).as_posix(),
-        name=" ".join(["chain", *readable(whole)]),
+        name=" ".join(readable(whole)),
         tags={"sweep": layout.experiment, "stage": "chain"} | whole.given(),
     )
 
@@ -139,13 +139,17 @@ def chain_identity(layout: Layout, cell: Cell) -> RunIdentity:
 def readable(cell: Cell) -> list[str]:
     """Return coordinates as the names of runs show them.
 
+    What tells runs apart comes first, because lists of runs cut names short.
+
     Args:
         cell: The coordinates.
 
     Returns:
         Words such as ``seed0`` and ``keep0.30``.
     """
-    return [f"{name}{value}" if name in {"seed", "keep"} else value for name, value in cell.given().items()]
+    given = cell.given()
+    order = ("criterion", "schedule", "keep", "variant", "model", "seed")
+    return [f"{name}{given[name]}" if name in {"seed", "keep"} else given[name] for name in order if name in given]
 
 
 def _tags(stage: str, layout: Layout, cell: Cell, settings: str, code: str) -> dict[str, str]:
