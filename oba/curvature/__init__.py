@@ -2,7 +2,7 @@
 
 from oba.curvature.adjoints import channel_curvature, curvature_adjoints
 from oba.curvature.arithmetic import Arithmetic
-from oba.curvature.derivatives import differentiable_attention, nested_gradient
+from oba.curvature.derivatives import check_differentiable, differentiable_attention, nested_gradient
 from oba.curvature.directions import directed_parameters
 from oba.curvature.exact import channel_self_product, self_product
 from oba.curvature.first import channel_gradients
@@ -15,6 +15,7 @@ __all__ = [
     "channel_curvature",
     "channel_gradients",
     "channel_self_product",
+    "check_differentiable",
     "curvature_adjoints",
     "differentiable_attention",
     "directed_parameters",

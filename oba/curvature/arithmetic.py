@@ -8,7 +8,7 @@ family cannot be differentiated. Written out, all of them can be differentiated 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -71,34 +71,56 @@ def _layer_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
+    cudnn_enable: bool = True,
 ) -> Tensor:
     over = list(range(-len(normalized_shape), 0))
     variance, mean = torch.var_mean(input, over, correction=0, keepdim=True)
     return _normalise(input, mean, variance, weight, bias, eps)
 
 
+def _reordered(norm: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Return a norm of ``torch.nn.functional`` with the arguments of its namesake in ``torch``."""
+
+    def run(
+        input: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        *settings: Any,
+    ) -> Tensor:
+        return norm(input, running_mean, running_var, weight, bias, *settings[:-1])
+
+    return run
+
+
 def _hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
     return F.relu6(input + 3) / 6
 
 
-def _exponentials(input: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Return the input less its largest value, which is a constant that cancels, and its exponentials."""
-    shifted = input - input.detach().amax(dim, keepdim=True)
-    return shifted, shifted.exp()
+def _exponentials(input: Tensor, dim: int | None, dtype: torch.dtype | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the input less its largest value, which is a constant that cancels, its exponentials and their sum."""
+    x = input if dtype is None else input.to(dtype)
+    if dim is None:
+        # What PyTorch takes where no dimension is named.
+        dim = 0 if x.dim() in (0, 1, 3) else 1
+    shifted = x - x.detach().amax(dim, keepdim=True)
+    e = shifted.exp()
+    return shifted, e, e.sum(dim, keepdim=True)
 
 
-def _softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_unused: Any) -> Tensor:
-    _shifted, e = _exponentials(input if dtype is None else input.to(dtype), dim)
-    return e / e.sum(dim, keepdim=True)
+def _softmax(input: Tensor, dim: int | None, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    _shifted, e, total = _exponentials(input, dim, dtype)
+    return e / total
 
 
-def _softmin(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_unused: Any) -> Tensor:
+def _softmin(input: Tensor, dim: int | None, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
     return _softmax(-input, dim, dtype)
 
 
-def _log_softmax(input: Tensor, dim: int, dtype: torch.dtype | None = None, **_unused: Any) -> Tensor:
-    shifted, e = _exponentials(input if dtype is None else input.to(dtype), dim)
-    return shifted - e.sum(dim, keepdim=True).log()
+def _log_softmax(input: Tensor, dim: int | None, dtype: torch.dtype | None = None, **_: Any) -> Tensor:
+    shifted, _e, total = _exponentials(input, dim, dtype)
+    return shifted - total.log()
 
 
 def _logsumexp(input: Tensor, dim: int, keepdim: bool = False) -> Tensor:
@@ -117,6 +139,9 @@ _WRITTEN_OUT: dict[Any, tuple[int, Any]] = {
     F.batch_norm: (2, _batch_norm),
     F.instance_norm: (2, _instance_norm),
     F.layer_norm: (2, _layer_norm),
+    torch.batch_norm: (2, _reordered(_batch_norm)),
+    torch.instance_norm: (2, _reordered(_instance_norm)),
+    torch.layer_norm: (2, _layer_norm),
 }
 """Functions with the highest order at which PyTorch's own derivative holds, and the same function in arithmetic."""
 
@@ -134,6 +159,18 @@ _TANGENTS: dict[Any, Any] = {
 }
 """Further functions whose tangent cannot be differentiated."""
 
+_WRONG_NAMES = (
+    "det logdet slogdet solve solve_ex tensorsolve triangular_solve householder_product orgqr scatter_reduce "
+    "native_batch_norm native_layer_norm"
+)
+_WRONG_TANGENTS: frozenset[Any] = frozenset(
+    getattr(space, name)
+    for name in _WRONG_NAMES.split()
+    for space in (torch, Tensor, torch.linalg)
+    if hasattr(space, name)
+)
+"""Functions whose tangent has a wrong derivative, without a word, and that are too rare to be written out."""
+
 
 class Arithmetic(TorchFunctionMode):
     """Replace functions that cannot be differentiated often enough; running statistics are not updated then."""
@@ -148,6 +185,7 @@ class Arithmetic(TorchFunctionMode):
         super().__init__()
         replaced = {func: written for func, (holds, written) in _WRITTEN_OUT.items() if tangents or order > holds}
         self._replaced = replaced | (_TANGENTS if tangents else {})
+        self._refused = _WRONG_TANGENTS if tangents else frozenset()
 
     def __torch_function__(self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Any = None) -> Any:
         """Run one operation.
@@ -160,5 +198,10 @@ class Arithmetic(TorchFunctionMode):
 
         Returns:
             What ``func`` returns.
+
+        Raises:
+            RuntimeError: If tangents are to be differentiated and the function's cannot be.
         """
+        if func in self._refused:
+            raise RuntimeError("its tangent cannot be differentiated")
         return self._replaced.get(func, func)(*args, **(kwargs or {}))

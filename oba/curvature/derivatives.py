@@ -58,15 +58,18 @@ def nested_gradient(
         form = torch.stack([(g * v).sum() for g, v in zip(gradients, direction, strict=True)]).sum()
         if not form.requires_grad:
             break
-        _check_differentiable(form)
+        check_differentiable(form)
     return [torch.zeros_like(p) for p in parameters]
 
 
-def _check_differentiable(form: Tensor) -> None:
+def check_differentiable(form: Tensor) -> None:
     """Refuse a custom ``autograd.Function`` that is marked as once differentiable.
 
     PyTorch leaves a node in the graph there that raises an error, but with no way on to the parameters: a gradient with
     respect to them would not run it, and be silently too small.
+
+    Args:
+        form: What is to be differentiated, itself a derivative.
 
     Raises:
         ScoreError: If there is such a node.

@@ -81,7 +81,7 @@ def plain_cross_entropy(loss: Loss) -> bool:
         True for ``cross_entropy``, for it with a ``label_smoothing``, and for such a ``CrossEntropyLoss``.
     """
     if isinstance(loss, nn.CrossEntropyLoss):
-        return loss.weight is None and loss.reduction == "mean"
+        return loss.weight is None and loss.reduction == "mean" and loss.ignore_index < 0
     if isinstance(loss, partial):
         return loss.func is F.cross_entropy and not loss.args and set(loss.keywords) <= {"label_smoothing"}
     return loss is F.cross_entropy

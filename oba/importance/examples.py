@@ -49,7 +49,8 @@ class ExampleMasks:
         self._anchor = inputs.new_zeros(()).requires_grad_()
         self._sums = inputs.new_zeros(self._shape)
         taps = {name: self._tap(name) for name in self._parts}
-        with at_inputs(model, taps), Watch(model) as watch, watch.explain("the forward pass"):
+        self._watch = Watch(model)
+        with at_inputs(model, taps), self._watch as watch, watch.explain("the forward pass"):
             self.outputs: Any = model(inputs.clone())
 
     def derivative(self, value: Tensor, *, last: bool = False) -> Tensor:
@@ -64,7 +65,8 @@ class ExampleMasks:
         """
         self._sums = torch.zeros_like(self._sums)
         if value.requires_grad:
-            torch.autograd.grad(value, self._anchor, retain_graph=not last, allow_unused=True)
+            with self._watch.explain("the derivative"):
+                torch.autograd.grad(value, self._anchor, retain_graph=not last, allow_unused=True)
         return self._sums
 
     def _tap(self, layer: str) -> Callable[[Tensor], Tensor]:

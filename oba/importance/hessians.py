@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oba.curvature import Arithmetic, Watch, differentiable_attention
+from oba.curvature import Arithmetic, Watch, check_differentiable, differentiable_attention
 from oba.errors import ScoreError
 from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.examples import ExampleMasks
@@ -99,6 +99,9 @@ class MaskHessian:
             model: The model, in the mode for scoring.
             groups: Groups of structures, S in all.
             batch: The examples.
+
+        Raises:
+            ScoreError: If an operation can be differentiated only once.
         """
         sizes = [len(group) for group in groups]
         self._masks = torch.ones(sum(sizes), dtype=batch.inputs.dtype, device=batch.inputs.device, requires_grad=True)
@@ -106,7 +109,10 @@ class MaskHessian:
         with masked(model, groups, parts), Watch(model) as watch, differentiable_attention():
             outputs = self._forward(model, batch, watch)
         value = batch.loss_of(outputs)
-        (self._gradient,) = torch.autograd.grad(value, self._masks, create_graph=True, materialize_grads=True)
+        self._watch = watch
+        with watch.explain("the derivative"):
+            (self._gradient,) = torch.autograd.grad(value, self._masks, create_graph=True, materialize_grads=True)
+        check_differentiable(self._gradient)
         self.gradient = self._gradient.detach()
         """g, shape (S,)."""
 
@@ -124,14 +130,16 @@ class MaskHessian:
         Returns:
             One row for each vector, shape (V, S).
         """
+        vectors = vectors.to(self.gradient)
         if not self._gradient.requires_grad:
             return torch.zeros_like(vectors)
         rows = []
-        for some in vectors.to(self._gradient).split(ROWS_AT_ONCE):
-            (found,) = torch.autograd.grad(
-                self._gradient, self._masks, some, retain_graph=True, is_grads_batched=True, materialize_grads=True
-            )
-            rows.append(found)
+        with self._watch.explain("the second derivative"):
+            for some in vectors.split(ROWS_AT_ONCE):
+                (found,) = torch.autograd.grad(
+                    self._gradient, self._masks, some, retain_graph=True, is_grads_batched=True, allow_unused=True
+                )
+                rows.append(torch.zeros_like(some) if found is None else found)
         return torch.cat(rows)
 
     def matrix(self) -> Tensor:

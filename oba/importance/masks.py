@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from oba.curvature import parameter_layers
+from oba.errors import ScoreError
 from oba.importance.slices import groups_of, layer_slices
 from oba.structures import IN, StructureGroup
 
@@ -73,6 +74,22 @@ def consumers(model: nn.Module, groups: Sequence[StructureGroup]) -> list[Consum
         for s in layer_slices(model, group)
         if s.axis == IN and groups_of(layers[s.layer]) == 1
     ]
+
+
+def require_consumers(model: nn.Module, groups: Sequence[StructureGroup]) -> None:
+    """Refuse groups on which no mask would act.
+
+    Args:
+        model: The net in whose coordinates the groups are.
+        groups: Groups of structures.
+
+    Raises:
+        ScoreError: If there is one.
+    """
+    acting = {consumer.group for consumer in consumers(model, groups)}
+    for group in groups:
+        if group.name not in acting:
+            raise ScoreError(f"group {group.name!r}: no layer takes its structures as input to be masked")
 
 
 @contextmanager

@@ -1,51 +1,13 @@
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
+from convolutions import LAYERS, Units, X, loss, network
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from oba.curvature import channel_curvature, curvature_adjoints, layer_parameters
 from oba.curvature.layers import Sweep
-
-
-class Units(TorchDispatchMode):
-    """Counts convolutions: forward, to the input and to the weight."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.ops.aten.convolution.default:
-            self.count["forward"] += 1
-        if func is torch.ops.aten.convolution_backward.default:
-            mask = args[-1]
-            self.count["to input"] += mask[0]
-            self.count["to weight"] += mask[1]
-        return func(*args, **(kwargs or {}))
-
-
-LAYERS = 4
-
-
-def network(inplace: bool = False) -> nn.Module:
-    torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    for channels in (2, 3, 3, 3):
-        layers += [nn.Conv2d(channels, 3, 3, padding=1), nn.ReLU(inplace)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
-
-
-X = torch.linspace(-1, 1, 144, dtype=torch.float64).reshape(2, 2, 6, 6).sin()
-
-
-def loss(outputs: Tensor) -> Tensor:
-    return F.cross_entropy(outputs, torch.tensor([0, 2]))
 
 
 def test_a_plain_gradient_is_three_units() -> None:
@@ -92,7 +54,7 @@ def test_the_input_channels_of_the_first_layer_can_be_had() -> None:
     names = layer_parameters(model)
     sums, _ = channel_curvature(model, X, loss, names, {("0.weight", "in")})
     adjoints = curvature_adjoints(model, X, loss, names)
-    expected = (model[0].weight.detach() * adjoints["0.weight"]).sum((0, 2, 3))
+    expected = (model.get_parameter("0.weight").detach() * adjoints["0.weight"]).sum((0, 2, 3))
     assert expected.abs().max() > 1e-6
     torch.testing.assert_close(sums["0.weight", "in"], expected, rtol=1e-10, atol=1e-14)
 

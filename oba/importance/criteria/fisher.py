@@ -16,6 +16,7 @@ from oba.importance.batches import Batch
 from oba.importance.criteria.oba_diag import split
 from oba.importance.criterion import Criterion, Target
 from oba.importance.examples import ExampleMasks
+from oba.importance.masks import require_consumers
 
 
 class Fisher(Criterion):
@@ -33,7 +34,9 @@ class Fisher(Criterion):
             For each group's name one row of scores.
         """
         assert batch is not None
-        masks = ExampleMasks(model, [target.group for target in targets], batch.inputs)
+        groups = [target.group for target in targets]
+        require_consumers(model, groups)
+        masks = ExampleMasks(model, groups, batch.inputs)
         derivatives = masks.derivative(batch.loss_of(masks.outputs), last=True) * batch.examples
         return split(derivatives.square().mean(0), targets)
 

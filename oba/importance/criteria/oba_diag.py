@@ -13,11 +13,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from oba.errors import ScoreError
 from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.criterion import BatchModel, Criterion, Options, Target
 from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm
-from oba.importance.masks import consumers
+from oba.importance.masks import require_consumers
 
 
 class ObaDiag(Criterion):
@@ -83,10 +82,7 @@ class ObaDiag(Criterion):
 
     def _way(self, model: nn.Module, targets: Sequence[Target], batch: Batch) -> str:
         """Return which way to the Hessian is taken."""
-        acting = {consumer.group for consumer in consumers(model, [target.group for target in targets])}
-        for target in targets:
-            if target.group.name not in acting:
-                raise ScoreError(f"group {target.group.name!r}: no layer takes its structures as input to be masked")
+        require_consumers(model, [target.group for target in targets])
         if self.options.hessian != "auto":
             return self.options.hessian
         structures = sum(len(target.group) for target in targets)
