@@ -13,6 +13,7 @@ import argparse
 import copy
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +66,7 @@ class BranchMaxPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pool, or take the remembered places."""
-        pool = self.pool
+        pool: Any = self.pool
         _, places = F.max_pool2d_with_indices(x.detach(), pool.kernel_size, pool.stride, pool.padding, pool.dilation)
         if not self.repeats:
             self.branches.append(places)

@@ -26,11 +26,14 @@ def parameter_scores(
     magnitude: str = "l1",
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Score every parameter element.
+    r"""Score every parameter element.
 
-    Batches count by their number of examples. With a mean loss and frozen norm statistics, ``taylor`` is then the
-    same however the examples are divided into batches. The same holds for ``oba-exact`` and ``oba``, whose curvature
-    is also a mean over examples; not so for ``norm="train"``, where the examples of a batch depend on each other.
+    .. math:: s_i = \frac{\sum_b n_b\, s_{b,i}}{\sum_b n_b}
+
+    with the criterion's signed score :math:`s_{b,i}` on batch b of :math:`n_b` examples; the criteria and their
+    equations are in ``docs/method.md``. With a mean loss and frozen norm statistics, ``taylor`` is then the same
+    however the examples are divided into batches. The same holds for ``oba-exact`` and ``oba``, whose curvature is also
+    a mean over examples; not so for ``norm="train"``, where the examples of a batch depend on each other.
 
     Args:
         model: The model; it is left as it was found.
@@ -48,6 +51,13 @@ def parameter_scores(
 
     Raises:
         ScoreError: If there is nothing to score or to score on, or the scores are not finite.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> batches = [(torch.randn(8, 4), torch.randint(2, (8,)))]
+        >>> scores = parameter_scores(model, batches, "oba")
+        >>> {name: tuple(score.shape) for name, score in scores.items()}
+        {'0.weight': (3, 4), '0.bias': (3,), '2.weight': (2, 3), '2.bias': (2,)}
     """
     scorer = load_criterion(criterion, Options(order=order, magnitude=magnitude, seed=seed))
     totals: dict[str, Tensor] = {}

@@ -67,6 +67,17 @@ def structure_scores(
 
     Returns:
         For each group's name its scores, shape (structures,), float64, on the CPU.
+
+    Example:
+        The three hidden neurons of a small net; each owns a row of one layer and a column of the next.
+
+        >>> model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> batches = [(torch.randn(8, 4), torch.randint(2, (8,)))]
+        >>> neurons = ((0,), (1,), (2,))
+        >>> group = StructureGroup("0", (Slice("0", "out", neurons), Slice("2", "in", neurons)))
+        >>> scores = structure_scores(model, [group], batches, "oba-joint")
+        >>> {name: tuple(score.shape) for name, score in scores.items()}
+        {'0': (3,)}
     """
     return dict(structure_model(model, groups, batches, criterion, **settings).alone)
 
