@@ -72,6 +72,15 @@ MISTAKES = [
 ]
 
 
+def test_probes_know_no_interactions(study_values):
+    values = changed(changed(study_values, "scoring", {"hessian": "probes"}), "criteria", ["taylor", "oba-joint"])
+    with pytest.raises(
+        ConfigError, match=r"scoring.hessian: .probes. estimates the diagonal alone"
+    ):
+        parse_study(values, "my.yaml")
+    assert parse_study(changed(values, "criteria", ["oba-diag"]), "my.yaml").scoring.hessian == "probes"
+
+
 @pytest.mark.parametrize(("key", "value", "message"), MISTAKES, ids=[f"{k}={v}" for k, v, _ in MISTAKES])
 def test_a_mistake_is_one_clear_line(study_values, key, value, message):
     with pytest.raises(ConfigError) as caught:
