@@ -74,9 +74,7 @@ MISTAKES = [
 
 def test_probes_know_no_interactions(study_values):
     values = changed(changed(study_values, "scoring", {"hessian": "probes"}), "criteria", ["taylor", "oba-joint"])
-    with pytest.raises(
-        ConfigError, match=r"scoring.hessian: .probes. estimates the diagonal alone"
-    ):
+    with pytest.raises(ConfigError, match=r"scoring.hessian: .probes. estimates the diagonal alone"):
         parse_study(values, "my.yaml")
     assert parse_study(changed(values, "criteria", ["oba-diag"]), "my.yaml").scoring.hessian == "probes"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -15,6 +16,34 @@ from oba.errors import ScoreError
 
 Loss = Callable[[Any, Any], Tensor]
 """Maps a model's outputs and the targets to the mean loss over the batch, a scalar."""
+
+
+class Doubts:
+    """What may be wrong with batches, found on their device and looked at once: a GPU need not wait for its host."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._found: list[tuple[Tensor, Tensor, Callable[[float], str]]] = []
+
+    def note(self, wrong: Tensor, value: Tensor, message: Callable[[float], str]) -> None:
+        """Remember a doubt.
+
+        Args:
+            wrong: Whether it is justified, a scalar.
+            value: What the message shows, a scalar.
+            message: Makes the message of the value.
+        """
+        self._found.append((wrong, value.detach().double(), message))
+
+    def settle(self) -> None:
+        """Look at all doubts.
+
+        Raises:
+            ScoreError: If one is justified; the first one counts.
+        """
+        if self._found and (justified := torch.stack([wrong for wrong, _, _ in self._found]).nonzero()).numel():
+            _, value, message = self._found[int(justified[0])]
+            raise ScoreError(message(value.item()))
 
 
 @dataclass(frozen=True)
@@ -26,12 +55,14 @@ class Batch:
         inputs: Shape (N, ...).
         targets: Shape (N, ...).
         loss: The loss L.
+        doubts: Where faults of numbers are noted; without it they are raised at once.
     """
 
     index: int
     inputs: Tensor
     targets: Any
     loss: Loss
+    doubts: Doubts | None = None
 
     @property
     def examples(self) -> int:
@@ -50,25 +81,31 @@ class Batch:
         Raises:
             ScoreError: If the loss fails, is no scalar or is not finite, or a target is out of range.
         """
+        doubts, targets = self.doubts or Doubts(), self.targets
         if isinstance(outputs, Tensor) and outputs.dim() == 2 and _takes_classes(self.loss):
-            self._check_classes(outputs.shape[1])
+            targets = self._checked_classes(outputs.shape[1], doubts)
         try:
-            value = self.loss(outputs, self.targets)
+            value = self.loss(outputs, targets)
         except (RuntimeError, ValueError, IndexError) as error:
             raise ScoreError(f"batch {self.index}: the loss failed: {first_line(error)}") from error
         if value.dim() != 0:
             raise ScoreError(f"batch {self.index}: the loss has shape {tuple(value.shape)}, expected a scalar")
-        if not value.isfinite():
-            raise ScoreError(f"batch {self.index}: the loss is {value.item()}, expected a finite number")
+        where = f"batch {self.index}: the loss is"
+        doubts.note(~value.isfinite(), value, lambda v: f"{where} {v}, expected a finite number")
+        if self.doubts is None:
+            doubts.settle()
         return value
 
-    def _check_classes(self, classes: int) -> None:
-        """Refuse class numbers that the model does not have, before a GPU fails on them beyond repair."""
-        if isinstance(self.targets, Tensor) and not self.targets.is_floating_point():
-            low, high = int(self.targets.min()), int(self.targets.max())
-            if low < 0 or high >= classes:
-                wrong = low if low < 0 else high
-                raise ScoreError(f"batch {self.index}: target {wrong} is out of range; allowed: 0..{classes - 1}")
+    def _checked_classes(self, classes: int, doubts: Doubts) -> Any:
+        """Refuse class numbers that the model does not have; return none, since a GPU fails on them beyond repair."""
+        targets = self.targets
+        if not isinstance(targets, Tensor) or targets.is_floating_point():
+            return targets
+        low, high = targets.min(), targets.max()
+        message = f"is out of range; allowed: 0..{classes - 1}"
+        wrong = torch.where(low < 0, low, high)
+        doubts.note((low < 0) | (high >= classes), wrong, lambda v: f"batch {self.index}: target {v:.0f} {message}")
+        return targets.clamp(0, classes - 1)
 
 
 def plain_cross_entropy(loss: Loss) -> bool:
@@ -105,10 +142,11 @@ def numbered(batches: Iterable[tuple[Tensor, Any]], loss: Loss) -> Iterator[Batc
     Raises:
         ScoreError: If there is no batch, or one without examples.
     """
-    index = -1
+    index, doubts = -1, Doubts()
     for index, (inputs, targets) in enumerate(batches):
         if inputs.shape[0] == 0:
             raise ScoreError(f"batch {index} has no examples")
-        yield Batch(index, inputs, targets, loss)
+        yield Batch(index, inputs, targets, loss, doubts if inputs.is_cuda else None)
     if index < 0:
         raise ScoreError("no batch to score on: the iterable of batches is empty")
+    doubts.settle()

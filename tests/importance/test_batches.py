@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from oba.errors import ScoreError
-from oba.importance.batches import Batch, Loss, numbered
+from oba.importance.batches import Batch, Doubts, Loss, numbered
 
 X = torch.zeros(3, 2)
 
@@ -76,3 +76,14 @@ def test_no_batch_and_no_examples_are_refused() -> None:
         list(numbered([], F.cross_entropy))
     with pytest.raises(ScoreError, match="batch 1 has no examples"):
         list(numbered([(X, X), (X[:0], X[:0])], F.cross_entropy))
+
+
+def test_on_a_gpu_faults_are_looked_at_once() -> None:
+    doubts = Doubts()
+    good = Batch(0, X, torch.tensor([0, 1, 1]), F.cross_entropy, doubts)
+    assert good.loss_of(X).item() == pytest.approx(0.6931, abs=1e-4)
+    doubts.settle()
+    assert Batch(1, X, torch.tensor([0, 1, 9]), F.cross_entropy, doubts).loss_of(X).isfinite()
+    assert Batch(2, X, None, lambda y, t: y.sum() + torch.nan, doubts).loss_of(X).isnan()
+    with pytest.raises(ScoreError, match=r"^batch 1: target 9 is out of range; allowed: 0..1$"):
+        doubts.settle()
