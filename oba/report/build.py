@@ -35,7 +35,8 @@ def build_report(
     Returns:
         ``summary.csv``, ``summary.md``, ``tradeoff.png``, ``channels.png``, ``curves.png``.
     """
-    summary = summarize(runs, first_criterion)
+    # Rounded as the file is, or a half would be rounded one way here and the other way where the file is read.
+    summary = summarize(runs, first_criterion).map(lambda v: float(f"{v:.6g}") if isinstance(v, float) else v)
     texts = {
         "summary.csv": summary.to_csv(index=False, lineterminator="\n", float_format="%.6g"),
         "summary.md": summary_markdown(summary, runs, title),

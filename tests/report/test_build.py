@@ -13,6 +13,7 @@ from oba.errors import FileError
 from oba.report.build import build_report
 from oba.report.collect import collect
 from oba.report.summarize import SUMMARY_COLUMNS, read_summary
+from oba.report.table import summary_markdown
 
 NAMES = ["summary.csv", "summary.md", "tradeoff.png", "channels.png", "curves.png"]
 
@@ -45,6 +46,16 @@ def test_one_seed_leaves_deviations_blank(make_sweep, tmp_path):
     assert values["top1_percent_std"] == values["drop_points_std"] == values["versus_points_std"] == ""
     assert float(values["top1_percent"]) == pytest.approx(100 * collect(cells).test_top1[1])
     assert dense.split(",")[:6] == ["resnet20", "", "1", "dense", "dense", "1"]
+
+
+def test_a_half_is_rounded_alike_in_the_file_and_where_it_is_read(make_sweep, tmp_path):
+    cells = make_sweep().write()
+    runs = collect(cells)
+    # 100 · (0.6 - 0.5105) is a little more than 8.95 as it is computed, and a little less as it is written and read.
+    runs["test_top1"] = np.where(runs.criterion == "dense", 0.6, 0.5105)
+    csv, markdown, *_ = build_report(cells, runs, tmp_path / "report", "oba-joint", "digits")
+    again = summary_markdown(read_summary(csv), runs, "digits")
+    assert again == markdown.read_text()
 
 
 def test_building_again_gives_the_same_bytes_whatever_the_users_settings(make_sweep, tmp_path):
