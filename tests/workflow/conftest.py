@@ -31,10 +31,11 @@ TINY = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests on one worker: they share a finished project, which takes long to make."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("workflow"))
+    """Keep these tests on one worker, since they share a finished project; begin with them, since they take longest."""
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    for item in here:
+        item.add_marker(pytest.mark.xdist_group("workflow"))
+    items.sort(key=lambda item: Path(__file__).parent not in item.path.parents)
 
 
 @dataclass
