@@ -55,7 +55,7 @@ def test_one_run_per_stage_and_a_parent_per_chain(store):
         for stage in ("pruned/run", "finetuned/run", "finetuned/evaluation-run"):
             assert tags[f"{level}/{stage}"]["mlflow.parentRunId"] == tags[CHAIN]["run"]
     names = dict(store.rows("select run_uuid, name from runs"))
-    assert names[tags[f"{LEVELS[0]}/finetuned/run"]["run"]] == "finetune resnet8 seed0 taylor iterative keep0.70"
+    assert names[tags[f"{LEVELS[0]}/finetuned/run"]["run"]] == "finetune taylor iterative keep0.70 resnet8 seed0"
     states = dict(store.rows("select run_uuid, status from runs"))
     assert {states[tags[key]["run"]] for key in stages} == {"FINISHED"}
 
