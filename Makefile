@@ -21,11 +21,11 @@ run: setup
 	oba unlock
 	snakemake --cores all
 
-# The fast tests first; two workers, since each test is one process with one thread. Of the fast ones those of the
-# workflow share one finished project, hence one worker; of the slow ones each worker makes its own, which is quicker.
+# The fast tests first; two workers, since each test is one process with one thread. Those of the workflow share one
+# finished project, hence one worker; making a second one would take longer.
 test: setup
 	pytest -n 2 --dist loadgroup -m "not slow"
-	pytest -n 2 --dist worksteal -m slow
+	pytest -n 2 --dist loadgroup -m slow
 
 lint: setup
 	ruff check .
