@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from oba.curvature.products import COMPOSITES, LAYERS
 from oba.curvature.watch import Watch
 
 
-class LayerMode(TorchFunctionMode):
+class LayerMode(TorchFunctionMode, ABC):
     """Run a forward pass with other tensors in the place of parameters, and see every call of a layer.
 
     Attributes:
@@ -113,6 +114,7 @@ class LayerMode(TorchFunctionMode):
         """
         return self._names.get(id(tensor), "")
 
+    @abstractmethod
     def node(self, names: tuple[str, str], geometry: Geometry, input: Tensor) -> Tensor:
         """Run a layer whose weight and bias are replaced parameters.
 
@@ -124,7 +126,6 @@ class LayerMode(TorchFunctionMode):
         Returns:
             Its output.
         """
-        raise NotImplementedError
 
     def other_layer(self, func: Any, args: list[Any], options: dict[str, Any]) -> Tensor:
         """Run a layer that is no node.

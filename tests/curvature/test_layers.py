@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 import torch
 import torch.nn.functional as F
 from convolutions import LAYERS, Units, X, loss, network
@@ -15,48 +14,6 @@ def test_a_plain_gradient_is_three_units() -> None:
     with Units() as units:
         torch.autograd.grad(loss(model(X)), list(model.parameters()))
     assert units.count == {"forward": LAYERS, "to input": LAYERS - 1, "to weight": LAYERS}
-
-
-def test_parameters_cost_six_units() -> None:
-    model = network()
-    with Units() as units:
-        curvature_adjoints(model, X, loss, layer_parameters(model))
-    # The first layer's input does not move: no tangent to compute, nothing to send on, one product to the weight.
-    assert units.count == {"forward": 2 * LAYERS - 1, "to input": 2 * (LAYERS - 1), "to weight": 2 * LAYERS - 1}
-
-
-@pytest.mark.parametrize("axis", ["out", "in"])
-def test_channels_cost_four_units(axis: str) -> None:
-    model = network()
-    wanted = {(f"{2 * i}.weight", axis) for i in range(1, LAYERS)}
-    with Units() as units:
-        sums, others = channel_curvature(model, X, loss, layer_parameters(model), wanted)
-    assert units.count == {"forward": 2 * LAYERS - 1, "to input": 2 * (LAYERS - 1), "to weight": 0}
-    biases = {(f"{2 * i}.bias", "out") for i in range(1, LAYERS)} if axis == "out" else set()
-    assert sums.keys() == wanted | biases
-    assert not others
-
-
-def test_what_an_activation_overwrites_is_computed_again() -> None:
-    plain, inplace = network(), network(inplace=True)
-    wanted = {(f"{2 * i}.weight", "out") for i in range(LAYERS)}
-    expected, _ = channel_curvature(plain, X, loss, layer_parameters(plain), wanted)
-    with Units() as units:
-        found, _ = channel_curvature(inplace, X, loss, layer_parameters(inplace), wanted)
-    assert units.count["forward"] == 2 * (2 * LAYERS - 1)
-    assert found.keys() == expected.keys()
-    for key, value in expected.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-12, atol=1e-15)
-
-
-def test_the_input_channels_of_the_first_layer_can_be_had() -> None:
-    model = network()
-    names = layer_parameters(model)
-    sums, _ = channel_curvature(model, X, loss, names, {("0.weight", "in")})
-    adjoints = curvature_adjoints(model, X, loss, names)
-    expected = (model.get_parameter("0.weight").detach() * adjoints["0.weight"]).sum((0, 2, 3))
-    assert expected.abs().max() > 1e-6
-    torch.testing.assert_close(sums["0.weight", "in"], expected, rtol=1e-10, atol=1e-14)
 
 
 class BothWays(nn.Module):

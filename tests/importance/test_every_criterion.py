@@ -94,7 +94,8 @@ def test_scores_repeat_bit_for_bit(criterion: str, norm: str) -> None:
 def test_the_model_is_left_as_it_was_found(criterion: str, norm: str) -> None:
     model = made()
     with left_alone(model):
-        structure_scores(model, GROUPS, BATCHES, criterion, norm=norm, samples=2)
+        scores = structure_scores(model, GROUPS, BATCHES, criterion, norm=norm, samples=2)
+    assert scores.keys() == {group.name for group in GROUPS}
     for hessian in ("exact", "probes") if criterion == "oba-diag" else ():
         with left_alone(model):
             structure_scores(model, GROUPS, BATCHES, criterion, norm=norm, samples=2, hessian=hessian)
