@@ -182,8 +182,7 @@ class FrozenNorm:
         Returns:
             A tensor that can be multiplied with the activations.
         """
-        scale = (self.variance + self.eps).rsqrt()
-        return _along(scale if weight is None else scale * weight, like)
+        return frozen_scale(self.variance, self.eps, weight, like)
 
 
 class _PairedNorm(torch.autograd.Function):
@@ -216,6 +215,22 @@ class _PairedNorm(torch.autograd.Function):
         if x_dot is not None:
             of_weight += (delta * x_dot).sum(over)
         return flow, flow_dot, of_weight * (norm.variance + norm.eps).rsqrt(), u.sum(over), None
+
+
+def frozen_scale(variance: Tensor, eps: float, weight: Tensor | None, like: Tensor) -> Tensor:
+    """Return what a batch norm with frozen statistics multiplies each channel by.
+
+    Args:
+        variance: Running variance, shape (channels,).
+        eps: What is added to it.
+        weight: Scale, or None.
+        like: Activations (N, channels, ...) that it multiplies.
+
+    Returns:
+        A tensor that can be multiplied with the activations.
+    """
+    scale = (variance + eps).rsqrt()
+    return _along(scale if weight is None else scale * weight, like)
 
 
 def _along(channels: Tensor, activations: Tensor) -> Tensor:

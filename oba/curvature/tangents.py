@@ -26,6 +26,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from oba.curvature.geometry import Geometry
 from oba.curvature.layers import LayerCall, Sweep
 from oba.curvature.modes import LayerMode
+from oba.curvature.pairs import frozen_scale
 from oba.curvature.products import IN_PLACE, MULTILINEAR
 from oba.curvature.watch import Watch
 
@@ -160,8 +161,8 @@ def _batch_norm(
     y = F.batch_norm(x, running_mean, running_var, scale, shift, False, momentum, eps)
     if x_dot is None:
         return y
-    factor = (running_var + eps).rsqrt() if scale is None else (running_var + eps).rsqrt() * scale.detach()
-    return forward_ad.make_dual(y, x_dot * factor.view(-1, *[1] * (x.dim() - 2)))
+    factor = frozen_scale(running_var, eps, None if scale is None else scale.detach(), x_dot)
+    return forward_ad.make_dual(y, x_dot * factor)
 
 
 def _unpack(tensor: Tensor) -> tuple[Tensor, Tensor | None]:
