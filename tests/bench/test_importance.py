@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+
+from oba.bench.importance import PLAIN, Setting, run
+from oba.errors import ConfigError
+
+TINY = Setting("resnet8", batch=2, size=8, rounds=1, threads=torch.get_num_threads())
+
+
+def test_every_cost_is_written_and_shown(tmp_path, capsys):
+    run(TINY, ["oba", "oba-joint"], tmp_path / "costs.json")
+    measured = json.loads((tmp_path / "costs.json").read_text())
+    names = {PLAIN, "oba, per parameter", "oba, per structure", "oba-joint, per structure", "exact Hessian, 16 rows"}
+    assert measured["costs"].keys() == names
+    assert measured["costs"][PLAIN]["gradients"] == measured["costs"][PLAIN]["peak_gradients"] == 1
+    for cost in measured["costs"].values():
+        assert all(math.isfinite(value) and value > 0 for value in cost.values())
+    assert measured["setting"]["model"] == "resnet8"
+    shown = capsys.readouterr().out
+    assert all(name.split(",")[0] in shown for name in names)
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "obda"])
+def test_what_costs_nothing_or_is_unknown_is_refused(criterion):
+    with pytest.raises(ConfigError, match=rf"--criterion: '{criterion}' cannot be measured; allowed: fisher, oba"):
+        run(TINY, [criterion], None)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match="--device: 'tpu' is not there; allowed: cpu"):
+        run(Setting("resnet8", 2, 8, device="tpu"), ["oba"], None)
