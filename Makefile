@@ -21,11 +21,9 @@ run: setup
 	oba unlock
 	snakemake --cores all
 
-# The fast tests first; two workers, since each test is one process with one thread. Those of the workflow share one
-# finished project, hence one worker; making a second one would take longer.
+# Two workers, since each test is one process with one thread; the slow ones come last.
 test: setup
-	pytest -n 2 --dist loadgroup -m "not slow"
-	pytest -n 2 --dist loadgroup -m slow
+	pytest -n 2
 
 lint: setup
 	ruff check .

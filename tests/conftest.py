@@ -16,6 +16,11 @@ settings.register_profile("repository", deadline=None, derandomize=True, print_b
 settings.load_profile("repository")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the slow tests last."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
 @pytest.fixture
 def study_values() -> dict[str, Any]:
     """The least that a study must say."""

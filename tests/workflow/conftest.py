@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 TINY = {
@@ -28,14 +29,6 @@ TINY = {
     "evaluation": {"latency_runs": 3},
     "runtime": {"device": "cpu"},
 }
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep these tests on one worker, since they share a finished project; begin with them, since they take longest."""
-    here = [item for item in items if Path(__file__).parent in item.path.parents]
-    for item in here:
-        item.add_marker(pytest.mark.xdist_group("workflow"))
-    items.sort(key=lambda item: Path(__file__).parent not in item.path.parents)
 
 
 @dataclass
@@ -56,7 +49,7 @@ class Project:
         (self.root / "tiny.yaml").write_text(yaml.safe_dump(TINY | changes))
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "tiny.yaml", *arguments]
+        return [sys.executable, "-m", "snakemake", "--configfile", "tiny.yaml", "--cores", "2", *arguments]
 
     def snakemake(self, *arguments: str, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake in the copy; a failure shows its output."""
@@ -102,11 +95,16 @@ def copy_project(destination: Path) -> Project:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Project:
-    """A project whose tiny study ran to its end; tests must leave it as they found it."""
-    project = copy_project(tmp_path_factory.mktemp("finished"))
-    project.snakemake()
-    return project
+def finished(tmp_path_factory, worker_id) -> Project:
+    """A project whose tiny study ran to its end, made once for all workers: to be read, and run only as a copy."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base if worker_id == "master" else base.parent) / "finished"
+    with FileLock(f"{root}.lock"):
+        if not (root / "done").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            copy_project(root).snakemake()
+            (root / "done").touch()
+    return Project(root)
 
 
 @pytest.fixture
@@ -117,7 +115,7 @@ def project(tmp_path) -> Project:
 
 @pytest.fixture
 def copied(finished, tmp_path) -> Project:
-    """A copy of the finished project that a test may change; times of files are kept."""
+    """A copy of the finished project that a test may run and change; times of files are kept."""
     shutil.copytree(finished.root, tmp_path / "copy", symlinks=True)
     return Project(tmp_path / "copy")
 

@@ -13,9 +13,9 @@ def edit(path: Path, change) -> None:
     path.write_text(change(path.read_text()))
 
 
-def test_a_finished_study_has_nothing_to_do(finished):
-    assert finished.planned() == Counter()
-    assert "Nothing to be done" in finished.snakemake().stderr
+def test_a_finished_study_has_nothing_to_do(copied):
+    assert copied.planned() == Counter()
+    assert "Nothing to be done" in copied.snakemake().stderr
 
 
 def test_touch_and_comments_rerun_nothing(copied):
@@ -97,10 +97,10 @@ def test_a_level_that_cannot_be_reached_is_refused_before_training_ends(copied):
     assert not (copied.root / "results/tiny/resnet8/check.json").exists()
 
 
-def test_overrides_and_views_of_the_graph(finished):
-    done = finished.snakemake("--dry-run", "--config", "seeds=[0,1]", "finetune={epochs: 2}")
+def test_overrides_and_views_of_the_graph(copied):
+    done = copied.snakemake("--dry-run", "--config", "seeds=[0,1]", "finetune={epochs: 2}")
     assert "seed1" in done.stdout
-    graph = finished.snakemake("--dag").stdout
+    graph = copied.snakemake("--dag").stdout
     assert graph.count("label") > 8
     assert "digraph" in graph
 
@@ -113,6 +113,6 @@ def test_a_study_file_is_not_merged_over_the_default_study(project):
     assert '"crop": "none"' in resolved
 
 
-def test_a_static_report_can_be_made(finished, tmp_path):
-    finished.snakemake("--report", str(tmp_path / "report.html"))
+def test_a_static_report_can_be_made(copied, tmp_path):
+    copied.snakemake("--report", str(tmp_path / "report.html"))
     assert (tmp_path / "report.html").stat().st_size > 100_000

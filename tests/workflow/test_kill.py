@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,19 +76,23 @@ def test_a_killed_stage_goes_on(copied, stage):
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_unlocked_and_finished(project, finished):
+def test_a_killed_run_is_unlocked_and_finished(copied, finished):
+    for name in (NET, "results/tiny/.state", "results/tiny/report"):
+        shutil.rmtree(copied.root / name)
     process = subprocess.Popen(
-        project.command("--quiet", "all"), cwd=project.root, env=project.environment, start_new_session=True
+        copied.command("--quiet", "all"), cwd=copied.root, env=copied.environment, start_new_session=True
     )
-    started = project.root / "results/tiny/.state/resnet8/seed0/dense/run/.lock"
+    started = copied.root / "results/tiny/.state/resnet8/seed0/dense/run/.lock"
     while not started.exists() and process.poll() is None:
         time.sleep(0.01)
-    blocked = project.oba("unlock", check=False)
+    assert process.poll() is None
+    blocked = copied.oba("unlock", check=False)
     assert blocked.returncode == 11
     assert f"locked by a running snakemake (process {process.pid})" in blocked.stderr
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert "freed the lock" in project.oba("unlock").stdout
-    project.snakemake()
-    for name in (f"{NET}/dense/model.safetensors", f"{CHAIN}/finetuned/model.safetensors"):
-        assert digest_file(project.root / name) == digest_file(finished.root / name)
+    assert "freed the lock" in copied.oba("unlock").stdout
+    weights = [f"{NET}/dense/model.safetensors", f"{CHAIN}/finetuned/model.safetensors"]
+    copied.snakemake(*weights)
+    for name in weights:
+        assert digest_file(copied.root / name) == digest_file(finished.root / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -103,17 +104,20 @@ def test_artifacts_lie_under_results_and_nothing_outside(store, finished):
 
 
 @pytest.mark.slow
-def test_a_dead_server_changes_nothing_and_sync_sends_later(project, finished):
-    done = project.snakemake(MLFLOW_TRACKING_URI=DEAD)
+def test_a_dead_server_changes_nothing_and_sync_sends_later(copied, finished):
+    for name in ("results/mlflow.db", "results/mlartifacts", f"results/{CHAIN}", "results/tiny/report"):
+        path = copied.root / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    done = copied.snakemake(MLFLOW_TRACKING_URI=DEAD)
     name = f"results/{LEVELS[1]}/finetuned/model.safetensors"
-    assert (project.root / name).read_bytes() == (finished.root / name).read_bytes()
-    assert not (project.root / "results/mlflow.db").exists()
+    assert (copied.root / name).read_bytes() == (finished.root / name).read_bytes()
+    assert not (copied.root / "results/mlflow.db").exists()
     assert "`oba sync` sends this study later" in done.stderr
-    refused = project.oba("sync", "--uri", DEAD, check=False)
+    refused = copied.oba("sync", "--uri", DEAD, check=False)
     assert refused.returncode == 10
     assert refused.stderr.startswith("error: ")
-    project.oba("sync")
-    assert set(Store(project.root / "results").tags()) == set(Store(finished.root / "results").tags())
-    before = Store(project.root / "results").rows("select count(*) from metrics")
-    project.oba("sync")
-    assert Store(project.root / "results").rows("select count(*) from metrics") == before
+    copied.oba("sync")
+    assert set(Store(copied.root / "results").tags()) == set(Store(finished.root / "results").tags())
+    before = Store(copied.root / "results").rows("select count(*) from metrics")
+    copied.oba("sync")
+    assert Store(copied.root / "results").rows("select count(*) from metrics") == before
