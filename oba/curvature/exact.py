@@ -9,18 +9,19 @@ forward-mode AD does all the rest.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.autograd.forward_ad as forward_ad
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oba.curvature.arithmetic import Arithmetic
 from oba.curvature.derivatives import differentiable_attention
 from oba.curvature.geometry import Geometry
 from oba.curvature.modes import LayerMode
-from oba.curvature.pairs import FrozenNorm, PairCall
+from oba.curvature.norms import FrozenNorm
+from oba.curvature.pairs import PairCall
 from oba.curvature.sums import ChannelKey, Sums
 from oba.curvature.tangents import dual_level
 from oba.curvature.transparent import require_attached, require_transparent, require_visible
@@ -131,9 +132,6 @@ class _PairMode(LayerMode):
         super().__init__(moving, leaves, duals, watch)
         self._sums = sums
 
-    def run(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        return self._norm(*args, **kwargs) if func is F.batch_norm else super().run(func, args, kwargs)
-
     def plain(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         if torch.is_grad_enabled():
             return func(*args, **kwargs)
@@ -148,22 +146,14 @@ class _PairMode(LayerMode):
         assert weight is not None
         return forward_ad.make_dual(*call.run(x, x_dot, weight, bias))
 
-    def _norm(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        """Make a batch norm a node if its statistics are frozen and its parameters move both, or neither."""
-        names = self.name_of(weight), self.name_of(bias)
-        if training or running_mean is None or running_var is None or bool(names[0]) != bool(names[1]):
-            return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
-        norm = FrozenNorm(running_mean, running_var, eps, bool(names[0]), self._sums.wanted is None)
+    def frozen_norm(self, input: Tensor, norm: FrozenNorm) -> Tensor | None:
+        """Make the norm a node if its parameters move both, or neither."""
+        moving = [bool(self.name_of(tensor)) for tensor in (norm.weight, norm.bias)]
+        if any(moving) and not all(moving):
+            return None
+        if all(moving):
+            weight, bias = (self.leaves[self.name_of(tensor)] for tensor in (norm.weight, norm.bias))
+            norm = replace(norm, weight=weight, bias=bias)
         x, x_dot = forward_ad.unpack_dual(input)
-        pair = norm.run(x, x_dot, self.leaves.get(names[0], weight), self.leaves.get(names[1], bias))
-        return forward_ad.make_dual(*pair)
+        of_parameters = self._sums.wanted is None
+        return forward_ad.make_dual(*norm.run_pair(x, x_dot, moves=all(moving), of_parameters=of_parameters))

@@ -91,5 +91,5 @@ class _SummingLayer(torch.autograd.Function):
         if call.inward and flow is not None:
             call.add("in", flow, x)
         if call.outward:
-            call.add_outward(delta, None, (x, weight, bias))
+            call.add_outward(delta, (x, weight, bias))
         return flow, None, None, None

@@ -2,21 +2,21 @@ r"""The products (weight, input) of Conv and Linear layers, at the least cost.
 
 For ``Z = W*X + b`` with the direction v = θ the tangent of the weight is the weight itself, so
 
-.. math:: \dot Z = W*(X + \dot X) + b
+.. math:: \dot Z = Z + W*\dot X
 
 With the adjoint δ of Z and the curvature adjoint u that arrives at Z, Algorithm 1 gives
 
-.. math:: \lambda_X = W^T(u + \delta), \qquad \lambda_b = \sum u, \qquad
-          \lambda_W = u \otimes X + \delta \otimes \dot X = (u + \delta) \otimes X + \delta \otimes (\dot X - X)
+.. math:: \lambda_X = W^Tu + W^T\delta, \qquad \lambda_b = \sum u, \qquad
+          \lambda_W = u \otimes X + \delta \otimes \dot X
 
 and, summed over the weights of an output or input channel c, without any weight gradient,
 
-.. math:: \langle u_c, Z_c - b_c\rangle + \langle \delta_c, (\dot Z - Z)_c\rangle, \qquad
-          \langle W^T(u + \delta), X\rangle_c + \langle W^T\delta, \dot X - X\rangle_c
+.. math:: \langle u_c, Z_c - b_c\rangle + \langle \delta_c, (W*\dot X)_c\rangle, \qquad
+          \langle (W^Tu)_c, X_c\rangle + \langle (W^T\delta)_c, \dot X_c\rangle
 
-Counted in convolutions of the layer, where a plain gradient is 3 (forward, to the input, to the weight), parameters
-cost 6: two forwards and two plain backward passes, one of δ with the input ``Ẋ - X`` and one of ``u + δ`` with X.
-Channels cost 4: no products to the weight.
+Every first term belongs to the backward pass of u, every second term to that of δ, which leaves behind what the other
+adds to its own. Counted in convolutions of the layer, where a plain gradient is 3 (forward, to the input, to the
+weight), parameters cost 6, two forwards and two plain backward passes; channels cost 4: no products to the weight.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from oba.curvature.geometry import Geometry
-from oba.curvature.sums import LayerNode, Sums
+from oba.curvature.sums import LayerNode, Sums, Tensors
 
 LayerFlows = tuple[Tensor | None, Tensor | None, Tensor | None]
 """What flows back to an input, a weight and a bias."""
@@ -54,12 +54,9 @@ class LayerCall(LayerNode):
         """
         super().__init__(names, geometry, sweep)
         self._x_dot, self._sweep = x_dot, sweep
-        self._delta: Tensor | None = None
-        self._part: Tensor | None = None
-
-    def moved(self, x: Tensor) -> Tensor:
-        """Return ``X + Ẋ``, see :class:`LayerNode`."""
-        return x if self._x_dot is None else x + self._x_dot
+        self._step: Tensor | None = None
+        self._flow: Tensor | None = None
+        self._of_weight: Tensor | None = None
 
     def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Run the layer.
@@ -73,63 +70,60 @@ class LayerCall(LayerNode):
             The output Z, attached to the graph, and its tangent.
         """
         z: Tensor = _LayerFunction.apply(x, weight, bias, self)
+        self.keep(z)
         with torch.no_grad():
-            # Where X does not move the tangent equals Z; a copy, because activations may work in place.
-            z_dot = z.clone() if self._x_dot is None else self.forward(self.moved(x), weight, bias)
-        self.keep(z, z_dot)
-        return z, z_dot
+            if self._x_dot is None:
+                return z, z.clone()  # because activations may work in place
+            step = self.forward(self._x_dot, weight, None)
+            if not self.outward:
+                return z, step.add_(z)
+            self._step = step
+            return z, z + step
 
-    def backward(self, gradient: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, moves: bool) -> LayerFlows:
+    def backward(self, gradient: Tensor, tensors: Tensors, moves: bool) -> LayerFlows:
         """Take δ in the first backward pass and u in the second.
 
         Args:
             gradient: δ or u, in the shape of Z.
-            x: Input X.
-            weight: W.
-            bias: b, or None.
+            tensors: X, W and b.
             moves: Whether a gradient with respect to X is needed.
 
         Returns:
             What flows on to X, W and b: in the first pass the gradient with respect to X alone, in the second λ.
         """
-        if not self._sweep.second:
-            return self._first(gradient, x, weight, moves), None, None
-        delta, self._delta = self._delta, None
-        assert delta is not None
-        if self.of_parameters:
-            return self._parameter_adjoints(gradient, delta, x, weight, bias, moves)
-        flow, _ = self.geometry.backward(gradient + delta, x, weight, moves or self.inward, False)
+        return self._second(gradient, tensors, moves) if self._sweep.second else self._first(gradient, tensors, moves)
+
+    def _first(self, delta: Tensor, tensors: Tensors, moves: bool) -> LayerFlows:
+        """Use the tangents, which nothing needs after this pass."""
+        x, weight, _ = tensors
+        x_dot, self._x_dot = self._x_dot, None
+        step, self._step = self._step, None
+        of_weight = self.of_parameters and x_dot is not None
+        flow, self._of_weight = self.geometry.backward(
+            delta, x if x_dot is None else x_dot, weight, moves or self.inward, of_weight
+        )
+        if step is not None:
+            self.add("out", delta, step)
+        if self.inward and flow is not None and x_dot is not None:
+            self.add("in", flow, x_dot)
+        self._flow = flow if moves else None
+        return self._flow, None, None
+
+    def _second(self, u: Tensor, tensors: Tensors, moves: bool) -> LayerFlows:
+        """Add up what both passes contribute."""
+        x, weight, bias = tensors
+        first, self._flow = self._flow, None
+        flow, of_weight = self.geometry.backward(u, x, weight, moves or self.inward, self.of_parameters)
         if self.inward and flow is not None:
             self.add("in", flow, x)
         if self.outward:
-            self.add_outward(gradient, None if self._x_dot is None else delta, (x, weight, bias))
-        return flow, None, None
-
-    def _first(self, delta: Tensor, x: Tensor, weight: Tensor, moves: bool) -> Tensor | None:
-        """Keep δ and what it contributes by itself: ``δ ⊗ (Ẋ - X)`` and its sums over input channels."""
-        self._delta = delta
-        of_weight = self.of_parameters and self._x_dot is not None
-        step = self._x_dot - x if of_weight and self._x_dot is not None else x
-        flow, self._part = self.geometry.backward(delta, step, weight, moves or self.inward, of_weight)
-        if of_weight:
-            self._x_dot = None
-        if self.inward and flow is not None:
-            self.add("in", flow, x, -1)
-            if self._x_dot is not None:
-                self.add("in", flow, self._x_dot)
-        return flow
-
-    def _parameter_adjoints(
-        self, u: Tensor, delta: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, moves: bool
-    ) -> LayerFlows:
-        part, self._part = self._part, None
-        if part is None:
-            flow, _ = self.geometry.backward(u + delta, x, weight, moves, False)
-            _, of_weight = self.geometry.backward(u, x, weight, False, True)
-        else:
-            flow, of_weight = self.geometry.backward(u + delta, x, weight, moves, True)
-            of_weight = part if of_weight is None else of_weight + part
-        return flow, of_weight, None if bias is None else self.per_channel(u)
+            self.add_outward(u, tensors)
+        if flow is not None and first is not None:
+            flow += first
+        if of_weight is None:
+            return flow, None, None
+        part, self._of_weight = self._of_weight, None
+        return flow, of_weight if part is None else part.add_(of_weight), None if bias is None else self.per_channel(u)
 
 
 class _LayerFunction(torch.autograd.Function):
@@ -143,4 +137,4 @@ class _LayerFunction(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        return *ctx.call.backward(*grad_outputs, *ctx.saved_tensors, ctx.needs_input_grad[0]), None
+        return *ctx.call.backward(*grad_outputs, ctx.saved_tensors, ctx.needs_input_grad[0]), None

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from oba.curvature.geometry import Geometry, geometry_of
+from oba.curvature.norms import FrozenNorm
 from oba.curvature.products import COMPOSITES, LAYERS
 from oba.curvature.watch import Watch
 
@@ -87,6 +89,8 @@ class LayerMode(TorchFunctionMode, ABC):
         """
         if func in LAYERS:
             return self._layer(func, *args, **kwargs)
+        if func is F.batch_norm:
+            return self.batch_norm(*args, **kwargs)
         if func in COMPOSITES:
             with self:
                 return COMPOSITES[func](*args, **kwargs)
@@ -113,6 +117,50 @@ class LayerMode(TorchFunctionMode, ABC):
             The name; empty for anything else.
         """
         return self._names.get(id(tensor), "")
+
+    def batch_norm(
+        self,
+        input: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """Run a batch norm, the quick way if its statistics are frozen: the arguments are PyTorch's.
+
+        Args:
+            input: Shape (N, channels, ...).
+            running_mean: Running mean, or None.
+            running_var: Running variance, or None.
+            weight: Scale, or None.
+            bias: Shift, or None.
+            training: Whether the statistics of the batch are taken.
+            momentum: Of the running statistics.
+            eps: What is added to the variance.
+
+        Returns:
+            Shape of the input.
+        """
+        if not (training or running_mean is None or running_var is None):
+            output = self.frozen_norm(input, FrozenNorm(running_mean, running_var, eps, weight, bias))
+            if output is not None:
+                return output
+        return self.plain(F.batch_norm, [input, running_mean, running_var, weight, bias, training, momentum, eps], {})
+
+    def frozen_norm(self, input: Tensor, norm: FrozenNorm) -> Tensor | None:
+        """Run a batch norm with frozen statistics.
+
+        Args:
+            input: Shape (N, channels, ...).
+            norm: The norm.
+
+        Returns:
+            Its output; None if it needs the general way, here because its parameters are replaced.
+        """
+        return None if self.name_of(norm.weight) or self.name_of(norm.bias) else norm.run(input)
 
     @abstractmethod
     def node(self, names: tuple[str, str], geometry: Geometry, input: Tensor) -> Tensor:

@@ -14,6 +14,10 @@ ChannelKey = tuple[str, str]
 """Name of a parameter in ``named_parameters()`` and an axis, ``"out"`` or ``"in"``."""
 
 
+Tensors = tuple[Tensor, Tensor, Tensor | None]
+"""Input X, weight W and bias b of a layer."""
+
+
 @dataclass
 class Sums:
     """What all layer nodes of one forward pass share.
@@ -63,21 +67,21 @@ class LayerNode:
         self._weight_name, self._bias_name = names
         self.geometry, self._sums = geometry, sums
         self.inward, self.outward = (sums.wants(self._weight_name, axis) for axis in ("in", "out"))
-        self._outputs: list[tuple[Tensor, int]] = []
+        self._output: tuple[Tensor, int] | None = None
 
     @property
     def of_parameters(self) -> bool:
         """Whether adjoints of the weight and bias are wanted, and no sums."""
         return self._sums.wanted is None
 
-    def keep(self, *outputs: Tensor) -> None:
-        """Remember what the layer returned, as far as sums over output channels need it.
+    def keep(self, z: Tensor) -> None:
+        """Remember what the layer returned if sums over output channels need it.
 
         Args:
-            *outputs: Z, or Z and its tangent.
+            z: Output Z.
         """
         if self.outward:
-            self._outputs = [(t.detach(), t._version) for t in outputs]
+            self._output = z.detach(), z._version
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Return Z.
@@ -92,61 +96,42 @@ class LayerNode:
         """
         return self.geometry.forward(x, weight, bias)
 
-    def output(self, number: int, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return what was kept; an activation that works in place has overwritten it: then it is computed again.
+    def output(self, tensors: Tensors) -> Tensor:
+        """Return Z as it was; an activation that works in place has overwritten it: then it is computed again.
 
         Args:
-            number: Which of the outputs that were kept.
-            x: What the layer made it from.
-            weight: W.
-            bias: b, or None.
+            tensors: X, W and b.
 
         Returns:
-            The output.
+            ``W*X + b``.
         """
-        kept, version = self._outputs[number]
-        return kept if kept._version == version else self.forward(x, weight, bias)
+        assert self._output is not None
+        kept, version = self._output
+        return kept if kept._version == version else self.forward(*tensors)
 
-    def add(self, axis: str, gradient: Tensor, values: Tensor, sign: int = 1) -> None:
+    def add(self, axis: str, gradient: Tensor, values: Tensor) -> None:
         """Add products, channel by channel, to the weight's sums.
 
         Args:
             axis: ``"out"`` or ``"in"``.
             gradient: Activations.
             values: Activations of the same shape.
-            sign: 1, or -1 to subtract.
         """
-        self._sums.add(self._weight_name, axis, sign * self.per_channel(gradient * values))
+        self._sums.add(self._weight_name, axis, self.per_channel(gradient * values))
 
-    def add_outward(self, u: Tensor, delta: Tensor | None, tensors: tuple[Tensor, Tensor, Tensor | None]) -> None:
-        """Add ``⟨u, Z - b⟩ + ⟨δ, Ż - Z⟩`` and the bias's ``b Σu``, channel by channel, without a difference of tensors.
+    def add_outward(self, u: Tensor, tensors: Tensors) -> None:
+        """Add ``⟨u, Z - b⟩`` and the bias's ``b Σu``, channel by channel.
 
         Args:
             u: What arrives at Z.
-            delta: δ; None where X does not move, or in a pass of the first order.
-            tensors: X, W and b. The tangent of X is asked for by :meth:`moved`.
+            tensors: X, W and b.
         """
-        x, weight, bias = tensors
-        z = self.output(0, x, weight, bias)
-        self.add("out", u, z)
-        if delta is not None:
-            self.add("out", delta, self.output(1, self.moved(x), weight, bias))
-            self.add("out", delta, z, -1)
+        self.add("out", u, self.output(tensors))
+        bias = tensors[2]
         if bias is not None:
             of_bias = bias * self.per_channel(u)
             self._sums.add(self._weight_name, "out", -of_bias)
             self._sums.add(self._bias_name, "out", of_bias)
-
-    def moved(self, x: Tensor) -> Tensor:
-        """Return ``X + Ẋ``.
-
-        Args:
-            x: Input X.
-
-        Returns:
-            X itself: by default nothing moves.
-        """
-        return x
 
     def per_channel(self, activations: Tensor) -> Tensor:
         """Add up over everything but the channels.

@@ -26,7 +26,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from oba.curvature.geometry import Geometry
 from oba.curvature.layers import LayerCall, Sweep
 from oba.curvature.modes import LayerMode
-from oba.curvature.pairs import frozen_scale
+from oba.curvature.norms import FrozenNorm
 from oba.curvature.products import IN_PLACE, MULTILINEAR
 from oba.curvature.watch import Watch
 
@@ -71,7 +71,7 @@ class TangentMode(LayerMode):
 
     def run(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Run an operation on dual tensors, see :class:`LayerMode`."""
-        if self._watch.in_unit:
+        if self._watch.in_unit and func is not F.batch_norm:
             return self.plain(func, args, kwargs)
         if func in MULTILINEAR:
             return self._product(func, args, kwargs)
@@ -80,6 +80,12 @@ class TangentMode(LayerMode):
             product = self.run(IN_PLACE[func], [args[0].clone(), *args[1:]], kwargs)
             return args[0].copy_(product)
         return super().run(func, args, kwargs)
+
+    def frozen_norm(self, input: Tensor, norm: FrozenNorm) -> Tensor | None:
+        """Multiply value and tangent by the same numbers, see :class:`LayerMode`."""
+        x, x_dot = _unpack(input)
+        y = super().frozen_norm(x, norm)
+        return y if y is None or x_dot is None else forward_ad.make_dual(y, x_dot * norm.scale(x_dot))
 
     def node(self, names: tuple[str, str], geometry: Geometry, input: Tensor) -> Tensor:
         """Run a layer the quick way, see :class:`LayerMode`."""
@@ -99,8 +105,6 @@ class TangentMode(LayerMode):
 
     def plain(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Hold the Jacobian of an operation at the current point, see :class:`LayerMode`."""
-        if func is F.batch_norm:
-            return _batch_norm(*args, **kwargs)
         return _frozen(func, args, kwargs)
 
     def _product(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -141,28 +145,6 @@ def _frozen(func: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -
             if tangent is not None and tangent.requires_grad and not tangent._is_view():
                 tangent.detach_()
     return result
-
-
-def _batch_norm(
-    input: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    """Batch norm; with frozen statistics its Jacobian is a number per channel, and needs one pass."""
-    if training or running_var is None or not torch.is_grad_enabled():
-        return _frozen(F.batch_norm, [input, running_mean, running_var, weight, bias, training, momentum, eps], {})
-    x, x_dot = _unpack(input)
-    scale, shift = (None if t is None else _unpack(t)[0] for t in (weight, bias))
-    y = F.batch_norm(x, running_mean, running_var, scale, shift, False, momentum, eps)
-    if x_dot is None:
-        return y
-    factor = frozen_scale(running_var, eps, None if scale is None else scale.detach(), x_dot)
-    return forward_ad.make_dual(y, x_dot * factor)
 
 
 def _unpack(tensor: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -22,6 +22,7 @@ from oba.curvature import (
     channel_gradients,
     channel_self_product,
     differentiable_attention,
+    layer_parameters,
     nested_gradient,
     self_product,
 )
@@ -91,7 +92,10 @@ class ObaExact(Criterion):
         assert batch is not None
 
         def quick() -> Mapping[Channels, Tensor]:
-            return differentiated_sums(model, channels, batch, _trainable(model), _CHANNELS[self.order])
+            names = _trainable(model)
+            if self.order == 1:  # no other parameter counts then
+                names = [name for name in layer_parameters(model) if name in names]
+            return differentiated_sums(model, channels, batch, names, _CHANNELS[self.order])
 
         general = super().channel_scores
         return self._either(quick if self.order in _CHANNELS else None, lambda: general(model, channels, batch))

@@ -1,0 +1,154 @@
+"""Batch norms with frozen statistics: a number for each channel to multiply by, and one to add.
+
+Autograd's own node keeps its input and looks through it even where only the gradient of the input is wanted; here that
+is one multiplication, and nothing is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from oba.curvature.pairs import Pair
+
+
+@dataclass(frozen=True)
+class FrozenNorm:
+    """A batch norm with frozen statistics.
+
+    Attributes:
+        mean: Running mean, shape (channels,).
+        variance: Running variance, shape (channels,).
+        eps: What is added to the variance.
+        weight: Scale, shape (channels,), or None.
+        bias: Shift, likewise.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    eps: float
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the normalised input.
+
+        Args:
+            x: Input, shape (N, channels, ...).
+
+        Returns:
+            Shape of the input.
+        """
+        return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, False, 0.0, self.eps)
+
+    def scale(self, like: Tensor) -> Tensor:
+        """Return what the norm multiplies each channel by.
+
+        Args:
+            like: Activations (N, channels, ...) that it multiplies.
+
+        Returns:
+            A constant that can be multiplied with the activations.
+        """
+        scale = (self.variance + self.eps).rsqrt()
+        if self.weight is not None:
+            scale = scale * self.weight.detach()
+        return scale.view(-1, *[1] * (like.dim() - 2))
+
+    def run(self, x: Tensor) -> Tensor:
+        """Normalise; scale and shift are constants.
+
+        Args:
+            x: Input, shape (N, channels, ...).
+
+        Returns:
+            The output, attached to the graph of x.
+        """
+        return _Norm.apply(x, self)
+
+    def run_pair(self, x: Tensor, x_dot: Tensor | None, *, moves: bool, of_parameters: bool) -> Pair:
+        """Normalise a value and its tangent.
+
+        Args:
+            x: Input, shape (N, channels, ...).
+            x_dot: Its tangent; None where it does not move.
+            moves: Whether scale and shift, which are leaves then, move in their own direction; otherwise they are
+                constants.
+            of_parameters: Whether their adjoints are wanted.
+
+        Returns:
+            The output and its tangent, attached to the graph.
+        """
+        leaves = (self.weight, self.bias) if moves and of_parameters else (None, None)
+        return _PairedNorm.apply(x, x_dot, *leaves, self, moves)
+
+
+class _Norm(torch.autograd.Function):
+    """The node of a value."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, norm: FrozenNorm) -> Tensor:
+        ctx.norm = norm
+        return norm.forward(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor, None]:
+        (gradient,) = grad_outputs
+        return gradient * ctx.norm.scale(gradient), None
+
+
+class _PairedNorm(torch.autograd.Function):
+    """The node of a value and its tangent: a layer with one weight for each channel, see :mod:`oba.curvature.pairs`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        x_dot: Tensor | None,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        norm: FrozenNorm,
+        moves: bool,
+    ) -> Pair:
+        ctx.norm, ctx.moves, ctx.of_parameters = norm, moves, weight is not None or bias is not None
+        ctx.save_for_backward(*((x, x_dot) if ctx.of_parameters else (None, None)))
+        y = norm.forward(x)
+        if x_dot is None:
+            return y, y.clone() if moves else torch.zeros_like(y)
+        scale = norm.scale(x)
+        return y, torch.addcmul(y, x_dot, scale) if moves else x_dot * scale
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
+        u, delta = grad_outputs
+        norm: FrozenNorm = ctx.norm
+        x, x_dot = ctx.saved_tensors
+        scale = norm.scale(u)
+        of_weight = of_bias = None
+        if ctx.of_parameters:
+            flow, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(*(
+                u,
+                x,
+                norm.weight,
+                norm.mean,
+                norm.variance,
+                None,
+                None,
+                False,
+                norm.eps,
+                [True, True, True],
+            ))
+            if x_dot is not None:
+                over = [d for d in range(u.dim()) if d != 1]
+                of_weight += (delta * x_dot).sum(over) * (norm.variance + norm.eps).rsqrt()
+        else:
+            flow = u * scale
+        flow_dot = delta * scale
+        if ctx.moves:
+            flow += flow_dot
+        needs = ctx.needs_input_grad
+        return flow if needs[0] else None, flow_dot if needs[1] else None, of_weight, of_bias, None, None
