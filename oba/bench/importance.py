@@ -35,6 +35,7 @@ from oba.importance.structures import targets_of
 from oba.models.build import build_model
 from oba.pruning.dependencies import find_groups
 from oba.structures import StructureGroup
+from oba.training.device import keep_freed_memory, set_threads
 
 PLAIN = "gradient"
 """The method that all others are compared with."""
@@ -94,7 +95,8 @@ def measure(setting: Setting, criteria: Sequence[str], *, done: Callable[[], obj
     Returns:
         The setting, versions and, by method, its :class:`Cost`, as plain values.
     """
-    torch.set_num_threads(setting.threads)
+    set_threads(setting.threads)
+    keep_freed_memory()
     torch.manual_seed(0)
     device, edges = torch.device(setting.device), (3, setting.size, setting.size)
     model = build_model(setting.model, num_classes=setting.classes, input_size=edges)

@@ -17,7 +17,7 @@ from oba.pruning.cost import measure
 from oba.pruning.plan import Plan
 from oba.pruning.replay import ModelCard, save_pruned
 from oba.stages.job import Job, readable
-from oba.training.device import derive_seed, make_deterministic, pick_device, set_threads
+from oba.training.device import derive_seed, keep_freed_memory, make_deterministic, pick_device, set_threads
 from oba.training.evaluation import evaluate
 from oba.training.loop import train
 from oba.training.records import EpochRecord
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 def device_of(job: Job) -> torch.device:
     """Set the job's threads and kernels and return its device."""
     set_threads(job.sections.threads)
+    keep_freed_memory()
     device = pick_device(job.sections.runtime.device)
     make_deterministic(device)
     return device
