@@ -6,11 +6,13 @@ from oba.curvature.derivatives import check_differentiable, differentiable_atten
 from oba.curvature.directions import directed_parameters
 from oba.curvature.exact import channel_self_product, self_product
 from oba.curvature.first import channel_gradients
+from oba.curvature.norms import ConstantNorms
 from oba.curvature.units import is_unit, layer_parameters, parameter_layers
 from oba.curvature.watch import Watch
 
 __all__ = [
     "Arithmetic",
+    "ConstantNorms",
     "Watch",
     "channel_curvature",
     "channel_gradients",

@@ -101,6 +101,8 @@ def _tangent(loss: Callable[[Any], Tensor], outputs: Any, moving: Mapping[str, n
     value = loss(_primals(outputs, found))
     require_attached(value)
     wanted = [*(y for y, _ in found), *moving.values()]
+    if not wanted:
+        return value.new_zeros(())
     gradients = torch.autograd.grad(value, wanted, create_graph=True, allow_unused=True)
     require_visible(moving, gradients[len(found) :])
     terms = [(g * y_dot).sum() for g, (_, y_dot) in zip(gradients, found, strict=False) if g is not None]

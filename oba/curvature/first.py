@@ -54,6 +54,8 @@ def channel_gradients(
             outputs = model(inputs.clone())
         value = loss(outputs)
         require_attached(value)
+        if not moving:
+            return {}, {}
         with watch.explain("the backward pass"):
             found = torch.autograd.grad(value, [*leaves.values(), *moving.values()], allow_unused=True)
     require_visible(moving, found[len(leaves) :])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from oba.curvature.geometry import Geometry, geometry_of
-from oba.curvature.norms import FrozenNorm
+from oba.curvature.norms import FrozenNorm, frozen_norm
 from oba.curvature.products import COMPOSITES, LAYERS
 from oba.curvature.watch import Watch
 
@@ -89,8 +89,9 @@ class LayerMode(TorchFunctionMode, ABC):
         """
         if func in LAYERS:
             return self._layer(func, *args, **kwargs)
-        if func is F.batch_norm:
-            return self.batch_norm(*args, **kwargs)
+        if func is F.batch_norm and (call := frozen_norm(*args, **kwargs)) is not None:
+            output = self.frozen_norm(*call)
+            return self.plain(func, args, kwargs) if output is None else output
         if func in COMPOSITES:
             with self:
                 return COMPOSITES[func](*args, **kwargs)
@@ -117,38 +118,6 @@ class LayerMode(TorchFunctionMode, ABC):
             The name; empty for anything else.
         """
         return self._names.get(id(tensor), "")
-
-    def batch_norm(
-        self,
-        input: Tensor,
-        running_mean: Tensor | None,
-        running_var: Tensor | None,
-        weight: Tensor | None = None,
-        bias: Tensor | None = None,
-        training: bool = False,
-        momentum: float = 0.1,
-        eps: float = 1e-5,
-    ) -> Tensor:
-        """Run a batch norm, the quick way if its statistics are frozen: the arguments are PyTorch's.
-
-        Args:
-            input: Shape (N, channels, ...).
-            running_mean: Running mean, or None.
-            running_var: Running variance, or None.
-            weight: Scale, or None.
-            bias: Shift, or None.
-            training: Whether the statistics of the batch are taken.
-            momentum: Of the running statistics.
-            eps: What is added to the variance.
-
-        Returns:
-            Shape of the input.
-        """
-        if not (training or running_mean is None or running_var is None):
-            output = self.frozen_norm(input, FrozenNorm(running_mean, running_var, eps, weight, bias))
-            if output is not None:
-                return output
-        return self.plain(F.batch_norm, [input, running_mean, running_var, weight, bias, training, momentum, eps], {})
 
     def frozen_norm(self, input: Tensor, norm: FrozenNorm) -> Tensor | None:
         """Run a batch norm with frozen statistics.

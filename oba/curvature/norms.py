@@ -6,12 +6,14 @@ is one multiplication, and nothing is kept.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from oba.curvature.pairs import Pair
 
@@ -85,6 +87,58 @@ class FrozenNorm:
         """
         leaves = (self.weight, self.bias) if moves and of_parameters else (None, None)
         return _PairedNorm.apply(x, x_dot, *leaves, self, moves)
+
+
+def frozen_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> tuple[Tensor, FrozenNorm] | None:
+    """Read a call of ``torch.nn.functional.batch_norm``, whose arguments these are.
+
+    Args:
+        input: Shape (N, channels, ...).
+        running_mean: Running mean, or None.
+        running_var: Running variance, or None.
+        weight: Scale, or None.
+        bias: Shift, or None.
+        training: Whether the statistics of the batch are taken.
+        momentum: Of the running statistics.
+        eps: What is added to the variance.
+
+    Returns:
+        The input and the norm; None if its statistics are not frozen.
+    """
+    if training or running_mean is None or running_var is None:
+        return None
+    return input, FrozenNorm(running_mean, running_var, eps, weight, bias)
+
+
+class ConstantNorms(TorchFunctionMode):
+    """Take scale and shift of frozen batch norms for constants: nothing is differentiated with respect to them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Any = None) -> Any:
+        """Run one operation.
+
+        Args:
+            func: The function that was called.
+            types: Types of its tensors; not used.
+            args: Its arguments.
+            kwargs: Its keyword arguments.
+
+        Returns:
+            What ``func`` returns.
+        """
+        call = frozen_norm(*args, **(kwargs or {})) if func is F.batch_norm else None
+        if call is None or not torch.is_grad_enabled():
+            return func(*args, **(kwargs or {}))
+        input, norm = call
+        return norm.run(input)
 
 
 class _Norm(torch.autograd.Function):

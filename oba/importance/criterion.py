@@ -83,7 +83,7 @@ class BatchModel:
     Attributes:
         rows: For each group's name a tensor (rows, structures); rows are joined over layers later.
         interactions: (N, N) over all structures in the order of ``rows``, or None.
-        variance: Of each row's estimate, in its shape, where random probes were used.
+        variance: Of each row's estimate, in its shape, where something is drawn at random.
     """
 
     rows: Mapping[str, Tensor]

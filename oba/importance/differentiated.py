@@ -29,18 +29,19 @@ class ChannelSums(Protocol):
         ...
 
 
-def times_values(model: nn.Module, derivatives: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def times_values(model: nn.Module, derivatives: dict[str, Tensor]) -> dict[str, Tensor]:
     """Multiply derivatives with the parameters.
 
     Args:
         model: The model.
-        derivatives: Keyed like ``named_parameters()``, in each parameter's shape.
+        derivatives: Keyed like ``named_parameters()``, in each parameter's shape; emptied, so that large nets are not
+            in memory once more.
 
     Returns:
         θ ⊙ derivative for each name.
     """
     parameters = dict(model.named_parameters())
-    return {name: parameters[name].detach() * derivative for name, derivative in derivatives.items()}
+    return {name: parameters[name].detach() * derivatives.pop(name) for name in list(derivatives)}
 
 
 def differentiated_sums(
@@ -66,7 +67,7 @@ def differentiated_sums(
     }
     wanted = {(weight, axis) for (_, axis), (weight, _) in owned.items()}
     sums, others = differentiate(model, batch.inputs, batch.loss_of, names, wanted)
-    scores = channel_sums(model, times_values(model, others), channels)
+    scores = channel_sums(model, times_values(model, dict(others)), channels)
     for (layer, axis), (weight, bias) in owned.items():
         if weight in scored or (axis == "out" and bias in scored):
             empty = layers[layer].weight.new_zeros(channels_of(layers[layer], axis), dtype=torch.float64)

@@ -18,10 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oba.curvature import Watch
+from oba.curvature import ConstantNorms, Watch
 from oba.errors import ScoreError
 from oba.importance.masks import Consumer, at_inputs, channel_dimension, consumers
 from oba.structures import StructureGroup
+
+
+class MixedExamplesError(ScoreError):
+    """A layer's input does not have one row for each example."""
 
 
 class ExampleMasks:
@@ -37,6 +41,7 @@ class ExampleMasks:
 
         Raises:
             ScoreError: If the forward pass fails.
+            MixedExamplesError: If it cannot be told which rows of a layer's input belong to one example.
         """
         self._model, self._examples = model, inputs.shape[0]
         starts, total = {}, 0
@@ -50,7 +55,7 @@ class ExampleMasks:
         self._sums = inputs.new_zeros(self._shape)
         taps = {name: self._tap(name) for name in self._parts}
         self._watch = Watch(model)
-        with at_inputs(model, taps), self._watch as watch, watch.explain("the forward pass"):
+        with at_inputs(model, taps), self._watch as watch, watch.explain("the forward pass"), ConstantNorms():
             self.outputs: Any = model(inputs.clone())
 
     def derivative(self, value: Tensor, *, last: bool = False) -> Tensor:
@@ -74,7 +79,7 @@ class ExampleMasks:
 
         def tap(x: Tensor) -> Tensor:
             if x.shape[0] != self._examples:
-                raise ScoreError(
+                raise MixedExamplesError(
                     f"layer {layer!r} takes {x.shape[0]} rows for {self._examples} examples: it cannot be told which "
                     "belong together; allowed: criteria that do not look at single examples"
                 )

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from oba.curvature import Arithmetic, Watch, check_differentiable, differentiable_attention
+from oba.curvature import Arithmetic, ConstantNorms, Watch, check_differentiable, differentiable_attention
 from oba.errors import ScoreError
 from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.examples import ExampleMasks
@@ -35,7 +35,11 @@ ROWS_AT_ONCE = 16
 
 
 class GaussNewton:
-    """One batch's Jacobians, as square roots of H."""
+    """One batch's Jacobians, as square roots of H.
+
+    Attributes:
+        gradient: g, shape (S,).
+    """
 
     def __init__(
         self,
@@ -57,20 +61,24 @@ class GaussNewton:
         require_gauss_newton(model, batch)
         masks = ExampleMasks(model, groups, batch.inputs)
         logits = masks.outputs
-        value = batch.loss_of(logits)
         _require_logits(logits)
+        leaf = logits.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(batch.loss_of(leaf), leaf)
         p = logits.detach().softmax(1)
-        if logits.shape[1] <= samples:
-            jacobian = torch.stack([masks.derivative(logits[:, k].sum()) for k in range(logits.shape[1])])
-            centred = jacobian - torch.einsum("nk,kns->ns", p, jacobian)
-            roots = p.T.sqrt().unsqueeze(2) * centred
-        else:
+        classes = logits.shape[1]
+        self._drawn = classes > samples
+        if self._drawn:
             drawn = torch.multinomial(p.double().cpu(), samples, replacement=True, generator=generator).to(p.device)
             logp = logits.log_softmax(1).gather(1, drawn)
             roots = torch.stack([masks.derivative(logp[:, r].sum()) for r in range(samples)]) / samples**0.5
-        self.gradient = masks.derivative(value, last=True).sum(0)
-        """g, shape (S,)."""
-        self._roots = roots.flatten(0, 1) / batch.examples**0.5
+            self.gradient = masks.derivative((slope * logits).sum(), last=True).sum(0)
+        else:
+            jacobian = torch.stack([masks.derivative(logits[:, k].sum()) for k in range(classes)])
+            # What the loss makes of the logits' derivatives: one pass less.
+            self.gradient = torch.einsum("nk,kns->s", slope, jacobian)
+            centred = jacobian - torch.einsum("nk,kns->ns", p, jacobian)
+            roots = p.T.sqrt().unsqueeze(2) * centred
+        self._roots = roots / batch.examples**0.5
 
     def diagonal(self) -> Tensor:
         """Return the diagonal of H.
@@ -78,15 +86,27 @@ class GaussNewton:
         Returns:
             Shape (S,).
         """
-        return self._roots.square().sum(0)
+        return self._roots.square().sum((0, 1))
+
+    def variance(self) -> Tensor | None:
+        """Return the variance of the diagonal, as far as it comes from drawing classes.
+
+        Returns:
+            Shape (S,); None where all classes count.
+        """
+        if not self._drawn:
+            return None
+        draws = len(self._roots)
+        return (draws * self._roots.square().sum(1)).var(0) / draws
 
     def matrix(self) -> Tensor:
         """Return H.
 
         Returns:
-            Shape (S, S), symmetric.
+            Shape (S, S), symmetric to the last bit.
         """
-        return self._roots.T @ self._roots
+        roots = self._roots.flatten(0, 1)
+        return _symmetric(roots.T @ roots)
 
 
 class MaskHessian:
@@ -118,7 +138,7 @@ class MaskHessian:
 
     @staticmethod
     def _forward(model: nn.Module, batch: Batch, watch: Watch) -> Any:
-        with watch.explain("the forward pass"), Arithmetic(2):
+        with watch.explain("the forward pass"), Arithmetic(2), ConstantNorms():
             return model(batch.inputs.clone())
 
     def products(self, vectors: Tensor) -> Tensor:
@@ -146,10 +166,9 @@ class MaskHessian:
         """Return H by its rows.
 
         Returns:
-            Shape (S, S), symmetric to rounding, made so exactly.
+            Shape (S, S), symmetric to the last bit.
         """
-        rows = self.products(torch.eye(len(self.gradient)))
-        return (rows + rows.T) / 2
+        return _symmetric(self.products(torch.eye(len(self.gradient))))
 
     def probed_diagonal(self, probes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Estimate the diagonal of H.
@@ -198,6 +217,11 @@ def coupling_norm(model: nn.Module) -> str:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
             return name
     return ""
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    """Take away what rounding made of a symmetric matrix."""
+    return (matrix + matrix.T) / 2
 
 
 def _require_logits(logits: object) -> None:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from nested import assert_same, nested, trainable
 from torch import Tensor, nn
 
-from oba.curvature import channel_self_product, self_product
+from oba.curvature import channel_gradients, channel_self_product, self_product
 from oba.errors import ScoreError
 
 PLANE = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4)
@@ -177,6 +177,13 @@ def test_a_loss_that_depends_on_no_parameter_is_refused() -> None:
     frozen = small().requires_grad_(False)
     with pytest.raises(ScoreError, match="the loss does not depend on any trainable parameter"):
         self_product(frozen, PLANE, torch.sum, trainable(frozen))
+
+
+def test_no_parameters_have_no_products() -> None:
+    model = small()
+    assert self_product(model, PLANE, torch.sum, []) == {}
+    assert channel_self_product(model, PLANE, torch.sum, [], set()) == ({}, {})
+    assert channel_gradients(model, PLANE, torch.sum, [], set()) == ({}, {})
 
 
 def test_what_the_loss_does_not_depend_on_has_zeros_and_no_sums() -> None:

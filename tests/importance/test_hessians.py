@@ -114,6 +114,23 @@ def test_drawn_classes_are_unbiased(net: MaskedNet) -> None:
         torch.testing.assert_close(draw.gradient, gradient, rtol=1e-10, atol=1e-13)
 
 
+def test_drawn_classes_know_their_error() -> None:
+    net = BY_NAME["mlp"]
+    model, batch = made(net)
+    with left_as_found(model, "eval"):
+        expected = gauss_newton(net, model, batch).diagonal()
+        draws = [GaussNewton(model, net.groups, batch, 2, drawn(seed)) for seed in range(300)]
+        assert GaussNewton(model, net.groups, batch, 3, drawn()).variance() is None
+    diagonals = torch.stack([draw.diagonal() for draw in draws])
+    reported = torch.stack([v for draw in draws if (v := draw.variance()) is not None])
+    assert len(reported) == len(draws)
+    alive = expected > 1e-12
+    assert alive.sum() >= 8
+    ratio = reported.mean(0)[alive] / diagonals.var(0)[alive]
+    assert ratio.min() > 0.6
+    assert ratio.max() < 1.7
+
+
 def test_drawn_classes_follow_the_generator_alone() -> None:
     net = BY_NAME["mlp"]
     model, batch = made(net)
@@ -178,13 +195,14 @@ def test_frozen_parameters_change_nothing() -> None:
     torch.testing.assert_close(found[1].matrix(), expected[1].matrix(), rtol=1e-12, atol=1e-15)
 
 
-def test_gauss_newton_costs_a_forward_pass_and_one_pass_back_for_each_class_and_the_loss() -> None:
+@pytest.mark.parametrize(("samples", "passes"), [(3, 3), (2, 2 + 1)], ids=["all classes", "drawn, and the loss"])
+def test_gauss_newton_costs_a_forward_pass_and_one_pass_back_for_each_class(samples: int, passes: int) -> None:
     model = network()
     groups = [group(f"{2 * i}", 3, (f"{2 * i}", "out"), (f"{2 * i + 2}", "in")) for i in range(LAYERS - 1)]
     batch = Batch(0, X, torch.tensor([0, 2]), F.cross_entropy)
     with left_as_found(model, "eval"), Units() as units:
-        GaussNewton(model, groups, batch, 3, drawn())
-    assert units.count == {"forward": LAYERS, "to input": (3 + 1) * (LAYERS - 1), "to weight": 0}
+        GaussNewton(model, groups, batch, samples, drawn())
+    assert units.count == {"forward": LAYERS, "to input": passes * (LAYERS - 1), "to weight": 0}
 
 
 @pytest.mark.parametrize(

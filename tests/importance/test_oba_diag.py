@@ -100,7 +100,8 @@ def test_the_automatic_choice(settings: dict[str, Any], few: int, way: str, monk
     net = BY_NAME["residual"]
     found, named = scored(net, "auto", **settings), scored(net, way, **settings)
     assert torch.equal(joined(found.alone), joined(named.alone))
-    assert (found.standard_error is not None) is (way == "probes")
+    drawn = way == "probes" or (way == "gauss-newton" and settings["samples"] < 3)
+    assert (found.standard_error is not None) is drawn
     others = {"exact", "gauss-newton", "probes"} - {way}
     if settings.get("loss") is squared or settings.get("norm") == "train":
         others -= {"gauss-newton"}
@@ -184,13 +185,12 @@ class Windows(nn.Module):
         return self.head(self.inner(torch.tanh(self.stem(windows))).unflatten(0, (-1, 2)).mean((1, 2)))
 
 
-def test_a_layer_whose_rows_are_no_examples_has_exact_rows_alone() -> None:
+def test_a_layer_whose_rows_are_no_examples_is_left_to_exact_rows() -> None:
     torch.manual_seed(0)
     model, inputs, targets = Windows().double(), torch.randn(3, 6, 4, dtype=torch.float64), torch.tensor([0, 2, 1])
     groups = [group("stem", 5, ("stem", "out"), ("inner", "in"))]
-    for hessian in ("gauss-newton", "auto"):
-        with pytest.raises(ScoreError, match="layer 'inner' takes 6 rows for 3 examples: it cannot be told which bel"):
-            structure_scores(model, groups, [(inputs, targets)], "oba-diag", hessian=hessian, samples=4)
+    with pytest.raises(ScoreError, match="layer 'inner' takes 6 rows for 3 examples: it cannot be told which belong"):
+        structure_scores(model, groups, [(inputs, targets)], "oba-diag", hessian="gauss-newton", samples=4)
 
     def value(masks: Tensor) -> Tensor:
         x = model.inner(torch.tanh(model.stem(inputs)) * masks)
@@ -198,5 +198,7 @@ def test_a_layer_whose_rows_are_no_examples_has_exact_rows_alone() -> None:
 
     ones = torch.ones(5, dtype=torch.float64)
     change = torch.func.jacrev(torch.func.jacrev(value))(ones).diagonal() / 2 - torch.func.grad(value)(ones)
-    found = structure_scores(model, groups, [(inputs, targets)], "oba-diag", hessian="exact")["stem"]
-    torch.testing.assert_close(found, change.detach(), rtol=1e-9, atol=1e-13)
+    for hessian in ("exact", "auto"):
+        for batches in ([(inputs, targets)], [(inputs, targets)] * 2):
+            found = structure_scores(model, groups, batches, "oba-diag", hessian=hessian, samples=4)["stem"]
+            torch.testing.assert_close(found, change.detach(), rtol=1e-9, atol=1e-13)

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 from oba.errors import ConfigError
-from oba.training.device import derive_seed, make_deterministic, pick_device, seeded, set_threads
+from oba.training.device import derive_seed, keep_freed_memory, make_deterministic, pick_device, seeded, set_threads
 
 
 @pytest.mark.parametrize(
@@ -25,6 +28,39 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"runtime\.device: 'cuda', but .* allowed: 'auto', 'cpu'"):
         pick_device("cuda")
+
+
+PROGRAM = """
+import resource, sys, torch
+from oba.training.device import keep_freed_memory
+
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.ones(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+faults(10)
+print(faults(10))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_freed_memory_is_taken_again_without_page_faults() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    kept, returned = (
+        int(subprocess.check_output([sys.executable, "-c", PROGRAM, word], env=environment, text=True))
+        for word in ("keep", "return")
+    )
+    assert kept < 100
+    assert returned > 10 * kept
+
+
+def test_no_glibc_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+    keep_freed_memory()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
@@ -25,10 +26,34 @@ TINY = {
     "keep": [0.7, 0.4],
     "dense": {"epochs": 2, "batch_size": 256},
     "finetune": {"epochs": 1, "batch_size": 256, "lr": 0.01},
+    "scoring": {"keep_scores": True},
     "pruning": {"rounds": 2},
     "evaluation": {"latency_runs": 3},
     "runtime": {"device": "cpu"},
 }
+
+
+class Store:
+    """A project's SQLite store, read without MLflow."""
+
+    def __init__(self, results: Path) -> None:
+        self.database = sqlite3.connect(results / "mlflow.db")
+
+    def rows(self, query: str, *values):
+        return self.database.execute(query, values).fetchall()
+
+    def tags(self) -> dict[str, dict[str, str]]:
+        """Return the tags of every run by its stage key."""
+        runs: dict[str, dict[str, str]] = {}
+        for run, key, value in self.rows("select run_uuid, key, value from tags"):
+            runs.setdefault(run, {})[key] = value
+        return {tags["stage_key"]: tags | {"run": run} for run, tags in runs.items()}
+
+    def history(self, run: str, metric: str) -> list[tuple[int, float]]:
+        return self.rows("select step, value from metrics where run_uuid = ? and key = ? order by step", run, metric)
+
+    def params(self, run: str) -> dict[str, str]:
+        return dict(self.rows("select key, value from params where run_uuid = ?", run))
 
 
 @dataclass
@@ -43,6 +68,11 @@ class Project:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "SNAKEMAKE_"))}
         return clean | {"PYTHONPATH": str(self.root), "PATH": path, "XDG_CACHE_HOME": str(self.root / ".cache")}
+
+    @property
+    def store(self) -> Store:
+        """What MLflow's store holds."""
+        return Store(self.root / "results")
 
     def write_study(self, **changes) -> None:
         """Write the tiny study with some sections replaced."""
@@ -105,6 +135,12 @@ def finished(tmp_path_factory, worker_id) -> Project:
             copy_project(root).snakemake()
             (root / "done").touch()
     return Project(root)
+
+
+@pytest.fixture
+def store(finished) -> Store:
+    """What MLflow's store holds of the finished study."""
+    return finished.store
 
 
 @pytest.fixture

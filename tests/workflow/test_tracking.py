@@ -5,42 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import sqlite3
 from pathlib import Path
 
 import pytest
 
 DEAD = "http://127.0.0.1:9"
-
-
-class Store:
-    """A project's SQLite store, read without MLflow."""
-
-    def __init__(self, results: Path) -> None:
-        self.database = sqlite3.connect(results / "mlflow.db")
-
-    def rows(self, query: str, *values):
-        return self.database.execute(query, values).fetchall()
-
-    def tags(self) -> dict[str, dict[str, str]]:
-        """Return the tags of every run by its stage key."""
-        runs: dict[str, dict[str, str]] = {}
-        for run, key, value in self.rows("select run_uuid, key, value from tags"):
-            runs.setdefault(run, {})[key] = value
-        return {tags["stage_key"]: tags | {"run": run} for run, tags in runs.items()}
-
-    def history(self, run: str, metric: str) -> list[tuple[int, float]]:
-        return self.rows("select step, value from metrics where run_uuid = ? and key = ? order by step", run, metric)
-
-    def params(self, run: str) -> dict[str, str]:
-        return dict(self.rows("select key, value from params where run_uuid = ?", run))
-
-
-@pytest.fixture
-def store(finished):
-    return Store(finished.root / "results")
-
-
 LEVELS = [f"tiny/resnet8/seed0/taylor-iterative/keep{keep}" for keep in ("0.70", "0.40")]
 CHAIN = "tiny/resnet8/seed0/taylor-iterative"
 
@@ -117,7 +86,7 @@ def test_a_dead_server_changes_nothing_and_sync_sends_later(copied, finished):
     assert refused.returncode == 10
     assert refused.stderr.startswith("error: ")
     copied.oba("sync")
-    assert set(Store(copied.root / "results").tags()) == set(Store(finished.root / "results").tags())
-    before = Store(copied.root / "results").rows("select count(*) from metrics")
+    assert set(copied.store.tags()) == set(finished.store.tags())
+    before = copied.store.rows("select count(*) from metrics")
     copied.oba("sync")
-    assert Store(copied.root / "results").rows("select count(*) from metrics") == before
+    assert copied.store.rows("select count(*) from metrics") == before

@@ -15,15 +15,18 @@ from torch import Tensor, nn
 
 from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.criterion import BatchModel, Criterion, Options, Target
+from oba.importance.examples import MixedExamplesError
 from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm
 from oba.importance.masks import require_consumers
+from oba.structures import StructureGroup
 
 
 class ObaDiag(Criterion):
     """``-g_c + ½ H_cc`` of structures.
 
-    ``auto`` takes Gauss–Newton where it holds (cross-entropy, frozen statistics of batch norms), unless exact rows are
-    as cheap; otherwise probes for more structures than :attr:`FEW`, and exact rows for fewer.
+    ``auto`` takes Gauss–Newton where it holds (cross-entropy, frozen statistics of batch norms, examples that every
+    layer keeps apart), unless exact rows are as cheap; otherwise probes for more structures than :attr:`FEW`, and exact
+    rows for fewer.
     """
 
     in_nats = True
@@ -38,6 +41,7 @@ class ObaDiag(Criterion):
         """
         super().__init__(options)
         self._generator = torch.Generator().manual_seed(options.seed)
+        self._mixed = False
 
     def structure_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> dict[str, Tensor]:
         """Score structures.
@@ -53,7 +57,7 @@ class ObaDiag(Criterion):
         return dict(self.structure_model(model, targets, batch).rows)
 
     def structure_model(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchModel:
-        """Score structures, with the variance of the estimate where probes are used.
+        """Score structures, with the variance of what is drawn at random.
 
         Args:
             model: The model, in the mode for scoring.
@@ -65,34 +69,30 @@ class ObaDiag(Criterion):
         """
         assert batch is not None
         groups = [target.group for target in targets]
-        way = self._way(model, targets, batch)
+        source = self._source(model, groups, batch)
         variance = None
-        if way == "gauss-newton":
-            roots = GaussNewton(model, groups, batch, self.options.samples, self._generator)
-            gradient, diagonal = roots.gradient, roots.diagonal()
+        if isinstance(source, GaussNewton):
+            diagonal, variance = source.diagonal(), source.variance()
+        elif self.options.hessian == "probes" or (self.options.hessian == "auto" and len(source.gradient) > self.FEW):
+            diagonal, variance = source.probed_diagonal(self.options.samples, self._generator)
         else:
-            hessian = MaskHessian(model, groups, batch)
-            gradient = hessian.gradient
-            if way == "probes":
-                diagonal, of_diagonal = hessian.probed_diagonal(self.options.samples, self._generator)
-                variance = split(of_diagonal / 4, targets)
-            else:
-                diagonal = hessian.matrix().diagonal()
-        return BatchModel(split(diagonal / 2 - gradient, targets), variance=variance)
+            diagonal = source.matrix().diagonal()
+        of_scores = None if variance is None else split(variance / 4, targets)
+        return BatchModel(split(diagonal / 2 - source.gradient, targets), variance=of_scores)
 
-    def _way(self, model: nn.Module, targets: Sequence[Target], batch: Batch) -> str:
-        """Return which way to the Hessian is taken."""
-        require_consumers(model, [target.group for target in targets])
-        if self.options.hessian != "auto":
-            return self.options.hessian
-        structures = sum(len(target.group) for target in targets)
-        if plain_cross_entropy(batch.loss) and not coupling_norm(model):
-            return "exact" if structures <= self.options.samples else "gauss-newton"
-        return self._otherwise(structures)
-
-    def _otherwise(self, structures: int) -> str:
-        """Return what ``auto`` takes where Gauss–Newton does not hold."""
-        return "exact" if structures <= self.FEW else "probes"
+    def _source(self, model: nn.Module, groups: Sequence[StructureGroup], batch: Batch) -> GaussNewton | MaskHessian:
+        """Differentiate in the way that is asked for; ``auto`` takes Gauss–Newton where it holds and is cheaper."""
+        require_consumers(model, groups)
+        few = sum(map(len, groups)) <= self.options.samples
+        holds = plain_cross_entropy(batch.loss) and not coupling_norm(model) and not self._mixed
+        if self.options.hessian == "gauss-newton" or (self.options.hessian == "auto" and holds and not few):
+            try:
+                return GaussNewton(model, groups, batch, self.options.samples, self._generator)
+            except MixedExamplesError:
+                if self.options.hessian != "auto":
+                    raise
+                self._mixed = True
+        return MaskHessian(model, groups, batch)
 
 
 def split(values: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:

@@ -16,7 +16,6 @@ from oba.errors import ConfigError
 from oba.importance.batches import Batch
 from oba.importance.criteria.oba_diag import ObaDiag, split
 from oba.importance.criterion import BatchModel, Options, Target
-from oba.importance.hessians import GaussNewton, MaskHessian
 
 
 class ObaJoint(ObaDiag):
@@ -49,17 +48,9 @@ class ObaJoint(ObaDiag):
             One row for each group, and H.
         """
         assert batch is not None
-        groups = [target.group for target in targets]
-        if self._way(model, targets, batch) == "gauss-newton":
-            source = GaussNewton(model, groups, batch, self.options.samples, self._generator)
-        else:
-            source = MaskHessian(model, groups, batch)
+        source = self._source(model, [target.group for target in targets], batch)
         matrix = source.matrix()
         return BatchModel(split(matrix.diagonal() / 2 - source.gradient, targets), interactions=matrix)
-
-    def _otherwise(self, structures: int) -> str:
-        """Return what ``auto`` takes where Gauss–Newton does not hold."""
-        return "exact"
 
 
 CRITERION = ObaJoint
