@@ -93,7 +93,7 @@ def _adjoints(
             if not (moving and value.requires_grad):
                 return dict.fromkeys(moving)
             pairs = zip(mode.products, _deltas(value, mode, moving), strict=True)
-            roots = [(tangent, delta) for (_, tangent), delta in pairs if delta is not None and tangent.requires_grad]
+            roots = [(tangent, delta) for (_, tangent), delta in pairs if delta is not None]
             sweep.second = True
             # At the loss λ = 0; its node is a root all the same, because the layers' nodes are reached from there.
             tangents, weights = zip((value, torch.zeros_like(value)), *roots, strict=True)

@@ -56,7 +56,8 @@ class LayerCall(LayerNode):
         self._x_dot, self._sweep = x_dot, sweep
         self._step: Tensor | None = None
         self._flow: Tensor | None = None
-        self._of_weight: Tensor | None = None
+        self._product: Tensor | None = None
+        self._factors: tuple[Tensor, Tensor] | None = None
 
     def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
         """Run the layer.
@@ -94,36 +95,50 @@ class LayerCall(LayerNode):
         return self._second(gradient, tensors, moves) if self._sweep.second else self._first(gradient, tensors, moves)
 
     def _first(self, delta: Tensor, tensors: Tensors, moves: bool) -> LayerFlows:
-        """Use the tangents, which nothing needs after this pass."""
+        """Use the tangents; leave for the second pass what takes less memory, products or their factors."""
         x, weight, _ = tensors
         x_dot, self._x_dot = self._x_dot, None
         step, self._step = self._step, None
         of_weight = self.of_parameters and x_dot is not None
-        flow, self._of_weight = self.geometry.backward(
+        if of_weight and x_dot is not None and weight.numel() > delta.numel() + x_dot.numel():
+            self._factors, of_weight = (delta, x_dot), False
+        flow, self._product = self.geometry.backward(
             delta, x if x_dot is None else x_dot, weight, moves or self.inward, of_weight
         )
         if step is not None:
             self.add("out", delta, step)
         if self.inward and flow is not None and x_dot is not None:
             self.add("in", flow, x_dot)
-        self._flow = flow if moves else None
-        return self._flow, None, None
+        if moves and self._factors is None:
+            self._flow = flow
+        return flow if moves else None, None, None
 
     def _second(self, u: Tensor, tensors: Tensors, moves: bool) -> LayerFlows:
         """Add up what both passes contribute."""
         x, weight, bias = tensors
-        first, self._flow = self._flow, None
-        flow, of_weight = self.geometry.backward(u, x, weight, moves or self.inward, self.of_parameters)
+        flow, of_weight = self._both(u, x, weight, moves or self.inward)
         if self.inward and flow is not None:
             self.add("in", flow, x)
         if self.outward:
             self.add_outward(u, tensors)
+        first, self._flow = self._flow, None
         if flow is not None and first is not None:
             flow += first
-        if of_weight is None:
-            return flow, None, None
-        part, self._of_weight = self._of_weight, None
-        return flow, of_weight if part is None else part.add_(of_weight), None if bias is None else self.per_channel(u)
+        return flow, of_weight, self.per_channel(u) if self.of_parameters and bias is not None else None
+
+    def _both(self, u: Tensor, x: Tensor, weight: Tensor, moves: bool) -> tuple[Tensor | None, Tensor | None]:
+        """Return what flows to X, as far as it is not known yet, and ``λ_W``."""
+        if self._factors is None:
+            flow, of_weight = self.geometry.backward(u, x, weight, moves, self.of_parameters)
+            part, self._product = self._product, None
+        else:
+            (delta, x_dot), self._factors = self._factors, None
+            flow, _ = self.geometry.backward(u + delta, x, weight, moves, False)
+            _, of_weight = self.geometry.backward(u, x, weight, False, True)
+            _, part = self.geometry.backward(delta, x_dot, weight, False, True)
+        if of_weight is not None and part is not None:
+            of_weight += part
+        return flow, of_weight
 
 
 class _LayerFunction(torch.autograd.Function):

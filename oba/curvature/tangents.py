@@ -52,7 +52,8 @@ class TangentMode(LayerMode):
 
     Attributes:
         products: For every product of two moving factors but those of :mod:`oba.curvature.layers`, in order: where the
-            gradient with respect to its output z is found, and its tangent ż, attached to the factors.
+            gradient with respect to its output z is found, and where that of its tangent ż enters, on the way to the
+            factors.
     """
 
     def __init__(self, moving: Mapping[str, nn.Parameter], watch: Watch, sweep: Sweep) -> None:
@@ -66,7 +67,7 @@ class TangentMode(LayerMode):
         leaves = {name: parameter.detach().requires_grad_() for name, parameter in moving.items()}
         duals = {name: forward_ad.make_dual(leaf, leaf.detach()) for name, leaf in leaves.items()}
         super().__init__(moving, leaves, duals, watch)
-        self.products: list[tuple[GradientEdge, Tensor]] = []
+        self.products: list[tuple[GradientEdge, GradientEdge]] = []
         self._sweep = sweep
 
     def run(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -128,7 +129,9 @@ class TangentMode(LayerMode):
         return self._record(call(factors), sum(terms[1:], terms[0]))
 
     def _record(self, z: Tensor, tangent: Tensor) -> Tensor:
-        self.products.append((get_gradient_edge(z), tangent))
+        if tangent.requires_grad:
+            # Where gradients enter, not the tensors: their values need not stay in memory.
+            self.products.append((get_gradient_edge(z), get_gradient_edge(tangent)))
         return forward_ad.make_dual(z, tangent.detach())
 
 

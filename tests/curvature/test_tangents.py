@@ -61,4 +61,4 @@ def test_only_products_of_two_moving_factors_are_recorded() -> None:
             _ = y * y
             _ = F.linear(y, model[2].weight * 1)
     assert mode.weights == {"0.weight", "2.weight"}
-    assert [tangent.shape for _, tangent in mode.products] == [(2, 3), (2, 3)]
+    assert [tangent.node.name() for _, tangent in mode.products] == ["AddBackward0", "AddBackward0"]

@@ -120,8 +120,10 @@ class ObaExact(Criterion):
             if not value.requires_grad:
                 raise ScoreError("the loss does not depend on any trainable parameter")
             with watch.explain(f"the derivative of order {self.order}"):
-                derivative = nested_gradient(value, list(trainable.values()), list(values.values()), self.order)
-        return {name: values[name] * d for name, d in zip(trainable, derivative, strict=True)}
+                found = nested_gradient(value, list(trainable.values()), list(values.values()), self.order)
+        derivatives = dict(zip(trainable, found, strict=True))
+        del found
+        return times_values(model, derivatives)
 
 
 def _trainable(model: nn.Module) -> list[str]:
