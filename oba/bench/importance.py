@@ -30,6 +30,7 @@ from oba.files import write_json
 from oba.importance.batches import Batch
 from oba.importance.criterion import Criterion, Options, load_criterion
 from oba.importance.hessians import ROWS_AT_ONCE, MaskHessian
+from oba.importance.masks import places_of
 from oba.importance.state import left_as_found
 from oba.importance.structures import targets_of
 from oba.models.build import build_model
@@ -179,7 +180,7 @@ def _methods(
 
 
 def _rows(model: nn.Module, groups: Sequence[StructureGroup], batch: Batch) -> object:
-    hessian = MaskHessian(model, groups, batch)
+    hessian = MaskHessian(model, places_of(model, groups), batch)
     return hessian.products(torch.eye(len(hessian.gradient))[:ROWS_AT_ONCE])
 
 

@@ -12,7 +12,7 @@ a weight is computed.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from oba.curvature import ConstantNorms, Watch
 from oba.errors import ScoreError
-from oba.importance.masks import Consumer, at_inputs, channel_dimension, consumers
-from oba.structures import StructureGroup
+from oba.importance.masks import Consumer, Places, at_inputs, channel_dimension
 
 
 class MixedExamplesError(ScoreError):
@@ -31,12 +30,12 @@ class MixedExamplesError(ScoreError):
 class ExampleMasks:
     """A forward pass of which derivatives with respect to the masks of single examples can be asked for."""
 
-    def __init__(self, model: nn.Module, groups: Sequence[StructureGroup], inputs: Tensor) -> None:
+    def __init__(self, model: nn.Module, places: Places, inputs: Tensor) -> None:
         """Run the model.
 
         Args:
             model: The model, in the mode for scoring.
-            groups: Groups of structures, S in all.
+            places: Where the masks of S structures act.
             inputs: One batch, shape (N, ...).
 
         Raises:
@@ -45,11 +44,11 @@ class ExampleMasks:
         """
         self._model, self._examples = model, inputs.shape[0]
         starts, total = {}, 0
-        for group in groups:
-            starts[group.name], total = total, total + len(group)
+        for group, size in places.sizes.items():
+            starts[group], total = total, total + size
         self._shape = (self._examples, total)
         self._parts: dict[str, list[tuple[int, Consumer]]] = defaultdict(list)
-        for consumer in consumers(model, groups):
+        for consumer in places.consumers:
             self._parts[consumer.layer].append((starts[consumer.group], consumer))
         self._anchor = inputs.new_zeros(()).requires_grad_()
         self._sums = inputs.new_zeros(self._shape)

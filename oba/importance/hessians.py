@@ -17,7 +17,6 @@ Three ways to H:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,8 +26,7 @@ from oba.curvature import Arithmetic, ConstantNorms, Watch, check_differentiable
 from oba.errors import ScoreError
 from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.examples import ExampleMasks
-from oba.importance.masks import masked
-from oba.structures import StructureGroup
+from oba.importance.masks import Places, multiplied
 
 ROWS_AT_ONCE = 16
 """Hessian-vector products that are computed together."""
@@ -44,7 +42,7 @@ class GaussNewton:
     def __init__(
         self,
         model: nn.Module,
-        groups: Sequence[StructureGroup],
+        places: Places,
         batch: Batch,
         samples: int,
         generator: torch.Generator,
@@ -53,13 +51,13 @@ class GaussNewton:
 
         Args:
             model: The model, in the mode for scoring.
-            groups: Groups of structures, S in all.
+            places: Where the masks of S structures act.
             batch: The examples, N of them.
             samples: With more classes than this, as many are drawn for each example.
             generator: Draws them, on the CPU.
         """
         require_gauss_newton(model, batch)
-        masks = ExampleMasks(model, groups, batch.inputs)
+        masks = ExampleMasks(model, places, batch.inputs)
         logits = masks.outputs
         _require_logits(logits)
         leaf = logits.detach().requires_grad_()
@@ -68,7 +66,7 @@ class GaussNewton:
         classes = logits.shape[1]
         self._drawn = classes > samples
         if self._drawn:
-            drawn = torch.multinomial(p.double().cpu(), samples, replacement=True, generator=generator).to(p.device)
+            drawn = _drawn(p, samples, generator)
             logp = logits.log_softmax(1).gather(1, drawn)
             roots = torch.stack([masks.derivative(logp[:, r].sum()) for r in range(samples)]) / samples**0.5
             self.gradient = masks.derivative((slope * logits).sum(), last=True).sum(0)
@@ -112,21 +110,21 @@ class GaussNewton:
 class MaskHessian:
     """One batch's loss as a function of the masks, differentiated as it is."""
 
-    def __init__(self, model: nn.Module, groups: Sequence[StructureGroup], batch: Batch) -> None:
+    def __init__(self, model: nn.Module, places: Places, batch: Batch) -> None:
         """Differentiate once.
 
         Args:
             model: The model, in the mode for scoring.
-            groups: Groups of structures, S in all.
+            places: Where the masks of S structures act.
             batch: The examples.
 
         Raises:
             ScoreError: If an operation can be differentiated only once.
         """
-        sizes = [len(group) for group in groups]
+        sizes = list(places.sizes.values())
         self._masks = torch.ones(sum(sizes), dtype=batch.inputs.dtype, device=batch.inputs.device, requires_grad=True)
-        parts = {group.name: part for group, part in zip(groups, self._masks.split(sizes), strict=True)}
-        with masked(model, groups, parts), Watch(model) as watch, differentiable_attention():
+        parts = dict(zip(places.sizes, self._masks.split(sizes), strict=True))
+        with multiplied(model, places, parts), Watch(model) as watch, differentiable_attention():
             outputs = self._forward(model, batch, watch)
         value = batch.loss_of(outputs)
         self._watch = watch
@@ -168,7 +166,7 @@ class MaskHessian:
         Returns:
             Shape (S, S), symmetric to the last bit.
         """
-        return _symmetric(self.products(torch.eye(len(self.gradient))))
+        return _symmetric(self.products(torch.eye(len(self.gradient), device=self.gradient.device)))
 
     def probed_diagonal(self, probes: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Estimate the diagonal of H.
@@ -180,7 +178,8 @@ class MaskHessian:
         Returns:
             The mean of ``z ⊙ Hz``, and the variance of that mean: (S,) each.
         """
-        z = torch.randint(2, (probes, len(self.gradient)), generator=generator).to(self.gradient) * 2 - 1
+        signs = torch.randint(2, (probes, len(self.gradient)), generator=generator) * 2 - 1
+        z = signs.to(self.gradient, non_blocking=True)
         estimates = z * self.products(z)
         return estimates.mean(0), estimates.var(0) / probes
 
@@ -217,6 +216,13 @@ def coupling_norm(model: nn.Module) -> str:
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
             return name
     return ""
+
+
+def _drawn(p: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    """Draw classes k ~ p_n for each example: (N, samples); the CPU draws, and waits for nothing."""
+    uniform = torch.rand(len(p), samples, dtype=torch.float64, generator=generator).to(p.device, non_blocking=True)
+    upto = p.double().cumsum(1)
+    return torch.searchsorted(upto, uniform * upto[:, -1:], right=True).clamp_max(p.shape[1] - 1)
 
 
 def _symmetric(matrix: Tensor) -> Tensor:

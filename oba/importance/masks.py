@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from oba.curvature import parameter_layers
 from oba.errors import ScoreError
-from oba.importance.slices import groups_of, layer_slices
+from oba.importance.slices import LayerSlice, groups_of, layer_slices
 from oba.structures import IN, StructureGroup
 
 
@@ -57,39 +57,52 @@ class Consumer:
     indices: Tensor
 
 
-def consumers(model: nn.Module, groups: Sequence[StructureGroup]) -> list[Consumer]:
-    """Return where masks act.
+@dataclass(frozen=True)
+class Places:
+    """Where the masks of structures act, found once for many batches.
+
+    Attributes:
+        sizes: Number of structures by group, in order.
+        consumers: One entry for each group and each layer that takes its structures as input.
+    """
+
+    sizes: Mapping[str, int]
+    consumers: Sequence[Consumer]
+
+    def require_all(self) -> None:
+        """Refuse groups on which no mask would act.
+
+        Raises:
+            ScoreError: If there is one.
+        """
+        acting = {consumer.group for consumer in self.consumers}
+        for name in self.sizes:
+            if name not in acting:
+                raise ScoreError(f"group {name!r}: no layer takes its structures as input to be masked")
+
+
+def places_of(
+    model: nn.Module, groups: Sequence[StructureGroup], slices: Iterable[Sequence[LayerSlice]] | None = None
+) -> Places:
+    """Find where masks act.
 
     Args:
         model: The net in whose coordinates the groups are.
         groups: Groups of structures.
+        slices: The slices of each, where they are known already.
 
     Returns:
-        One entry for each group and each layer that takes its structures as input.
+        The places.
     """
     layers = parameter_layers(model)
-    return [
+    known = slices if slices is not None else (layer_slices(model, group) for group in groups)
+    found = [
         Consumer(s.layer, group.name, s.indices)
-        for group in groups
-        for s in layer_slices(model, group)
+        for group, of_group in zip(groups, known, strict=True)
+        for s in of_group
         if s.axis == IN and groups_of(layers[s.layer]) == 1
     ]
-
-
-def require_consumers(model: nn.Module, groups: Sequence[StructureGroup]) -> None:
-    """Refuse groups on which no mask would act.
-
-    Args:
-        model: The net in whose coordinates the groups are.
-        groups: Groups of structures.
-
-    Raises:
-        ScoreError: If there is one.
-    """
-    acting = {consumer.group for consumer in consumers(model, groups)}
-    for group in groups:
-        if group.name not in acting:
-            raise ScoreError(f"group {group.name!r}: no layer takes its structures as input to be masked")
+    return Places({group.name: len(group) for group in groups}, found)
 
 
 @contextmanager
@@ -127,8 +140,24 @@ def masked(model: nn.Module, groups: Sequence[StructureGroup], masks: Mapping[st
     Yields:
         Nothing.
     """
+    with multiplied(model, places_of(model, [g for g in groups if g.name in masks]), masks):
+        yield
+
+
+@contextmanager
+def multiplied(model: nn.Module, places: Places, masks: Mapping[str, Tensor]) -> Iterator[None]:
+    """Do what :func:`masked` does, at places that are known.
+
+    Args:
+        model: The net.
+        places: Where the masks act.
+        masks: For each group of the places a tensor of shape (structures,).
+
+    Yields:
+        Nothing.
+    """
     by_layer: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
-    for consumer in consumers(model, [g for g in groups if g.name in masks]):
+    for consumer in places.consumers:
         by_layer[consumer.layer].append((consumer.indices, masks[consumer.group]))
     layers = parameter_layers(model)
     with at_inputs(model, {n: _multiply(parts, layers[n]) for n, parts in by_layer.items()}):

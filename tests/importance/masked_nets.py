@@ -6,7 +6,7 @@ is tested.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from zoo import CLASSES, Member, Residual
 
 from oba.importance.batches import Batch
+from oba.importance.hessians import GaussNewton, MaskHessian
+from oba.importance.masks import places_of
 from oba.structures import Slice, StructureGroup
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -233,3 +235,13 @@ def made(net: MaskedNet, size: int = 5, loss: Loss = F.cross_entropy) -> tuple[n
 
 def drawn(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def hessian_of(model: nn.Module, groups: Sequence[StructureGroup], batch: Batch) -> MaskHessian:
+    return MaskHessian(model, places_of(model, groups), batch)
+
+
+def roots_of(
+    model: nn.Module, groups: Sequence[StructureGroup], batch: Batch, samples: int, generator: torch.Generator
+) -> GaussNewton:
+    return GaussNewton(model, places_of(model, groups), batch, samples, generator)

@@ -6,11 +6,25 @@ import pytest
 import torch
 import torch.nn.functional as F
 from convolutions import LAYERS, Units, X, network
-from masked_nets import BY_NAME, EVAL_IDS, MASKED_CASES, MASKED_IDS, NETS, Loss, MaskedNet, drawn, group, made, squared
+from masked_nets import (
+    BY_NAME,
+    EVAL_IDS,
+    MASKED_CASES,
+    MASKED_IDS,
+    NETS,
+    Loss,
+    MaskedNet,
+    drawn,
+    group,
+    hessian_of,
+    made,
+    roots_of,
+    squared,
+)
 from torch import Tensor, nn
 
 from oba.importance.batches import Batch
-from oba.importance.hessians import ROWS_AT_ONCE, GaussNewton, MaskHessian
+from oba.importance.hessians import ROWS_AT_ONCE
 from oba.importance.masks import masked
 from oba.importance.state import left_as_found
 
@@ -54,7 +68,7 @@ def test_exact_rows_are_the_second_derivatives_of_the_masked_loss(net: MaskedNet
     model, batch = made(net, loss=loss)
     with left_as_found(model, norm):
         gradient, matrix = exact(net, model, batch)
-        found = MaskHessian(model, net.groups, batch)
+        found = hessian_of(model, net.groups, batch)
         rows = found.matrix()
     assert matrix.abs().max() > 1e-4
     torch.testing.assert_close(found.gradient, gradient, rtol=1e-10, atol=1e-13)
@@ -66,7 +80,7 @@ def test_exact_rows_are_the_second_derivatives_of_the_masked_loss(net: MaskedNet
 def test_gauss_newton_is_its_definition(net: MaskedNet) -> None:
     model, batch = made(net)
     with left_as_found(model, "eval"):
-        found = GaussNewton(model, net.groups, batch, 3, drawn())
+        found = roots_of(model, net.groups, batch, 3, drawn())
         expected, (gradient, _) = gauss_newton(net, model, batch), exact(net, model, batch)
     torch.testing.assert_close(found.gradient, gradient, rtol=1e-10, atol=1e-13)
     torch.testing.assert_close(found.matrix(), expected, rtol=1e-9, atol=1e-12)
@@ -78,8 +92,8 @@ def test_label_smoothing_changes_the_gradient_and_not_gauss_newton() -> None:
     net, smoothed = BY_NAME["mlp"], functools.partial(F.cross_entropy, label_smoothing=0.3)
     model, batch = made(net, loss=smoothed)
     with left_as_found(model, "eval"):
-        plain = GaussNewton(model, net.groups, made(net)[1], 3, drawn())
-        found = GaussNewton(model, net.groups, batch, 3, drawn())
+        plain = roots_of(model, net.groups, made(net)[1], 3, drawn())
+        found = roots_of(model, net.groups, batch, 3, drawn())
         gradient, _ = exact(net, model, batch)
     assert torch.equal(found.matrix(), plain.matrix())
     torch.testing.assert_close(found.gradient, gradient, rtol=1e-10, atol=1e-13)
@@ -91,8 +105,8 @@ def test_within_one_layer_of_a_piecewise_linear_net_gauss_newton_is_exact() -> N
     net = BY_NAME["piecewise"]
     model, batch = made(net)
     with left_as_found(model, "eval"):
-        rows = MaskHessian(model, net.groups, batch).matrix()
-        roots = GaussNewton(model, net.groups, batch, 3, drawn()).matrix()
+        rows = hessian_of(model, net.groups, batch).matrix()
+        roots = roots_of(model, net.groups, batch, 3, drawn()).matrix()
     for block in (slice(0, 3), slice(3, 7)):
         torch.testing.assert_close(rows[block, block], roots[block, block], rtol=1e-10, atol=1e-14)
     assert (rows[:3, 3:] - roots[:3, 3:]).abs().max() > 1e-5
@@ -103,7 +117,7 @@ def test_drawn_classes_are_unbiased(net: MaskedNet) -> None:
     model, batch = made(net)
     with left_as_found(model, "eval"):
         expected = gauss_newton(net, model, batch)
-        draws = [GaussNewton(model, net.groups, batch, 2, drawn(seed)) for seed in range(150)]
+        draws = [roots_of(model, net.groups, batch, 2, drawn(seed)) for seed in range(150)]
         gradient, _ = exact(net, model, batch)
     matrices = torch.stack([draw.matrix() for draw in draws])
     error = matrices.std(0) / len(draws) ** 0.5
@@ -119,8 +133,8 @@ def test_drawn_classes_know_their_error() -> None:
     model, batch = made(net)
     with left_as_found(model, "eval"):
         expected = gauss_newton(net, model, batch).diagonal()
-        draws = [GaussNewton(model, net.groups, batch, 2, drawn(seed)) for seed in range(300)]
-        assert GaussNewton(model, net.groups, batch, 3, drawn()).variance() is None
+        draws = [roots_of(model, net.groups, batch, 2, drawn(seed)) for seed in range(300)]
+        assert roots_of(model, net.groups, batch, 3, drawn()).variance() is None
     diagonals = torch.stack([draw.diagonal() for draw in draws])
     reported = torch.stack([v for draw in draws if (v := draw.variance()) is not None])
     assert len(reported) == len(draws)
@@ -135,7 +149,7 @@ def test_drawn_classes_follow_the_generator_alone() -> None:
     net = BY_NAME["mlp"]
     model, batch = made(net)
     with left_as_found(model, "eval"):
-        first, again, other = (GaussNewton(model, net.groups, batch, 2, drawn(seed)).matrix() for seed in (3, 3, 4))
+        first, again, other = (roots_of(model, net.groups, batch, 2, drawn(seed)).matrix() for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -144,7 +158,7 @@ def test_probes_are_unbiased_and_know_their_error() -> None:
     net = BY_NAME["residual"]
     model, batch = made(net)
     with left_as_found(model, "eval"):
-        hessian = MaskHessian(model, net.groups, batch)
+        hessian = hessian_of(model, net.groups, batch)
         expected = hessian.matrix().diagonal()
         many, variance = hessian.probed_diagonal(400, drawn())
         repeats = [hessian.probed_diagonal(8, drawn(seed)) for seed in range(60)]
@@ -167,7 +181,7 @@ def test_probes_of_a_diagonal_matrix_have_no_error() -> None:
     model[1].load_state_dict({"weight": torch.diag(torch.tensor([0.5, -2.0]))})
     batch = Batch(0, torch.ones(3, 2, dtype=torch.float64), None, lambda y, _: y.square().sum())
     with left_as_found(model, "eval"):
-        hessian = MaskHessian(model, [group("0", 2, ("0", "out"), ("1", "in"))], batch)
+        hessian = hessian_of(model, [group("0", 2, ("0", "out"), ("1", "in"))], batch)
         mean, variance = hessian.probed_diagonal(4, drawn())
         torch.testing.assert_close(mean, hessian.matrix().diagonal(), rtol=1e-12, atol=0)
     assert variance.max() < 1e-20
@@ -179,7 +193,7 @@ def test_more_rows_than_are_computed_at_once_are_right() -> None:
     model = nn.Sequential(nn.Linear(4, count), nn.Tanh(), nn.Linear(count, 3)).double()
     batch = Batch(0, torch.randn(4, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0]), F.cross_entropy)
     with left_as_found(model, "eval"):
-        hessian = MaskHessian(model, [group("0", count, ("0", "out"), ("2", "in"))], batch)
+        hessian = hessian_of(model, [group("0", count, ("0", "out"), ("2", "in"))], batch)
         vectors = torch.randn(count, count, dtype=torch.float64)
         torch.testing.assert_close(hessian.products(vectors), vectors @ hessian.matrix(), rtol=1e-9, atol=1e-13)
 
@@ -188,9 +202,15 @@ def test_frozen_parameters_change_nothing() -> None:
     net = BY_NAME["residual"]
     model, batch = made(net)
     with left_as_found(model, "eval"):
-        expected = MaskHessian(model, net.groups, batch).matrix(), GaussNewton(model, net.groups, batch, 3, drawn())
+        expected = (
+            hessian_of(model, net.groups, batch).matrix(),
+            roots_of(model, net.groups, batch, 3, drawn()),
+        )
         model.requires_grad_(False)
-        found = MaskHessian(model, net.groups, batch).matrix(), GaussNewton(model, net.groups, batch, 3, drawn())
+        found = (
+            hessian_of(model, net.groups, batch).matrix(),
+            roots_of(model, net.groups, batch, 3, drawn()),
+        )
     torch.testing.assert_close(found[0], expected[0], rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(found[1].matrix(), expected[1].matrix(), rtol=1e-12, atol=1e-15)
 
@@ -201,7 +221,7 @@ def test_gauss_newton_costs_a_forward_pass_and_one_pass_back_for_each_class(samp
     groups = [group(f"{2 * i}", 3, (f"{2 * i}", "out"), (f"{2 * i + 2}", "in")) for i in range(LAYERS - 1)]
     batch = Batch(0, X, torch.tensor([0, 2]), F.cross_entropy)
     with left_as_found(model, "eval"), Units() as units:
-        GaussNewton(model, groups, batch, samples, drawn())
+        roots_of(model, groups, batch, samples, drawn())
     assert units.count == {"forward": LAYERS, "to input": passes * (LAYERS - 1), "to weight": 0}
 
 
@@ -218,7 +238,7 @@ def test_constant_derivatives_have_zeros_in_the_right_shape(loss: Loss, masks: s
     # A loss linear in the logits is linear in the masks of one layer.
     net = BY_NAME["piecewise"]
     model, batch = made(net, loss=loss)
-    found = MaskHessian(model, net.groups[1:], batch)
+    found = hessian_of(model, net.groups[1:], batch)
     assert found.gradient.any().item() is (masks == "one layer")
     assert torch.equal(found.matrix(), torch.zeros(4, 4, dtype=torch.float64))
     mean, variance = found.probed_diagonal(3, drawn())

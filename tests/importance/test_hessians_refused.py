@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from masked_nets import BY_NAME, Loss, drawn, group, made, squared
+from masked_nets import BY_NAME, Loss, drawn, group, hessian_of, made, roots_of, squared
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from oba.errors import ScoreError
 from oba.importance.batches import Batch
-from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm
+from oba.importance.hessians import coupling_norm
 from oba.importance.state import left_as_found
 
 
@@ -31,14 +31,14 @@ def test_gauss_newton_refuses_another_loss(loss: Loss, message: str) -> None:
     net = BY_NAME["mlp"]
     model, batch = made(net, loss=loss)
     with pytest.raises(ScoreError, match=f"hessian: {message}"):
-        GaussNewton(model, net.groups, batch, 3, drawn())
+        roots_of(model, net.groups, batch, 3, drawn())
 
 
 def test_gauss_newton_refuses_statistics_of_the_batch() -> None:
     net = BY_NAME["residual"]
     model, batch = made(net)
     with left_as_found(model, "train"), pytest.raises(ScoreError, match="do not depend on each other, but 'norm' norm"):
-        GaussNewton(model, net.groups, batch, 3, drawn())
+        roots_of(model, net.groups, batch, 3, drawn())
     free = nn.Sequential(nn.Conv2d(2, 3, 1), nn.BatchNorm2d(3, track_running_stats=False)).eval()
     assert coupling_norm(free) == "1"
     assert not coupling_norm(model.eval())
@@ -49,7 +49,7 @@ def test_gauss_newton_refuses_outputs_that_are_no_logits() -> None:
     groups = [group("0", 3, ("0", "out"), ("1", "in"))]
     batch = Batch(0, torch.ones(2, 4, dtype=torch.float64), torch.zeros(2, 1, dtype=torch.int64), F.cross_entropy)
     with pytest.raises(ScoreError, match=r"needs logits of shape \(examples, classes\), not shape \(2, 3, 1\)"):
-        GaussNewton(model, groups, batch, 3, drawn())
+        roots_of(model, groups, batch, 3, drawn())
 
 
 class Once(torch.autograd.Function):
@@ -74,11 +74,11 @@ def test_what_can_be_differentiated_only_once_has_no_exact_rows() -> None:
     groups = [group("0", 3, ("0", "out"), ("1", "in"))]
     batch = Batch(0, torch.ones(2, 4, dtype=torch.float64), torch.tensor([0, 1]), F.cross_entropy)
     with pytest.raises(ScoreError, match="an operation can be differentiated only once"):
-        MaskHessian(model, groups, batch)
-    assert GaussNewton(model, groups, batch, 3, drawn()).diagonal().min() > 0
+        hessian_of(model, groups, batch)
+    assert roots_of(model, groups, batch, 3, drawn()).diagonal().min() > 0
     model, margin = model[:2], Batch(0, batch.inputs, batch.targets, F.multi_margin_loss)
     with pytest.raises(ScoreError, match="the second derivative failed at the model itself: derivative for aten::mult"):
-        MaskHessian(model, groups, margin).matrix()
+        hessian_of(model, groups, margin).matrix()
 
 
 def test_a_value_that_is_overwritten_although_it_is_needed_is_reported() -> None:
@@ -90,6 +90,9 @@ def test_a_value_that_is_overwritten_although_it_is_needed_is_reported() -> None
     model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 3), Overwrite()).double()
     groups = [group("0", 3, ("0", "out"), ("1", "in"))]
     batch = Batch(0, torch.ones(2, 4, dtype=torch.float64), torch.tensor([0, 1]), F.cross_entropy)
-    for way in (lambda: MaskHessian(model, groups, batch), lambda: GaussNewton(model, groups, batch, 3, drawn())):
+    for way in (
+        lambda: hessian_of(model, groups, batch),
+        lambda: roots_of(model, groups, batch, 3, drawn()),
+    ):
         with pytest.raises(ScoreError, match="the derivative failed at the model itself: one of the variables needed"):
             way()

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from oba.importance.batches import Batch
-from oba.importance.criteria.oba_diag import split
+from oba.importance.criteria.oba_diag import places_of_targets, split
 from oba.importance.criterion import Criterion, Target
 from oba.importance.examples import ExampleMasks
-from oba.importance.masks import require_consumers
 
 
 class Fisher(Criterion):
@@ -34,9 +33,7 @@ class Fisher(Criterion):
             For each group's name one row of scores.
         """
         assert batch is not None
-        groups = [target.group for target in targets]
-        require_consumers(model, groups)
-        masks = ExampleMasks(model, groups, batch.inputs)
+        masks = ExampleMasks(model, places_of_targets(model, targets), batch.inputs)
         derivatives = masks.derivative(batch.loss_of(masks.outputs), last=True) * batch.examples
         return split(derivatives.square().mean(0), targets)
 

@@ -17,8 +17,7 @@ from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.criterion import BatchModel, Criterion, Options, Target
 from oba.importance.examples import MixedExamplesError
 from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm
-from oba.importance.masks import require_consumers
-from oba.structures import StructureGroup
+from oba.importance.masks import Places, places_of
 
 
 class ObaDiag(Criterion):
@@ -68,8 +67,7 @@ class ObaDiag(Criterion):
             One row for each group.
         """
         assert batch is not None
-        groups = [target.group for target in targets]
-        source = self._source(model, groups, batch)
+        source = self._source(model, places_of_targets(model, targets), batch)
         variance = None
         if isinstance(source, GaussNewton):
             diagonal, variance = source.diagonal(), source.variance()
@@ -80,19 +78,33 @@ class ObaDiag(Criterion):
         of_scores = None if variance is None else split(variance / 4, targets)
         return BatchModel(split(diagonal / 2 - source.gradient, targets), variance=of_scores)
 
-    def _source(self, model: nn.Module, groups: Sequence[StructureGroup], batch: Batch) -> GaussNewton | MaskHessian:
+    def _source(self, model: nn.Module, places: Places, batch: Batch) -> GaussNewton | MaskHessian:
         """Differentiate in the way that is asked for; ``auto`` takes Gauss–Newton where it holds and is cheaper."""
-        require_consumers(model, groups)
-        few = sum(map(len, groups)) <= self.options.samples
+        few = sum(places.sizes.values()) <= self.options.samples
         holds = plain_cross_entropy(batch.loss) and not coupling_norm(model) and not self._mixed
         if self.options.hessian == "gauss-newton" or (self.options.hessian == "auto" and holds and not few):
             try:
-                return GaussNewton(model, groups, batch, self.options.samples, self._generator)
+                return GaussNewton(model, places, batch, self.options.samples, self._generator)
             except MixedExamplesError:
                 if self.options.hessian != "auto":
                     raise
                 self._mixed = True
-        return MaskHessian(model, groups, batch)
+        return MaskHessian(model, places, batch)
+
+
+def places_of_targets(model: nn.Module, targets: Sequence[Target]) -> Places:
+    """Find where the masks of targets act; for criteria that leave no slices out.
+
+    Args:
+        model: The model.
+        targets: The groups.
+
+    Returns:
+        The places: at least one for each group.
+    """
+    places = places_of(model, [target.group for target in targets], [target.slices for target in targets])
+    places.require_all()
+    return places
 
 
 def split(values: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from oba.errors import ConfigError
 from oba.importance.batches import Batch
-from oba.importance.criteria.oba_diag import ObaDiag, split
+from oba.importance.criteria.oba_diag import ObaDiag, places_of_targets, split
 from oba.importance.criterion import BatchModel, Options, Target
 
 
@@ -48,7 +48,7 @@ class ObaJoint(ObaDiag):
             One row for each group, and H.
         """
         assert batch is not None
-        source = self._source(model, [target.group for target in targets], batch)
+        source = self._source(model, places_of_targets(model, targets), batch)
         matrix = source.matrix()
         return BatchModel(split(matrix.diagonal() / 2 - source.gradient, targets), interactions=matrix)
 
