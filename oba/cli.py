@@ -189,7 +189,7 @@ def bench_importance(
 ) -> None:
     """Measure what criteria cost, in time and memory, as multiples of one plain gradient."""
     # PyTorch's profiler, which measures memory, reports its own starts and stops otherwise.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     from oba.bench.importance import Setting, run
 
     run(Setting(model, batch, size, classes, norm, rounds, threads, device), criterion or [], output)

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from oba.curvature import parameter_layers
 from oba.errors import ScoreError
@@ -93,6 +94,9 @@ def places_of(
 
     Returns:
         The places.
+
+    Raises:
+        ScoreError: If one is the output projection of an ``nn.MultiheadAttention``, which never calls that module.
     """
     layers = parameter_layers(model)
     known = slices if slices is not None else (layer_slices(model, group) for group in groups)
@@ -102,6 +106,12 @@ def places_of(
         for s in of_group
         if s.axis == IN and groups_of(layers[s.layer]) == 1
     ]
+    for consumer in found:
+        if isinstance(layers[consumer.layer], NonDynamicallyQuantizableLinear):
+            raise ScoreError(
+                f"group {consumer.group!r}: layer {consumer.layer!r} is a part of an nn.MultiheadAttention, inside of "
+                "which no mask can act; allowed: layers that the model calls"
+            )
     return Places({group.name: len(group) for group in groups}, found)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from oba.errors import ScoreError
+from oba.importance import structure_scores
 from oba.importance.batches import Batch
 from oba.importance.hessians import coupling_norm
 from oba.importance.state import left_as_found
@@ -96,3 +97,21 @@ def test_a_value_that_is_overwritten_although_it_is_needed_is_reported() -> None
     ):
         with pytest.raises(ScoreError, match="the derivative failed at the model itself: one of the variables needed"):
             way()
+
+
+@pytest.mark.parametrize("criterion", ["oba-diag", "oba-joint", "fisher"])
+def test_the_inside_of_an_attention_cannot_be_masked(criterion: str) -> None:
+    class Attends(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention, self.head = nn.MultiheadAttention(4, 2, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.attention(x, x, x)[0].mean(1))
+
+    groups = [group("values", 4, ("attention.out_proj", "in"))]
+    batch = torch.ones(2, 5, 4), torch.tensor([0, 2])
+    with pytest.raises(
+        ScoreError, match=r"layer 'attention.out_proj' is a part of an nn.MultiheadAttention, inside of"
+    ):
+        structure_scores(Attends(), groups, [batch], criterion)
