@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from convolutions import LAYERS, Units, X, loss, network
 from torch import Tensor, nn
 
 from oba.curvature import channel_curvature, curvature_adjoints, layer_parameters
-from oba.curvature.layers import Sweep
+from oba.curvature.layers import LayerCall, Sweep
 
 
 def test_a_plain_gradient_is_three_units() -> None:
@@ -43,6 +44,30 @@ def test_a_weight_that_is_also_used_in_other_ways_is_reported_in_both_parts() ->
     found = sums["second.weight", "out"] + sums["second.bias", "out"] + of_others
     assert of_others.abs().max() > 1e-6
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+def test_what_is_kept_between_the_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of one example the factors of a weight's product are small, of many the product is.
+    kept: list[bool] = []
+    both = LayerCall._both
+    monkeypatch.setattr(
+        LayerCall, "_both", lambda self, *rest: (kept.append(self._factors is not None), both(self, *rest))[1]
+    )
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)).double()
+    names, x = layer_parameters(model), torch.randn(20, 6, dtype=torch.float64)
+
+    def value(outputs: Tensor) -> Tensor:
+        return outputs.square().sum(1).mean()
+
+    together = curvature_adjoints(model, x, value, names)
+    assert kept == [False] * 3
+    alone = [curvature_adjoints(model, one, value, names) for one in x.split(1)]
+    assert kept[3:] == [True, True, False] * 20, "the input of the first layer does not move"
+    for name in names:
+        mean = torch.stack([found[name] for found in alone]).mean(0)
+        assert mean.any().item() is (name != "4.bias"), "at the loss λ = 0"
+        torch.testing.assert_close(together[name], mean, rtol=1e-10, atol=1e-13)
 
 
 def test_sums_are_added_up() -> None:
