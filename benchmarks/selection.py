@@ -33,7 +33,7 @@ def seconds(
     cost: CostModel,
     model: StructureModel,
     keep: float,
-    rank: Literal["score", "per-mac"],
+    rank: Rank,
 ) -> float:
     """Time one selection.
 

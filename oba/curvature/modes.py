@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from oba.curvature.geometry import Geometry, geometry_of
-from oba.curvature.norms import FrozenNorm, frozen_norm
+from oba.curvature.norms import FrozenNorm, frozen_norm, is_computed
 from oba.curvature.products import COMPOSITES, LAYERS
 from oba.curvature.watch import Watch
 
@@ -89,9 +89,8 @@ class LayerMode(TorchFunctionMode, ABC):
         """
         if func in LAYERS:
             return self._layer(func, *args, **kwargs)
-        if func is F.batch_norm and (call := frozen_norm(*args, **kwargs)) is not None:
-            output = self.frozen_norm(*call)
-            return self.plain(func, args, kwargs) if output is None else output
+        if func is F.batch_norm:
+            return self._batch_norm(args, kwargs)
         if func in COMPOSITES:
             with self:
                 return COMPOSITES[func](*args, **kwargs)
@@ -107,6 +106,14 @@ class LayerMode(TorchFunctionMode, ABC):
             return self.other_layer(func, [input, weight, bias, *rest], options)
         self.weights.add(name)
         return self.node((name, self.name_of(bias)), geometry, input)
+
+    def _batch_norm(self, args: list[Any], kwargs: dict[str, Any]) -> Any:
+        """Take the quick way if statistics are frozen, and scale and shift are parameters as they are."""
+        call = frozen_norm(*args, **kwargs)
+        output = None
+        if call is not None and all(self.name_of(t) or not is_computed(t) for t in call[1].affine):
+            output = self.frozen_norm(*call)
+        return self.plain(F.batch_norm, args, kwargs) if output is None else output
 
     def name_of(self, tensor: Tensor | None) -> str:
         """Return the name of the parameter that a tensor stands for.

@@ -36,6 +36,11 @@ class FrozenNorm:
     weight: Tensor | None
     bias: Tensor | None
 
+    @property
+    def affine(self) -> list[Tensor]:
+        """Scale and shift, as far as there are any."""
+        return [tensor for tensor in (self.weight, self.bias) if tensor is not None]
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the normalised input.
 
@@ -119,8 +124,20 @@ def frozen_norm(
     return input, FrozenNorm(running_mean, running_var, eps, weight, bias)
 
 
+def is_computed(tensor: Tensor) -> bool:
+    """Tell whether gradients flow through a tensor to something else: then it is no constant.
+
+    Args:
+        tensor: Scale or shift of a norm.
+
+    Returns:
+        True for what was computed, False for parameters and buffers.
+    """
+    return tensor.grad_fn is not None
+
+
 class ConstantNorms(TorchFunctionMode):
-    """Take scale and shift of frozen batch norms for constants: nothing is differentiated with respect to them."""
+    """Take scale and shift of frozen batch norms for constants, where they are not computed from something else."""
 
     def __torch_function__(self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Any = None) -> Any:
         """Run one operation.
@@ -135,7 +152,7 @@ class ConstantNorms(TorchFunctionMode):
             What ``func`` returns.
         """
         call = frozen_norm(*args, **(kwargs or {})) if func is F.batch_norm else None
-        if call is None or not torch.is_grad_enabled():
+        if call is None or not torch.is_grad_enabled() or any(map(is_computed, call[1].affine)):
             return func(*args, **(kwargs or {}))
         input, norm = call
         return norm.run(input)

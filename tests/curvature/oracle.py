@@ -28,7 +28,7 @@ LINEAR = _names("""
 NO_TENSOR = _names("__get__ size dim is_floating_point numel _set_grad_enabled is_nested is_contiguous")
 FROZEN = _names("""
     relu relu_ leaky_relu hardtanh hardswish silu gelu tanh sigmoid softmax batch_norm layer_norm group_norm
-    instance_norm max_pool2d boolean_dispatch std div __truediv__
+    instance_norm max_pool2d boolean_dispatch std div __truediv__ exp
 """)
 
 
@@ -55,18 +55,19 @@ class LinearisingMode(TorchFunctionMode):
         arguments = list(args)
         if name == "leaky_relu":
             arguments = arguments[:2]
-        if name == "batch_norm" and kwargs["training"]:
+        if name == "batch_norm" and kwargs.get("training"):
             arguments[1:3] = None, None
-        places = [i for i, a in enumerate(arguments) if isinstance(a, Tensor) and a.requires_grad]
+        every = [*((arguments, i) for i in range(len(arguments))), *((kwargs, key) for key in kwargs)]
+        places = [(box, key) for box, key in every if isinstance(box[key], Tensor) and box[key].requires_grad]
         if not places:
             return func(*arguments, **kwargs)
 
         def function(*values: Tensor) -> Tensor:
-            for place, value in zip(places, values, strict=True):
-                arguments[place] = value
+            for (box, key), value in zip(places, values, strict=True):
+                box[key] = value
             return func(*arguments, **kwargs)
 
-        return linearise(function, [arguments[i] for i in places])
+        return linearise(function, [box[key] for box, key in places])
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0, **unused: Any) -> Tensor:

@@ -24,8 +24,9 @@ from masked_nets import (
 from torch import Tensor, nn
 
 from oba.importance.batches import Batch
+from oba.importance.examples import ExampleMasks
 from oba.importance.hessians import ROWS_AT_ONCE
-from oba.importance.masks import masked
+from oba.importance.masks import masked, places_of
 from oba.importance.state import left_as_found
 
 
@@ -86,6 +87,40 @@ def test_gauss_newton_is_its_definition(net: MaskedNet) -> None:
     torch.testing.assert_close(found.matrix(), expected, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(found.diagonal(), expected.diagonal(), rtol=1e-9, atol=1e-12)
     assert torch.equal(found.matrix(), found.matrix().T)
+
+
+class MaskedScale(nn.Module):
+    """A structure that is consumed on the way to a norm's scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.gate, self.head = nn.Linear(4, 5), nn.Linear(5, 4), nn.Linear(4, 3)
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, x: Tensor, masks: Tensor | None = None) -> Tensor:
+        gate = torch.tanh(self.stem(x))
+        scale = self.gate(gate if masks is None else gate * masks).mean(0)
+        return self.head(F.batch_norm(x, self.norm.running_mean, self.norm.running_var, scale, self.norm.bias))
+
+
+def test_a_norm_whose_scale_is_computed_is_no_constant() -> None:
+    torch.manual_seed(0)
+    model = MaskedScale().double().eval()
+    inputs, targets = torch.randn(6, 4, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
+    batch, groups = Batch(0, inputs, targets, F.cross_entropy), [group("stem", 5, ("stem", "out"), ("gate", "in"))]
+
+    def value(masks: Tensor) -> Tensor:
+        return F.cross_entropy(model(inputs, masks), targets)
+
+    ones = torch.ones(5, dtype=torch.float64)
+    gradient, matrix = torch.func.grad(value)(ones), torch.func.jacrev(torch.func.jacrev(value))(ones)
+    assert gradient.abs().min() > 1e-6
+    found = hessian_of(model, groups, batch)
+    torch.testing.assert_close(found.gradient, gradient, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(found.matrix(), matrix, rtol=1e-9, atol=1e-12)
+    masks = ExampleMasks(model, places_of(model, groups), inputs)
+    derivatives = masks.derivative(batch.loss_of(masks.outputs))
+    torch.testing.assert_close(derivatives.sum(0), gradient, rtol=1e-10, atol=1e-13)
 
 
 def test_label_smoothing_changes_the_gradient_and_not_gauss_newton() -> None:

@@ -64,6 +64,21 @@ class Residual(nn.Module):
         return self.head(self.relu(y).mean((2, 3)))
 
 
+class ComputedNorm(nn.Module):
+    """A frozen norm whose scale is made of a parameter and of activations, and whose shift is a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.gate = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(2, 4)
+        self.norm = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.norm.weight.exp() + self.gate(x.mean((2, 3))).mean(0)
+        y = F.batch_norm(self.stem(x), self.norm.running_mean, self.norm.running_var, scale, self.norm.bias)
+        return self.head(F.gelu(y).mean((2, 3)))
+
+
 class PreActivation(nn.Module):
     """Residual block without a norm after the convolutions."""
 
@@ -271,6 +286,7 @@ ZOO = [
         BOTH,
     ),
     Member("residual", Residual, IMAGE, BOTH),
+    Member("computed_norm", ComputedNorm, IMAGE),
     Member("pre_activation", PreActivation, IMAGE, BOTH),
     Member("concat", Concat, IMAGE),
     Member(

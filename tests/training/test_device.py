@@ -5,6 +5,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -58,9 +59,15 @@ def test_freed_memory_is_taken_again_without_page_faults() -> None:
     assert returned > 10 * kept
 
 
-def test_no_glibc_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ctypes.CDLL", lambda _: object())
+def test_where_there_is_no_glibc_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[int, int]] = []
+    library = SimpleNamespace(mallopt=lambda *setting: calls.append(setting))
+    monkeypatch.setattr("ctypes.CDLL", lambda _: library)
     keep_freed_memory()
+    assert calls == [(-1, 1 << 30), (-3, 1 << 30)]
+    del library.mallopt
+    keep_freed_memory()
+    assert len(calls) == 2
 
 
 @pytest.fixture
