@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from oba.importance.batches import Batch
-from oba.importance.criteria.oba_diag import places_of_targets, split
 from oba.importance.criterion import Criterion, Target
 from oba.importance.examples import ExampleMasks
+from oba.importance.targets import places_of_targets, split
 
 
 class Fisher(Criterion):

@@ -17,7 +17,8 @@ from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.criterion import BatchModel, Criterion, Options, Target
 from oba.importance.examples import MixedExamplesError
 from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm
-from oba.importance.masks import Places, places_of
+from oba.importance.masks import Places
+from oba.importance.targets import places_of_targets, split
 
 
 class ObaDiag(Criterion):
@@ -90,36 +91,6 @@ class ObaDiag(Criterion):
                     raise
                 self._mixed = True
         return MaskHessian(model, places, batch)
-
-
-def places_of_targets(model: nn.Module, targets: Sequence[Target]) -> Places:
-    """Find where the masks of targets act; for criteria that leave no slices out.
-
-    Args:
-        model: The model.
-        targets: The groups.
-
-    Returns:
-        The places: at least one for each group.
-    """
-    places = places_of(model, [target.group for target in targets], [target.slices for target in targets])
-    places.require_all()
-    return places
-
-
-def split(values: Tensor, targets: Sequence[Target]) -> dict[str, Tensor]:
-    """Give each group its part of a vector over all structures.
-
-    Args:
-        values: Shape (N,).
-        targets: The groups, in order.
-
-    Returns:
-        For each group's name one row, shape (1, structures).
-    """
-    sizes = [len(target.group) for target in targets]
-    parts = values.split(sizes)
-    return {target.group.name: part.unsqueeze(0) for target, part in zip(targets, parts, strict=True)}
 
 
 CRITERION = ObaDiag

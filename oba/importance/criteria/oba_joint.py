@@ -14,8 +14,9 @@ from torch import nn
 
 from oba.errors import ConfigError
 from oba.importance.batches import Batch
-from oba.importance.criteria.oba_diag import ObaDiag, places_of_targets, split
+from oba.importance.criteria.oba_diag import ObaDiag
 from oba.importance.criterion import BatchModel, Options, Target
+from oba.importance.targets import places_of_targets, split
 
 
 class ObaJoint(ObaDiag):
