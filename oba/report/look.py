@@ -46,4 +46,7 @@ def _open(uri: str) -> list[str]:
     """Return how to see the runs of a tracking server or store."""
     if uri.startswith(("http://", "https://")):
         return [f"open {uri}"]
-    return [f"mlflow ui --backend-store-uri {shlex.quote(uri)}", "then open http://127.0.0.1:5000"]
+    return [
+        f"mlflow ui --backend-store-uri {shlex.quote(uri)}",
+        "then open http://127.0.0.1:5000 and choose Model training, at the top left",
+    ]

@@ -24,7 +24,7 @@ def test_the_last_words(report):
     assert lines[0] == "resnet20"
     assert any("oba-joint, scratch" in line and "±" in line for line in lines)
     assert "  mlflow ui --backend-store-uri sqlite:///results/mlflow.db" in lines
-    assert lines[-1] == "  then open http://127.0.0.1:5000"
+    assert lines[-1] == "  then open http://127.0.0.1:5000 and choose Model training, at the top left"
     for name in ("summary.md", "summary.csv", "runs.csv", "tradeoff.png", "channels.png", "curves.png"):
         assert len([line for line in lines if line.startswith(f"  {report / name} ")]) == 1
     assert not any(line != line.rstrip() or "\x1b" in line for line in lines)
