@@ -10,9 +10,7 @@ if not workflow.overwrite_configfiles:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/dense.smk"
-include: "workflow/rules/levels.smk"
+include: "workflow/rules/stages.smk"
 include: "workflow/rules/report.smk"
 
 

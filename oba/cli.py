@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from oba.config import Study
-from oba.errors import ObaError, TrackingError
+from oba.dag import STAGES, stage_of
+from oba.errors import ConfigError, ObaError, TrackingError
 from oba.files import write_text
-from oba.layout import RESULTS, Cell, Layout, cells
-from oba.study import load_study
+from oba.layout import RESULTS, Coordinates, Layout, nets
+from oba.study import load_resolved, load_study
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,116 +31,77 @@ app.add_typer(bench, name="bench")
 StudyFile = Annotated[
     Path, typer.Option("--study", help="Study file (YAML), or the resolved study.json of an experiment.")
 ]
-Model = Annotated[str, typer.Option(help="Model as paths write it.")]
-Seed = Annotated[int, typer.Option(help="Seed of the sweep.")]
-Criterion = Annotated[str, typer.Option(help="Criterion, or dense-longer.")]
-Schedule = Annotated[str, typer.Option(help="iterative or oneshot.")]
-Keep = Annotated[str, typer.Option(help="Level, two decimals.")]
-Variant = Annotated[str, typer.Option(help="dense, finetuned or scratch.")]
-STAGES = "Stages (Snakemake calls them)"
+PANEL = "Stages (Snakemake calls them)"
 
 
-def _run(stage: str, study: Path, cell: Cell) -> None:
-    """Run a stage; its module, and what it imports, is loaded now and not before."""
-    import_module(f"oba.stages.{stage}").run(load_study(study), cell)
+def _study(path: Path) -> Study:
+    """Read a study; a resolved one needs no imports to be checked again."""
+    return load_resolved(path) if path.suffix == ".json" else load_study(path)
 
 
-@app.command(rich_help_panel=STAGES)
-def prepare(study: StudyFile) -> None:
-    """Read the data set once."""
-    _run("prepare", study, Cell())
+def _add_stage(command: str) -> None:
+    """Make the command of a stage; the stage's module, and what it imports, is loaded when it runs."""
+
+    def run(
+        study: StudyFile,
+        model: Annotated[str, typer.Option(help="Model as paths write it.")] = "",
+        seed: Annotated[int | None, typer.Option(help="Seed of the sweep.")] = None,
+        method: Annotated[str, typer.Option(help="Method, or dense-longer.")] = "",
+        schedule: Annotated[str, typer.Option(help="iterative or oneshot.")] = "",
+        keep: Annotated[str, typer.Option(help="Level, two decimals.")] = "",
+        variant: Annotated[str, typer.Option(help="dense, finetuned or scratch.")] = "",
+    ) -> None:
+        from oba.stages.job import execute
+
+        at = Coordinates(model, seed, method, schedule, keep, variant)
+        needed = [axis for axis in stage_of(command, at).axes if axis not in at.given()]
+        if needed:
+            raise ConfigError(f"{command}: missing {', '.join(f'--{axis}' for axis in needed)}")
+        execute(command, _study(study), at)
+
+    module = Path(__file__).with_name("stages") / f"{command}.py"
+    summary = module.read_text(encoding="utf-8").split('"""')[1].split(": ", 1)[1]
+    app.command(name=command, help=summary[0].upper() + summary[1:], rich_help_panel=PANEL)(run)
 
 
-@app.command(rich_help_panel=STAGES)
-def split(study: StudyFile, seed: Seed) -> None:
-    """Divide the images by the seed."""
-    _run("split", study, Cell(seed=seed))
+for _command in dict.fromkeys(stage.module for stage in STAGES.values()):
+    _add_stage(_command)
 
 
-@app.command(rich_help_panel=STAGES)
-def structures(study: StudyFile, model: Model) -> None:
-    """Find what may be removed from an architecture."""
-    _run("structures", study, Cell(model=model))
-
-
-@app.command(rich_help_panel=STAGES)
-def check(study: StudyFile, model: Model) -> None:
-    """Refuse levels that cannot be reached."""
-    _run("check", study, Cell(model=model))
-
-
-@app.command(rich_help_panel=STAGES)
-def dense(study: StudyFile, model: Model, seed: Seed) -> None:
-    """Train the dense net."""
-    _run("dense", study, Cell(model=model, seed=seed))
-
-
-@app.command(rich_help_panel=STAGES)
-def prune(study: StudyFile, model: Model, seed: Seed, criterion: Criterion, schedule: Schedule, keep: Keep) -> None:
-    """Remove structures down to one level."""
-    _run("prune", study, Cell(model, seed, criterion, schedule, keep))
-
-
-@app.command(rich_help_panel=STAGES)
-def finetune(study: StudyFile, model: Model, seed: Seed, criterion: Criterion, schedule: Schedule, keep: Keep) -> None:
-    """Train a pruned net on."""
-    _run("finetune", study, Cell(model, seed, criterion, schedule, keep))
-
-
-@app.command(rich_help_panel=STAGES)
-def scratch(study: StudyFile, model: Model, seed: Seed, criterion: Criterion, schedule: Schedule, keep: Keep) -> None:
-    """Train a pruned architecture from new weights (control)."""
-    _run("scratch", study, Cell(model, seed, criterion, schedule, keep))
-
-
-@app.command(rich_help_panel=STAGES)
-def evaluate(
-    study: StudyFile,
-    model: Model,
-    seed: Seed,
-    variant: Variant,
-    criterion: Criterion = "",
-    schedule: Schedule = "",
-    keep: Keep = "",
-) -> None:
-    """Read the test images and measure the clock."""
-    _run("evaluate", study, Cell(model, seed, criterion, schedule, keep, variant))
-
-
-@app.command(rich_help_panel=STAGES)
+@app.command(rich_help_panel=PANEL)
 def collect(study: StudyFile) -> None:
     """Gather all measures in one table."""
-    import_module("oba.stages.collect").run(load_study(study))
+    import_module("oba.stages.collect").run(_study(study))
 
 
-@app.command(rich_help_panel=STAGES)
+@app.command(rich_help_panel=PANEL)
 def report(study: StudyFile) -> None:
     """Make tables and pictures."""
-    import_module("oba.stages.report").run(load_study(study))
+    import_module("oba.stages.report").run(_study(study))
 
 
-@app.command(rich_help_panel=STAGES)
+@app.command(rich_help_panel=PANEL)
 def begin(study: StudyFile) -> None:
     """Set up the tracking store before the jobs meet it; a dead server is reported and does not stop the run."""
     from oba.stages.job import chain_identity
     from oba.tracking import begin as begin_tracking
     from oba.tracking import resolve_uri
 
-    loaded = load_study(study)
+    loaded = _study(study)
     layout = Layout(loaded.experiment)
-    chains = {chain.key: chain for cell in cells(loaded) if cell.schedule for chain in [chain_identity(layout, cell)]}
+    chains = {chain.key: chain for net in nets(loaded) if net.schedule for chain in [chain_identity(layout, net)]}
     begin_tracking(
         loaded.experiment, list(chains.values()), resolve_uri(loaded.tracking.uri, layout.results), layout.results
     )
 
 
-@app.command(rich_help_panel=STAGES)
+@app.command(rich_help_panel=PANEL)
 def end(study: StudyFile) -> None:
     """Send to MLflow what the stages left; a dead server is reported and does not fail the run."""
     from oba.tracking import resolve_uri
     from oba.tracking import sync as sync_journals
 
-    loaded = load_study(study)
+    loaded = _study(study)
     layout = Layout(loaded.experiment)
     uri = resolve_uri(loaded.tracking.uri, layout.results)
     try:
@@ -154,7 +116,7 @@ def show(study: StudyFile) -> None:
     from oba.report.look import where_to_look
     from oba.tracking import resolve_uri
 
-    loaded = load_study(study)
+    loaded = _study(study)
     layout = Layout(loaded.experiment)
     typer.echo(where_to_look(layout.report, resolve_uri(loaded.tracking.uri, layout.results)))
 
@@ -206,7 +168,9 @@ def unlock() -> None:
 @app.command()
 def schema(output: Annotated[Path, typer.Argument(help="File to write.")]) -> None:
     """Write the JSON schema of study files."""
-    write_text(output, json.dumps(Study.model_json_schema(by_alias=True), indent=1) + "\n")
+    from oba.schema import study_schema
+
+    write_text(output, json.dumps(study_schema(), indent=1) + "\n")
 
 
 def main() -> None:

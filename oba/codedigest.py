@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-
-from oba.config import Study
-from oba.models.names import family
-from oba.registry import names
 
 _PACKAGE = Path(__file__).parent
 _NEUTRAL = (
@@ -36,27 +33,17 @@ _NEUTRAL = (
 )
 
 
-def stage_code(study: Study, stage: str, model: str = "", criterion: str = "") -> str:
+def stage_code(stage: str, roots: Sequence[str] = ()) -> str:
     """Return the digest of the code that a job's result depends on.
 
     Args:
-        study: The study, for its data set.
-        stage: The stage's name.
-        model: The model's name, for stages that build one.
-        criterion: The criterion, for stages that score.
+        stage: Name of the stage's module.
+        roots: Further modules that the study chooses.
 
     Returns:
         16 hexadecimal digits.
     """
-    roots = [f"oba.stages.{stage}"]
-    if stage == "prepare":
-        roots.append(f"oba.data.sources.{study.data.name.replace('-', '_')}")
-    if model:
-        roots.append(f"oba.models.families.{family(model)}")
-    if stage == "prune" and criterion in names("criterion"):
-        roots.append(f"oba.importance.criteria.{criterion.replace('-', '_')}")
-    # The dense stage uses the pruning room only to count MACs and to leave its net in the common format.
-    return code_digest(*roots, without=("oba.pruning",) if stage == "dense" else ())
+    return code_digest(f"oba.stages.{stage}", *roots, without=("oba.pruning",) if stage == "dense" else ())
 
 
 def code_digest(*roots: str, without: tuple[str, ...] = ()) -> str:

@@ -1,8 +1,10 @@
 """The study file: strict, typed, documented; its JSON schema is made from here.
 
-A study is one experiment: a data set and a sweep (models × seeds × criteria × schedules × levels of
-``keep``) with the settings of every stage. Unknown keys are refused. Names of models, data sets and
-criteria are checked one level above (:mod:`oba.study`), where the registries are known.
+A study is one experiment: a data set and a sweep (models × seeds × methods × schedules × levels of
+``keep``) with the settings of every stage. Unknown keys are refused. Names of models, data sets, criteria,
+allocations and updates, and the options of the latter three, are checked one level above
+(:mod:`oba.study`), where the registries are known. What a study file may leave out is filled in there before
+it comes here: here everything is given.
 """
 
 from __future__ import annotations
@@ -53,8 +55,15 @@ class SplitsConfig(Section):
     """Fraction of the training images that are held out to choose and to watch; the rest trains."""
     test: Fraction = 0.2
     """Fraction of all images that becomes the test set where the data set has no test set of its own."""
-    calibration: Annotated[int, Field(ge=1)] = 512
-    """Number of training images, without augmentation, that scoring and norm recalibration use."""
+
+
+class CalibrationConfig(Section):
+    """The images that scores and updates are computed on: a part of the training images, without augmentation."""
+
+    images: Annotated[int, Field(ge=1)] = 512
+    """Number of images, drawn with the sweep's seed; they train as well."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Images per batch; the batches are the same for every method."""
 
 
 class AugmentConfig(Section):
@@ -132,48 +141,82 @@ class StructuresConfig(Section):
     """Whether channels of residual streams, coupled over all blocks of a stage, may go too."""
 
 
-class ScoringConfig(Section):
-    """How scores are computed on the calibration images and reduced to structures."""
-
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    """Images per batch; the calibration images are cut into such batches, the same for every criterion."""
-    norm: Literal["eval", "train"] = "eval"
-    """Statistics that batch norm uses while scoring: frozen (`eval`) or of the batch (`train`, as in the paper)."""
-    order: Annotated[int, Field(ge=1)] = 2
-    """Order k of `oba-exact`: 2 is the Hessian-vector product, 1 is `taylor`; above 2 the cost doubles with each."""
-    magnitude: Literal["l1", "l2"] = "l1"
-    """What `magnitude` adds up: absolute values or squares."""
-    hessian: Literal["auto", "exact", "gauss-newton", "probes"] = "auto"
-    """How `oba-diag` and `oba-joint` get the Hessian with respect to structures: by exact rows, by Gauss-Newton (which
-    holds for `norm: eval`) or, the diagonal alone, by random probes. `auto`: Gauss-Newton where it holds."""
-    samples: Annotated[int, Field(ge=2)] = 16
-    """Number of probes, or of classes that Gauss-Newton draws for an image where there are more."""
-    keep_scores: bool = False
-    """Whether `prune` keeps the scores of all rounds in `scores.safetensors`."""
-    over_batches: Literal["abs-of-mean", "mean-of-abs", "rms"] = "abs-of-mean"
-    """How the signed scores of a structure are joined over batches; `abs-of-mean` is the paper's."""
-    over_layers: Literal["mean", "sum"] = "mean"
-    """How the scores of a structure's slices in its coupled layers are joined; `mean` is the paper's."""
-    normalizer: Literal["max", "mean", "sum", "l2", "none"] = "max"
-    """What a group's scores are divided by before the global ranking; `max` is the paper's."""
+def _named(value: object) -> object:
+    """Read a bare name as a choice without options."""
+    return {"name": value} if isinstance(value, str) else value
 
 
-class PruningConfig(Section):
-    """How a level of `keep` is reached."""
+class Choice(BaseModel):
+    """An entry of a registry, with the options that are given to it.
 
-    rounds: Annotated[int, Field(ge=1)] = 4
-    """Times that scores are computed anew on the way to a level; each round removes an equal share of MACs."""
-    rank: Literal["score", "per-mac"] = "score"
-    """What goes first: the lowest `score`; or the lowest score `per-mac` saved by the removal, counted anew after each
-    one, where negative scores go before all others, the lowest first."""
+    A bare name, or `name` with options of its own; which there are is checked where the registries are known.
+    """
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True, use_attribute_docstrings=True)
+
+    name: Name
+    """The entry's registered name."""
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options that are given."""
+        return dict(self.model_extra or {})
+
+
+Chosen = Annotated[Choice, BeforeValidator(_named, json_schema_input_type=str | Choice)]
+
+
+class Floors(Section):
+    """How little a layer may keep."""
+
     max_removed: Annotated[Number, Field(gt=0, lt=1)] = 0.95
-    """Floor: at most this fraction of one layer's channels goes, counted from the dense net."""
+    """At most this fraction of one layer's channels goes, counted from the dense net."""
     min_channels: Annotated[int, Field(ge=1)] = 1
-    """Floor: a layer keeps at least as many channels."""
+    """A layer keeps at least as many channels."""
     round_to: Annotated[int, Field(ge=1)] = 1
     """Kept channels are a multiple of this wherever the dense layer allows (8 suits GPUs)."""
-    recalibrate_norm: bool = False
-    """Whether batch-norm statistics are measured anew on the calibration images after pruning."""
+
+
+class MethodDefaults(Section):
+    """What methods do unless they say otherwise."""
+
+    criterion: dict[str, Any] = {}
+    """Options of criteria, for those that have them: `{norm: train}`."""
+    allocation: Chosen = Choice(name="global")
+    """How much goes where: `global`, `per-mac`, `uniform`, `given`, `error-curves`."""
+    update: Chosen = Choice(name="norm")
+    """How the survivors adjust after a cut: `none`, `norm`, `bias`, `least-squares`, `mask-space`."""
+    rounds: Annotated[int, Field(ge=1)] = 4
+    """Times that a level is approached with new scores; each round removes an equal share of MACs."""
+    floors: Floors = Floors()
+    keep_scores: bool = False
+    """Whether `prune` keeps the scores of all rounds in `scores.safetensors`."""
+
+
+RESERVED = ("dense", "dense-longer")
+"""Names that the dense net and the control have in tables and paths."""
+METHOD_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+
+class MethodConfig(Section):
+    """One method: who goes (criterion) x how much goes where (allocation) x how the survivors adjust (update).
+
+    What is not given is taken from `method_defaults`.
+    """
+
+    name: Annotated[str, Field(pattern=METHOD_NAME)]
+    """What paths, tables and MLflow call it; the criterion's name if not given."""
+    criterion: Chosen
+    """How structures are scored, with the options that this criterion has."""
+    allocation: Chosen
+    """How much goes where."""
+    update: Chosen
+    """How the survivors adjust after a cut."""
+    rounds: Annotated[int, Field(ge=1)]
+    """Times that a level is approached with new scores."""
+    floors: Floors
+    keep_scores: bool
+    """Whether `prune` keeps the scores of all rounds."""
 
 
 class EvaluationConfig(Section):
@@ -194,6 +237,8 @@ class RuntimeConfig(Section):
     """`auto` takes a GPU where there is one."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of training: `bf16` is autocast; scores and weights stay in fp32."""
+    deterministic: bool = True
+    """Whether kernels are chosen that are bitwise reproducible; latency is measured without."""
 
 
 class ThreadsConfig(Section):
@@ -216,24 +261,27 @@ class TrackingConfig(Section):
     """Tracking server or store. Without it: the environment's MLFLOW_TRACKING_URI, else SQLite under `results/`."""
 
 
-_CIFAR_SCORING: dict[str, Any] = {
-    "batch_size": 64,
-    "norm": "train",
-    "over_batches": "abs-of-mean",
-    "over_layers": "mean",
-    "normalizer": "max",
-}
 PRESETS: dict[str, dict[str, Any]] = {
     "oba-cifar": {
-        "splits": {"calibration": 12800},
+        "calibration": {"images": 12800, "batch_size": 64},
         "augment": {"crop": "pad", "padding": 4, "flip": True},
         "dense": {"epochs": 200, "lr": 0.1, "schedule": "step", "milestones": [60, 100, 150], "weight_decay": 5e-4},
         "finetune": {"epochs": 150, "lr": 1e-3, "schedule": "step", "milestones": [80, 120], "weight_decay": 5e-4},
-        "scoring": _CIFAR_SCORING,
-        "pruning": {"max_removed": 0.95},
+        "method_defaults": {"criterion": {"norm": "train"}, "allocation": "global", "floors": {"max_removed": 0.95}},
     }
 }
 """Settings of the paper (Sun et al., ICLR 2025, section 5 and the authors' code for the dense training)."""
+
+
+class ModelConfig(Section):
+    """One net of the sweep, with what it has of its own."""
+
+    name: Name
+    """`resnet20`, `resnet32x4` (four times as wide), `vgg19`, `timm/<name>`, `torchvision/<name>`."""
+    dense: DenseConfig
+    """Where its dense net comes from; keys that are not given are those of the study's `dense`."""
+    structures: StructuresConfig
+    """What may be removed from it; keys that are not given are those of the study's `structures`."""
 
 
 class Study(Section):
@@ -244,12 +292,14 @@ class Study(Section):
     preset: Literal["oba-cifar"] | None = None
     """Settings to start from; keys given in this file win. `oba-cifar`: the paper's on CIFAR."""
     data: DataConfig
-    models: Annotated[list[Name], Field(min_length=1)]
-    """Nets: `resnet20`, `resnet32x4` (four times as wide), `vgg19`, `timm/<name>`, `torchvision/<name>`."""
+    models: Annotated[list[ModelConfig], Field(min_length=1)]
+    """Nets: names, or mappings with `name` and what differs from the study's `dense` and `structures`."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """Each seed draws its own splits, initial weights and batches."""
-    criteria: Annotated[list[Name], Field(min_length=1)]
-    """How structures are scored; the first one is what the others are compared with."""
+    methods: Annotated[list[MethodConfig], Field(min_length=1)]
+    """Who goes, how much goes where, how the survivors adjust: names of criteria, or mappings; the first method is what
+    the others are compared with."""
+    method_defaults: MethodDefaults = MethodDefaults()
     schedules: Annotated[list[Literal["iterative", "oneshot"]], Field(min_length=1)] = ["iterative"]
     """`iterative`: each level starts from the previous level's fine-tuned net; `oneshot`: each from the dense net."""
     keep: Annotated[list[Fraction], Field(min_length=1)]
@@ -258,11 +308,10 @@ class Study(Section):
     """`scratch`: each pruned architecture trained from new weights for as many epochs as its pruned net had in all;
     `dense-longer`: the dense net given the fine-tuning epochs, nothing removed."""
     splits: SplitsConfig = SplitsConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
     augment: AugmentConfig = AugmentConfig()
     dense: DenseConfig
     structures: StructuresConfig = StructuresConfig()
-    scoring: ScoringConfig = ScoringConfig()
-    pruning: PruningConfig = PruningConfig()
     finetune: TrainConfig
     evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
@@ -270,25 +319,15 @@ class Study(Section):
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")
-    def _hessian_holds(self) -> Self:
-        if self.scoring.hessian == "gauss-newton" and self.scoring.norm == "train":
-            raise ValueError(
-                "scoring.hessian: 'gauss-newton' needs examples that do not depend on each other, but scoring.norm is "
-                "'train'; allowed: norm eval, or hessian auto, exact or probes"
-            )
-        if self.scoring.hessian == "probes" and "oba-joint" in self.criteria:
-            raise ValueError(
-                "scoring.hessian: 'probes' estimates the diagonal alone, but criteria names 'oba-joint'; allowed: "
-                "auto, exact or gauss-newton"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _sweep_is_a_set(self) -> Self:
-        for key in ("models", "seeds", "criteria", "schedules", "controls"):
-            values = getattr(self, key)
+        named = {"models": [m.name for m in self.models], "methods": [m.name for m in self.methods]}
+        for key in ("models", "seeds", "methods", "schedules", "controls"):
+            values: list[Any] = named.get(key) or getattr(self, key)
             if len(set(values)) != len(values):
-                raise ValueError(f"{key}: {values} names something twice; allowed: each entry once")
+                hint = "; give methods of one criterion names of their own" if key == "methods" else ""
+                raise ValueError(f"{key}: {values} names something twice; allowed: each entry once{hint}")
+        if reserved := [name for name in named["methods"] if name in RESERVED]:
+            raise ValueError(f"methods: {reserved[0]!r} is a name of the pipeline's own; allowed: any but {RESERVED}")
         if any(abs(level * 100 - round(level * 100)) > 1e-9 for level in self.keep):
             raise ValueError(f"keep: levels {self.keep} must be multiples of 0.01")
         if any(b >= a for a, b in zip(self.keep, self.keep[1:], strict=False)):

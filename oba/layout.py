@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oba.config import Study
+from oba.config import MethodConfig, ModelConfig, Study
 from oba.models.names import slug
 
 if TYPE_CHECKING:
@@ -28,13 +28,13 @@ TRAINED_FILES = (*NET_FILES[:-1], "history.csv", NET_FILES[-1])
 
 
 @dataclass(frozen=True)
-class Cell:
+class Coordinates:
     """Coordinates in a sweep; those that do not apply are empty.
 
     Attributes:
         model: The model's slug.
         seed: The seed.
-        criterion: A criterion, or ``dense-longer``.
+        method: A method, or ``dense-longer``.
         schedule: ``iterative`` or ``oneshot``.
         keep: A level's name, two decimals.
         variant: Of an evaluated net: ``dense``, ``finetuned`` or ``scratch``.
@@ -42,7 +42,7 @@ class Cell:
 
     model: str = ""
     seed: int | None = None
-    criterion: str = ""
+    method: str = ""
     schedule: str = ""
     keep: str = ""
     variant: str = ""
@@ -92,23 +92,27 @@ class Layout:
         """Return the file of one model's prunable structures."""
         return self.root / model / "structures.json"
 
+    def check(self, model: str) -> Path:
+        """Return the file that says that a model's levels can be reached."""
+        return self.root / model / "check.json"
+
     def dense(self, model: str, seed: int | str | None) -> Path:
         """Return the folder of one dense net."""
         return self.root / model / f"seed{seed}" / "dense"
 
-    def chain(self, model: str, seed: int | str | None, criterion: str, schedule: str) -> Path:
+    def chain(self, model: str, seed: int | str | None, method: str, schedule: str) -> Path:
         """Return the folder of one chain."""
-        return self.root / model / f"seed{seed}" / f"{criterion}-{schedule}"
+        return self.root / model / f"seed{seed}" / f"{method}-{schedule}"
 
-    def level(self, model: str, seed: int | str | None, criterion: str, schedule: str, keep: str) -> Path:
+    def level(self, model: str, seed: int | str | None, method: str, schedule: str, keep: str) -> Path:
         """Return the folder of one level of a chain."""
-        return self.chain(model, seed, criterion, schedule) / f"keep{keep}"
+        return self.chain(model, seed, method, schedule) / f"keep{keep}"
 
-    def net(self, cell: Cell) -> Path:
+    def net(self, at: Coordinates) -> Path:
         """Return the folder of an evaluated net."""
-        if cell.variant == "dense":
-            return self.dense(cell.model, cell.seed)
-        return self.level(cell.model, cell.seed, cell.criterion, cell.schedule, cell.keep) / cell.variant
+        if at.variant == "dense":
+            return self.dense(at.model, at.seed)
+        return self.level(at.model, at.seed, at.method, at.schedule, at.keep) / at.variant
 
     def within(self, path: Path) -> str:
         """Return a path below the experiment's folder as a name without its suffix."""
@@ -120,27 +124,37 @@ def level_name(keep: float) -> str:
     return f"{keep:.2f}"
 
 
-def start_of(study: Study, layout: Layout, cell: Cell) -> Path:
+def start_of(study: Study, layout: Layout, at: Coordinates) -> Path:
     """Return the folder of the net that a level starts from.
 
     Args:
         study: The study, for its levels.
         layout: Its paths.
-        cell: The level.
+        at: The level.
 
     Returns:
         The previous level's fine-tuned net in an iterative chain, else the dense net.
     """
     levels = [level_name(k) for k in study.keep]
-    position = levels.index(cell.keep)
-    if cell.schedule == "oneshot" or position == 0:
-        return layout.dense(cell.model, cell.seed)
-    return layout.level(cell.model, cell.seed, cell.criterion, cell.schedule, levels[position - 1]) / "finetuned"
+    position = levels.index(at.keep)
+    if at.schedule == "oneshot" or position == 0:
+        return layout.dense(at.model, at.seed)
+    return layout.level(at.model, at.seed, at.method, at.schedule, levels[position - 1]) / "finetuned"
 
 
 def models_by_slug(study: Study) -> dict[str, str]:
     """Return the study's model names by the slugs that paths use."""
-    return {slug(name): name for name in study.models}
+    return {slug(model.name): model.name for model in study.models}
+
+
+def model_of(study: Study, model: str) -> ModelConfig:
+    """Return the model that has a slug."""
+    return next(m for m in study.models if slug(m.name) == model)
+
+
+def method_of(study: Study, method: str) -> MethodConfig:
+    """Return the method that has a name."""
+    return next(m for m in study.methods if m.name == method)
 
 
 def sweep(study: Study) -> pd.DataFrame:
@@ -150,7 +164,7 @@ def sweep(study: Study) -> pd.DataFrame:
         study: The study.
 
     Returns:
-        The columns of :class:`Cell`; the dense nets first.
+        The columns of :class:`Coordinates`; the dense nets first.
     """
     import pandas as pd
 
@@ -162,23 +176,23 @@ def sweep(study: Study) -> pd.DataFrame:
     variants = ["finetuned", "scratch"] if "scratch" in study.controls else ["finetuned"]
     parts = [
         product(**nets, variant=["dense"]),
-        product(**nets, criterion=study.criteria, **levels, variant=variants),
+        product(**nets, method=[m.name for m in study.methods], **levels, variant=variants),
     ]
     if DENSE_LONGER in study.controls:
-        parts.append(product(**nets, criterion=[DENSE_LONGER], **levels, variant=["finetuned"]))
+        parts.append(product(**nets, method=[DENSE_LONGER], **levels, variant=["finetuned"]))
     return pd.concat(parts, ignore_index=True).fillna("")
 
 
-def cells(study: Study) -> list[Cell]:
-    """Return the sweep as cells.
+def nets(study: Study) -> list[Coordinates]:
+    """Return the evaluated nets of a sweep.
 
     Args:
         study: The study.
 
     Returns:
-        One cell per evaluated net.
+        One entry per evaluated net.
     """
-    return [Cell(**row) for row in sweep(study).to_dict("records")]  # pyright: ignore[reportArgumentType]
+    return [Coordinates(**row) for row in sweep(study).to_dict("records")]  # pyright: ignore[reportArgumentType]
 
 
 def report_rows(study: Study, layout: Layout) -> list[dict]:
@@ -189,12 +203,10 @@ def report_rows(study: Study, layout: Layout) -> list[dict]:
         layout: Its paths.
 
     Returns:
-        The fields of every cell, ``keep`` as a number, and the net's ``directory``.
+        The fields of every net, ``keep`` as a number, and the net's ``directory``.
     """
-    dense = {"criterion": "dense", "keep": 1.0}
+    dense = {"method": "dense", "keep": 1.0}
     return [
-        asdict(cell)
-        | (dense if cell.variant == "dense" else {"keep": float(cell.keep)})
-        | {"directory": str(layout.net(cell))}
-        for cell in cells(study)
+        asdict(at) | (dense if at.variant == "dense" else {"keep": float(at.keep)}) | {"directory": str(layout.net(at))}
+        for at in nets(study)
     ]

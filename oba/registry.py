@@ -1,40 +1,57 @@
-"""Names of everything that a study can choose, found without importing torch.
+"""Names of everything that a study can choose, found without importing anything.
 
-A criterion or a data set is registered by the existence of its file: ``oba_exact.py`` in
-``oba/importance/criteria`` is the criterion ``oba-exact``. Adding one is adding one file.
+An entry is registered by the existence of its file: ``oba_exact.py`` in ``oba/importance/criteria`` is the criterion
+``oba-exact`` (a name that is a keyword of Python gets an underscore: ``global_.py``). Adding one is adding one file.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from oba.errors import ConfigError
 
 _PACKAGE = Path(__file__).parent
-_FOLDERS = {"criterion": "importance/criteria", "data set": "data/sources"}
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """Where the entries of one kind lie, and which name of their module is the entry."""
+
+    folder: str
+    symbol: str
+
+
+_KINDS = {
+    "criterion": _Kind("importance/criteria", "CRITERION"),
+    "allocation": _Kind("pruning/allocation", "ALLOCATION"),
+    "update": _Kind("pruning/update", "UPDATE"),
+    "data set": _Kind("data/sources", "open_source"),
+}
 
 
 def names(kind: str) -> list[str]:
     """Return the registered names of one kind, sorted.
 
     Args:
-        kind: ``"criterion"`` or ``"data set"``.
+        kind: ``"criterion"``, ``"allocation"``, ``"update"`` or ``"data set"``.
 
     Returns:
         The names, with dashes.
     """
-    files = (_PACKAGE / _FOLDERS[kind]).glob("[!_]*.py")
-    return sorted(f.stem.replace("_", "-") for f in files)
+    files = (_PACKAGE / _KINDS[kind].folder).glob("[!_]*.py")
+    return sorted(f.stem.rstrip("_").replace("_", "-") for f in files)
 
 
 def check(kind: str, name: str, where: str) -> None:
     """Refuse a name that is not registered.
 
     Args:
-        kind: ``"criterion"`` or ``"data set"``.
+        kind: One of the kinds.
         name: What was asked for.
         where: The key that asked, for the message.
 
@@ -63,19 +80,47 @@ def unknown(kind: str, name: str, where: str, allowed: list[str]) -> str:
     return f"{where}: unknown {kind} {name!r}{hint}; allowed: {', '.join(allowed)}"
 
 
-def load(kind: str, name: str) -> ModuleType:
-    """Import the module that implements a registered name.
+def module_name(kind: str, name: str) -> str:
+    """Return the dotted name of the module that implements a registered name, without importing it.
 
     Args:
-        kind: ``"criterion"`` or ``"data set"``.
+        kind: One of the kinds.
         name: A registered name.
 
     Returns:
-        The module.
+        For example ``oba.importance.criteria.oba_exact``.
 
     Raises:
         ConfigError: If there is no such name.
     """
     check(kind, name, kind)
-    folder = _FOLDERS[kind].replace("/", ".")
-    return importlib.import_module(f"oba.{folder}.{name.replace('-', '_')}")
+    folder, stem = _KINDS[kind].folder, name.replace("-", "_")
+    if not (_PACKAGE / folder / f"{stem}.py").exists():
+        stem += "_"
+    return f"oba.{folder.replace('/', '.')}.{stem}"
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Import the module that implements a registered name.
+
+    Args:
+        kind: One of the kinds.
+        name: A registered name.
+
+    Returns:
+        The module.
+    """
+    return importlib.import_module(module_name(kind, name))
+
+
+def entry(kind: str, name: str) -> Any:
+    """Import the entry itself: the class, or for a data set the function that opens it.
+
+    Args:
+        kind: One of the kinds.
+        name: A registered name.
+
+    Returns:
+        What the module calls ``CRITERION``, ``ALLOCATION``, ``UPDATE`` or ``open_source``.
+    """
+    return getattr(load(kind, name), _KINDS[kind].symbol)

@@ -1,42 +1,59 @@
 """What each stage of the DAG sees of the study: a slice of it, and nothing else.
 
-A stage's slice becomes the ``params`` of its rule, so that a change elsewhere in the study does not rerun it.
+A stage's slice becomes the ``params`` of its rule, so that a change elsewhere in the study does not rerun it. Of what
+the study has for every model and every method, a job sees that of its own.
 """
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 from oba.config import (
     AugmentConfig,
+    CalibrationConfig,
     DataConfig,
     DenseConfig,
     EvaluationConfig,
-    PruningConfig,
+    Floors,
+    MethodConfig,
     RuntimeConfig,
-    ScoringConfig,
     Section,
     SplitsConfig,
     StructuresConfig,
     Study,
     TrainConfig,
 )
+from oba.layout import DENSE_LONGER, Coordinates, method_of, model_of
+
+_OWN: dict[str, Callable[[Study, Coordinates], Any]] = {
+    "dense": lambda study, at: model_of(study, at.model).dense,
+    "structures": lambda study, at: model_of(study, at.model).structures,
+    "method": lambda study, at: None if at.method == DENSE_LONGER else method_of(study, at.method),
+    "floors": lambda study, at: {method.name: method.floors for method in study.methods},
+}
+"""Sections that are not simply those of the study, but a model's, a method's, or gathered from all methods."""
 
 
 class StageSections(Section):
     """The slice of a study that one stage may see: what it declares, and nothing else."""
 
     @classmethod
-    def of(cls, study: Study) -> Self:
+    def of(cls, study: Study, at: Coordinates) -> Self:
         """Cut the slice out of a study.
 
         Args:
             study: The whole study.
+            at: The job's coordinates.
 
         Returns:
             The sections that this class names, as they are in the study.
         """
-        values = {name: getattr(study, name) for name in cls.model_fields if name != "threads"}
+        values = {
+            name: _OWN[name](study, at) if name in _OWN else getattr(study, name)
+            for name in cls.model_fields
+            if name != "threads"
+        }
         if "threads" in cls.model_fields:
             values["threads"] = getattr(study.threads, cls._threads_key())
         return cls.model_construct(**values)
@@ -59,8 +76,8 @@ class SplitSections(StageSections):
     splits: SplitsConfig
 
 
-class StructuresSections(StageSections):
-    """What `structures` sees."""
+class TraceSections(StageSections):
+    """What `trace` sees."""
 
     structures: StructuresConfig
 
@@ -68,7 +85,7 @@ class StructuresSections(StageSections):
 class CheckSections(StageSections):
     """What `check` sees."""
 
-    pruning: PruningConfig
+    floors: dict[str, Floors]
     keep: list[float]
 
 
@@ -84,8 +101,8 @@ class DenseSections(StageSections):
 class PruneSections(StageSections):
     """What `prune` sees."""
 
-    scoring: ScoringConfig
-    pruning: PruningConfig
+    calibration: CalibrationConfig
+    method: MethodConfig | None
     runtime: RuntimeConfig
     threads: int
 
@@ -124,7 +141,7 @@ class EvaluateSections(StageSections):
 STAGES: dict[str, type[StageSections]] = {
     "prepare": PrepareSections,
     "split": SplitSections,
-    "structures": StructuresSections,
+    "trace": TraceSections,
     "check": CheckSections,
     "dense": DenseSections,
     "prune": PruneSections,

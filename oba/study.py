@@ -1,8 +1,9 @@
-"""Reading a study: presets filled in, every mistake told in one line, names checked, the sweep laid out.
+"""Reading a study: presets and defaults filled in, names and options checked, every mistake told in one line.
 
-This is the one place above the registries: it knows the typed study (:mod:`oba.config`) and the names
-that exist, and it imports neither torch nor any other heavy package (timm and torchvision only when a
-study names one of their models).
+This is the one place above the registries: it knows the typed study (:mod:`oba.config`) and the entries that exist.
+The options of a method's parts are declared beside their code, so checking them imports that code, and torch with it;
+timm and torchvision are imported only when a study names one of their models. A resolved study, as :func:`dump_study`
+writes it, is read without either (:func:`load_resolved`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from oba import registry
-from oba.config import PRESETS, Study
+from oba.config import PRESETS, Choice, MethodConfig, MethodDefaults, Study
 from oba.errors import ConfigError, FileError
+from oba.files import read_json
 from oba.models.names import check_name
+from oba.options import checked_options
 
 
 def load_study(path: Path) -> Study:
@@ -60,14 +63,34 @@ def parse_study(values: Any, origin: str) -> Study:
             f"{origin}: got {type(values).__name__}; allowed: keys and values, such as config/config.yaml"
         )
     try:
-        study = Study.model_validate(_with_preset(values))
+        study = Study.model_validate(_filled(_with_preset(values)))
     except ValidationError as error:
         raise ConfigError("\n".join(f"{origin}: {line}" for line in explain(error))) from error
     try:
         _check_names(study)
+        methods = [_with_options(method, study.method_defaults) for method in study.methods]
+        _check_defaults(study)
     except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}") from error
-    return study
+        raise ConfigError("\n".join(f"{origin}: {line}" for line in str(error).splitlines())) from error
+    return study.model_copy(update={"methods": methods})
+
+
+def load_resolved(path: Path) -> Study:
+    """Read a study that was checked before, as :func:`dump_study` wrote it; nothing is imported for its names.
+
+    Args:
+        path: The JSON file.
+
+    Returns:
+        The study.
+
+    Raises:
+        FileError: If the file is missing or damaged.
+    """
+    try:
+        return Study.model_validate(read_json(path))
+    except ValidationError as error:
+        raise FileError(f"{path}: not a resolved study: {next(explain(error))}; start the workflow again") from error
 
 
 def retyped(overrides: Any) -> Any:
@@ -102,12 +125,75 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Give every model and method what the file leaves to the study's sections."""
+    filled = dict(values)
+    if isinstance(values.get("models"), list):
+        shared = {key: values.get(key, {}) for key in ("dense", "structures")}
+        filled["models"] = [_own_model(entry, shared) for entry in values["models"]]
+    if isinstance(values.get("methods"), list):
+        defaults = values.get("method_defaults", {})
+        filled["methods"] = [_own_method(entry, defaults) for entry in values["methods"]]
+    return filled
+
+
+def _own_model(entry: Any, shared: Mapping[str, Any]) -> Any:
+    if isinstance(entry, str):
+        entry = {"name": entry}
+    return _merged(shared, entry) if isinstance(entry, Mapping) else entry
+
+
+def _own_method(entry: Any, given: Any) -> Any:
+    """Fill in a method's name and what it takes from the defaults, which may be damaged: they are checked later."""
+    if isinstance(entry, str):
+        entry = {"criterion": entry}
+    if not isinstance(entry, Mapping):
+        return entry
+    criterion = entry.get("criterion")
+    name = criterion.get("name") if isinstance(criterion, Mapping) else criterion
+    own = {"name": name} if name is not None else {}
+    given = given if isinstance(given, Mapping) else {}
+    shared = MethodDefaults().model_dump(exclude={"criterion"}) | {k: v for k, v in given.items() if k != "criterion"}
+    floors = shared["floors"]
+    merged = own | shared | dict(entry)
+    if isinstance(floors, Mapping) and isinstance(merged["floors"], Mapping):
+        merged["floors"] = {**floors, **merged["floors"]}
+    return merged
+
+
 def _check_names(study: Study) -> None:
     registry.check("data set", study.data.name, "data.name")
-    for name in study.criteria:
-        registry.check("criterion", name, "criteria")
-    for name in study.models:
-        check_name(name, "models")
+    for method in study.methods:
+        for kind in ("criterion", "allocation", "update"):
+            registry.check(kind, getattr(method, kind).name, f"methods.{method.name}.{kind}")
+    for model in study.models:
+        check_name(model.name, "models")
+
+
+def _with_options(method: MethodConfig, defaults: MethodDefaults) -> MethodConfig:
+    """Check a method's options and spell all of them out."""
+    parts = {}
+    for kind in ("criterion", "allocation", "update"):
+        choice: Choice = getattr(method, kind)
+        entry = registry.entry(kind, choice.name)
+        shared = defaults.criterion if kind == "criterion" else {}
+        given = {key: value for key, value in shared.items() if key in entry.options_type.model_fields}
+        options = checked_options(entry, f"methods.{method.name}: {kind} {choice.name!r}", given | choice.options)
+        parts[kind] = Choice(name=choice.name, **options.model_dump())
+    return method.model_copy(update=parts)
+
+
+def _check_defaults(study: Study) -> None:
+    """Refuse default options that no criterion of the study has."""
+    have = {
+        key for m in study.methods for key in registry.entry("criterion", m.criterion.name).options_type.model_fields
+    }
+    for key in study.method_defaults.criterion:
+        if key not in have:
+            raise ConfigError(
+                f"method_defaults.criterion: no criterion of this study has an option {key!r}; "
+                f"allowed: {', '.join(sorted(have)) or 'none'}"
+            )
 
 
 def explain(error: ValidationError) -> Iterator[str]:

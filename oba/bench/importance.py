@@ -28,11 +28,11 @@ from oba import registry
 from oba.errors import ConfigError
 from oba.files import write_json
 from oba.importance.batches import Batch
-from oba.importance.criterion import Criterion, Options, load_criterion
+from oba.importance.criterion import Criterion, make_criterion
 from oba.importance.hessians import ROWS_AT_ONCE, MaskHessian
+from oba.importance.joining import targets_of
 from oba.importance.masks import places_of
 from oba.importance.state import left_as_found
-from oba.importance.structures import targets_of
 from oba.models.build import build_model
 from oba.pruning.dependencies import find_groups
 from oba.structures import StructureGroup
@@ -140,7 +140,7 @@ def run(setting: Setting, criteria: Sequence[str], output: Path | None) -> None:
     Raises:
         ConfigError: If a criterion is unknown or needs no data, or the device is not there.
     """
-    costly = [name for name in registry.names("criterion") if load_criterion(name, Options()).needs_data]
+    costly = [name for name in registry.names("criterion") if make_criterion(name).needs_data]
     for name in criteria:
         if name not in costly:
             raise ConfigError(f"--criterion: {name!r} cannot be measured; allowed: {', '.join(costly)}")
@@ -169,11 +169,11 @@ def _methods(
         PLAIN: lambda: torch.autograd.grad(batch.loss_of(model(batch.inputs)), trainable, allow_unused=True)
     }
     for name in criteria:
-        scorer = load_criterion(name, Options())
+        scorer = make_criterion(name)
         targets = targets_of(model, groups, scorer, batch)
         if type(scorer).parameter_scores is not Criterion.parameter_scores:
             runs[f"{name}, per parameter"] = lambda s=scorer: s.parameter_scores(model, batch)
-        runs[f"{name}, per structure"] = lambda s=scorer, t=targets: s.structure_model(model, t, batch)
+        runs[f"{name}, per structure"] = lambda s=scorer, t=targets: s.batch_scores(model, t, batch)
     if {"oba-diag", "oba-joint"} & set(criteria):
         runs[f"exact Hessian, {ROWS_AT_ONCE} rows"] = lambda: _rows(model, groups, batch)
     return runs

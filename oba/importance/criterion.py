@@ -1,66 +1,61 @@
 """What a criterion is: the interface that every file in ``oba/importance/criteria`` implements.
 
 A file ``oba/importance/criteria/my_name.py`` that defines ``CRITERION``, a subclass of :class:`Criterion`, adds the
-criterion ``my-name``; nothing else has to be changed. A criterion scores one batch at a time; batches are weighted,
-and joined over layers, by :mod:`oba.importance.parameters` and :mod:`oba.importance.structures`.
+criterion ``my-name``; nothing else has to be changed. Its options are the fields of the class that it is generic in.
 
-Three levels, each with a default made from the one before, so that a criterion implements the first that it has a
+Four levels, each with a default made from the one before, so that a criterion implements the first that it has a
 better way for:
 
-1. ``parameter_scores``: a signed score for every parameter element;
+1. ``parameter_scores``: a signed score for every parameter element, on one batch;
 2. ``channel_scores``: their sums over all weights of an output (with its bias) or input channel of a layer;
-3. ``structure_scores``: for every group one row of scores for each coupled layer.
+3. ``batch_scores``: for every group one row of scores for each coupled layer, and perhaps interactions;
+4. ``score``: one score for every structure, from all batches (:mod:`oba.importance.joining`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from oba import registry
-from oba.errors import ConfigError, ScoreError
+from oba.errors import ScoreError
 from oba.importance.batches import Batch
+from oba.importance.scores import StructureScores
 from oba.importance.slices import Channels, LayerSlice, channel_sums
+from oba.options import Configured, O, Options, checked_options
 from oba.structures import StructureGroup
 
-MAGNITUDES = ("l1", "l2")
-"""What `magnitude` adds up: absolute values or squares."""
-HESSIANS = ("auto", "exact", "gauss-newton", "probes")
-"""Ways of `oba-diag` and `oba-joint` to the Hessian with respect to masks: see :mod:`oba.importance.hessians`."""
+
+class DataOptions(Options):
+    """Options of criteria that look at examples."""
+
+    norm: Literal["eval", "train"] = "eval"
+    """Statistics that batch and instance norms use: frozen (`eval`) or of the batch (`train`, as in the paper)."""
 
 
-@dataclass(frozen=True)
-class Options:
-    """Settings of criteria; each uses its own and ignores the others.
+class GroupOptions(Options):
+    """Options of criteria whose scores mean something only within a group, until they are normalised."""
 
-    Attributes:
-        order: Order k of ``oba-exact``.
-        magnitude: ``"l1"`` or ``"l2"``.
-        hessian: One of :data:`HESSIANS`.
-        samples: Number of random probes, or of classes that Gauss–Newton draws for an example where there are more.
-        seed: Seed of what is drawn at random.
-    """
+    normalizer: Literal["max", "mean", "sum", "l2", "none"] = "max"
+    """What a group's scores are divided by, so that groups can be compared; `max` is the paper's."""
 
-    order: int = 2
-    magnitude: str = "l1"
-    hessian: str = "auto"
-    samples: int = 16
-    seed: int = 0
 
-    def __post_init__(self) -> None:
-        """Refuse values that mean nothing."""
-        if self.order < 1:
-            raise ConfigError(f"order: {self.order} is out of range; allowed: 1 or more")
-        if self.magnitude not in MAGNITUDES:
-            raise ConfigError(f"magnitude: {self.magnitude!r} is unknown; allowed: {', '.join(MAGNITUDES)}")
-        if self.hessian not in HESSIANS:
-            raise ConfigError(f"hessian: {self.hessian!r} is unknown; allowed: {', '.join(HESSIANS)}")
-        if self.samples < 2:
-            raise ConfigError(f"samples: {self.samples} is out of range; allowed: 2 or more")
+class SliceOptions(GroupOptions):
+    """Options of criteria that score the slices of a structure in its coupled layers one by one."""
+
+    over_layers: Literal["mean", "sum"] = "mean"
+    """How the scores of a structure's slices are joined; `mean` is the paper's."""
+
+
+class DerivativeOptions(DataOptions, SliceOptions):
+    """Options of criteria that add up signed scores of weights, batch by batch."""
+
+    over_batches: Literal["abs-of-mean", "mean-of-abs", "rms"] = "abs-of-mean"
+    """How the signed sums of a slice are joined over batches; `abs-of-mean` is the paper's."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +72,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class BatchModel:
+class BatchScores:
     """What one batch says of structures.
 
     Attributes:
@@ -91,32 +86,33 @@ class BatchModel:
     variance: Mapping[str, Tensor] | None = None
 
 
-class Criterion:
+class Criterion(Configured[O]):
     """One way to score; see the module's text.
 
     Attributes:
         needs_data: Whether scores depend on examples; if not, methods are called once, with ``batch=None``.
         ignores_scale: Whether a filter's scores add up to zero where the loss does not depend on the filter's scale.
-        in_nats: Whether scores predict the change of the loss: then they are signed, joined over batches by their mean
-            whatever the options of reduction say, and never normalised.
+        in_nats: Whether scores predict the change of the loss: then they are signed, and joined by their mean.
     """
 
     needs_data: ClassVar[bool] = True
     ignores_scale: ClassVar[bool] = False
     in_nats: ClassVar[bool] = False
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: O, seed: int = 0) -> None:
         """Take the settings.
 
         Args:
-            options: Settings of all criteria.
+            options: Of the class that the criterion declares.
+            seed: Seed of all that is drawn.
         """
-        self.options = options
+        super().__init__(options)
+        self.seed = seed
 
     @property
-    def name(self) -> str:
-        """The registered name: that of the file."""
-        return type(self).__module__.rpartition(".")[2].replace("_", "-")
+    def norm(self) -> str:
+        """Which statistics norms use while scoring."""
+        return self.options.norm if isinstance(self.options, DataOptions) else "eval"
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
         """Return signed scores in each parameter's shape, on one batch; parameters without a score are absent.
@@ -128,7 +124,7 @@ class Criterion:
         Raises:
             ScoreError: If the criterion does not score parameters.
         """
-        raise ScoreError(f"criterion {self.name!r} scores structures, not parameters; use structure_scores")
+        raise ScoreError(f"criterion {self.name!r} scores structures, not parameters; use score_structures")
 
     def channel_scores(
         self, model: nn.Module, channels: Collection[Channels], batch: Batch | None
@@ -145,8 +141,8 @@ class Criterion:
         """
         return channel_sums(model, self.parameter_scores(model, batch), channels)
 
-    def structure_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> dict[str, Tensor]:
-        """Score structures.
+    def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
+        """Score structures on one batch.
 
         Args:
             model: The model, in the mode for scoring.
@@ -154,8 +150,7 @@ class Criterion:
             batch: The examples; None for a criterion that needs none.
 
         Returns:
-            For each group's name a tensor (rows, structures); rows are joined over layers later. A criterion that
-            scores structures as such returns one row.
+            By default one row for each slice that has scores. A criterion that scores structures as such returns one.
 
         Raises:
             ScoreError: If no layer of a group has a score.
@@ -168,30 +163,36 @@ class Criterion:
             if not found:
                 raise ScoreError(f"group {target.group.name!r}: none of its layers has a score by this criterion")
             rows[target.group.name] = torch.stack(found)
-        return rows
+        return BatchScores(rows)
 
-    def structure_model(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchModel:
-        """Score structures, and say how they interact.
+    def score(
+        self, model: nn.Module, groups: Sequence[StructureGroup], batches: Iterable[Batch | None]
+    ) -> StructureScores:
+        """Score structures on all batches.
 
         Args:
             model: The model, in the mode for scoring.
-            targets: The groups.
-            batch: The examples; None for a criterion that needs none.
+            groups: The groups.
+            batches: The examples, consumed one by one; one None for a criterion that needs none.
 
         Returns:
-            By default the structures' scores alone.
+            By default the scores of the batches, joined over batches and slices and normalised as the options say.
         """
-        return BatchModel(self.structure_scores(model, targets, batch))
+        from oba.importance.joining import joined
+
+        return joined(self, model, groups, batches)
 
 
-def load_criterion(name: str, options: Options) -> Criterion:
+def make_criterion(name: str, seed: int = 0, **options: object) -> Criterion:
     """Return a registered criterion.
 
     Args:
         name: Its name, with dashes.
-        options: Settings of all criteria.
+        seed: Seed of all that it draws.
+        **options: Its own options; those not given have their defaults.
 
     Returns:
         A fresh instance.
     """
-    return registry.load("criterion", name).CRITERION(options)
+    entry = registry.entry("criterion", name)
+    return entry(checked_options(entry, f"criterion {name!r}", options), seed)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from oba.errors import ScoreError
 from oba.importance.batches import Loss, numbered
-from oba.importance.criterion import Options, load_criterion
+from oba.importance.criterion import make_criterion
 from oba.importance.state import left_as_found
 
 
@@ -21,10 +21,8 @@ def parameter_scores(
     criterion: str,
     *,
     loss: Loss = F.cross_entropy,
-    norm: str = "eval",
-    order: int = 2,
-    magnitude: str = "l1",
     seed: int = 0,
+    **options: Any,
 ) -> dict[str, Tensor]:
     r"""Score every parameter element.
 
@@ -40,10 +38,8 @@ def parameter_scores(
         batches: Pairs of inputs (N, ...) and targets; not touched by a criterion that needs no data.
         criterion: Registered name, for example ``"oba"``.
         loss: Maps outputs and targets to the mean loss over the batch.
-        norm: Statistics of batch and instance norms: ``"eval"`` (frozen) or ``"train"`` (of the batch).
-        order: Order of ``oba-exact``.
-        magnitude: ``"l1"`` or ``"l2"`` for ``magnitude``.
-        seed: Seed of ``random``.
+        seed: Seed of all that is drawn.
+        **options: The criterion's own options, such as ``norm="train"``; each criterion's file declares them.
 
     Returns:
         Signed scores keyed like ``named_parameters()``, in each parameter's shape, type and device; parameters without
@@ -59,10 +55,10 @@ def parameter_scores(
         >>> {name: tuple(score.shape) for name, score in scores.items()}
         {'0.weight': (3, 4), '0.bias': (3,), '2.weight': (2, 3), '2.bias': (2,)}
     """
-    scorer = load_criterion(criterion, Options(order=order, magnitude=magnitude, seed=seed))
+    scorer = make_criterion(criterion, seed, **options)
     totals: dict[str, Tensor] = {}
     examples = 0
-    with left_as_found(model, norm):
+    with left_as_found(model, scorer.norm):
         for batch in numbered(batches, loss) if scorer.needs_data else [None]:
             count = 1 if batch is None else batch.examples
             examples += count

@@ -1,43 +1,68 @@
-"""Levels: from the current net down to one level of ``keep``, in rounds of scoring and pruning."""
+"""Levels: from the current net down to one level of ``keep``, in rounds of scoring, cutting and adjusting."""
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
-from oba.config import PruningConfig
-from oba.importance.model import StructureModel
+from oba.config import Floors
+from oba.importance.scores import StructureScores
 from oba.pruning.cost import CostModel
+from oba.pruning.cut import Cut, Images, Update
 from oba.pruning.plan import Plan, kept_counts, restrict
-from oba.pruning.prices import Normalizer, Prices
+from oba.pruning.problem import Allocation, Problem, require_reachable
 from oba.pruning.replay import apply_plan, removal_plan
-from oba.pruning.select import require_reachable, select
+from oba.pruning.statistics import mean_loss
 from oba.structures import StructureGroup
 
-Score = Callable[[nn.Module, list[StructureGroup]], StructureModel]
+Score = Callable[[nn.Module, list[StructureGroup]], StructureScores]
 """Scores the structures of a net."""
 
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """One round of scoring and pruning.
+    """One round of scoring, cutting and adjusting; losses are means over the calibration images, in nats.
 
     Attributes:
         keep: The round's target, as a fraction of the dense MACs.
         macs_kept: What was reached.
         removed: Number of structures that went in this round.
+        kept: Number of structures left, by group.
         scoring_seconds: Wall-clock time of scoring.
         predicted: By how much the loss changes, in nats, according to the scores; None if they do not predict it.
+        loss_before: Before the round; None if it is not finite.
+        loss_after: After the cut and the update; None if it is not finite.
     """
 
     keep: float
     macs_kept: float
     removed: int
+    kept: Mapping[str, int]
     scoring_seconds: float
     predicted: float | None
+    loss_before: float | None
+    loss_after: float | None
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a method goes down to a level, besides scoring.
+
+    Attributes:
+        allocation: How much goes where.
+        update: How the survivors adjust.
+        rounds: Times that structures are scored again on the way.
+        floors: How little a layer may keep.
+    """
+
+    allocation: Allocation
+    update: Update
+    rounds: int
+    floors: Floors
 
 
 def prune_to_level(
@@ -46,25 +71,27 @@ def prune_to_level(
     plan: Plan,
     *,
     score: Score,
+    steps: Steps,
+    images: Images,
     keep: float,
-    pruning: PruningConfig,
-    normalizer: Normalizer,
     input_size: tuple[int, int, int],
+    widths: Mapping[str, int] | None = None,
 ) -> tuple[Plan, list[RoundRecord]]:
-    """Prune a net in place down to a level; each round scores anew what the last one left.
+    """Prune a net in place down to a level; each round scores again what the last one left.
 
     The rounds' targets lie evenly between what the net keeps now and the level. A level that the floors
     do not allow is refused (``BudgetError``) before anything is scored.
 
     Args:
-        model: The net that ``plan`` leaves of the dense one; cut in place.
+        model: The net that ``plan`` leaves of the dense one; cut and adjusted in place.
         groups: Groups of the dense net.
         plan: What is left of the dense net now.
         score: Called once per round with the net as it is and the groups in its coordinates.
+        steps: Allocation, update, rounds and floors; floors count from the dense net.
+        images: The calibration images.
         keep: Fraction of the dense net's MACs to keep.
-        pruning: Rounds, rank and floors; floors count from the dense net.
-        normalizer: What a group's scores are divided by, unless they are in nats.
         input_size: Channels, height and width of an image.
+        widths: Numbers of structures that another net of this level keeps, by group, for allocations that copy them.
 
     Returns:
         The new plan, in the dense net's coordinates, and a record of each round.
@@ -74,31 +101,47 @@ def prune_to_level(
     dense_counts = {g.name: len(g) for g in groups}
     start = cost.macs / dense_macs
     current, _ = restrict(groups, plan)
-    require_reachable(current, cost, keep=keep, floors=pruning, dense_counts=dense_counts, dense_macs=dense_macs)
-    records = []
-    for number in range(1, pruning.rounds + 1):
-        target = start + (keep - start) * number / pruning.rounds
+    require_reachable(current, cost, keep=keep, floors=steps.floors, dense_counts=dense_counts, dense_macs=dense_macs)
+    records: list[RoundRecord] = []
+    loss = mean_loss(model, images)
+    for number in range(1, steps.rounds + 1):
+        progress = number / steps.rounds
         began = time.perf_counter()
-        scored = score(model, current)
+        scores = score(model, current)
         seconds = time.perf_counter() - began
-        selection = select(
+        problem = Problem(
             current,
-            Prices(current, scored, normalizer),
+            scores,
             cost,
-            keep=target,
-            pruning=pruning,
+            keep=start + (keep - start) * progress,
+            floors=steps.floors,
             dense_counts=dense_counts,
             dense_macs=dense_macs,
+            progress=progress,
+            widths=widths or {},
         )
+        selection = steps.allocation.select(problem)
         step = removal_plan(model, current, selection.removed)
+        before = copy.deepcopy(model)
         apply_plan(model, step)
+        steps.update.adjust(Cut(before, model, current, selection.removed, step), images)
         plan = plan.then(step)
         for group in current:
             cost.remove(group, len(selection.removed.get(group.name, ())))
         current, _ = restrict(groups, plan)
-        removed = sum(map(len, selection.removed.values()))
-        predicted = scored.change(selection.removed) if scored.in_nats else None
-        records.append(RoundRecord(target, selection.macs / dense_macs, removed, seconds, predicted))
+        previous, loss = loss, mean_loss(model, images)
+        records.append(
+            RoundRecord(
+                problem.keep,
+                selection.macs / dense_macs,
+                sum(map(len, selection.removed.values())),
+                {group.name: len(group) for group in current},
+                seconds,
+                scores.change(selection.removed) if scores.in_nats else None,
+                previous,
+                loss,
+            )
+        )
     return plan, records
 
 

@@ -1,6 +1,6 @@
 r"""Prices of structures: what selection ranks, given what is already gone.
 
-With the scores s of a :class:`~oba.importance.model.StructureModel` and its interactions H, removing c on top of what
+With the scores s of a :class:`~oba.importance.scores.StructureScores` and its interactions H, removing c on top of what
 is gone costs the marginal :math:`s_c + \sum_{d \text{ gone}} H_{cd}`. A list of scores is the case without H, in which
 no price ever changes.
 """
@@ -9,17 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
-from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from oba.errors import ScoreError
-from oba.importance.model import StructureModel
+from oba.importance.scores import StructureScores
 from oba.structures import StructureGroup
-
-Normalizer = Literal["max", "mean", "sum", "l2", "none"]
 
 _ASYMMETRY = 1e-6
 """By how much H and its transpose may differ, as a fraction of the largest entry: Hessian-vector products round."""
@@ -28,31 +24,25 @@ _ASYMMETRY = 1e-6
 class Prices:
     """Marginal prices of the structures of a net, kept up to date while structures go."""
 
-    def __init__(self, groups: Sequence[StructureGroup], model: StructureModel, normalizer: Normalizer) -> None:
-        """Check a model and bring it into the order of the groups.
+    def __init__(self, groups: Sequence[StructureGroup], scores: StructureScores) -> None:
+        """Check scores and bring them into the order of the groups.
 
         Args:
             groups: The groups that are priced.
-            model: Scores of exactly these groups, in any order; left as found.
-            normalizer: ``max``, ``mean`` or ``sum`` of the group's absolute scores, or their ``l2`` norm,
-                or ``none``. A group whose scores are all zero stays zero. Scores in nats are never normalised.
+            scores: Of exactly these groups, in any order; left as found.
 
         Raises:
             ScoreError: If scores are missing, too many, of the wrong shape or not finite; if interactions are of the
-                wrong shape, not finite or not symmetric, or belong to scores that would be normalised.
+                wrong shape, not finite or not symmetric.
         """
-        if extra := sorted(model.alone.keys() - {g.name for g in groups}):
+        if extra := sorted(scores.alone.keys() - {g.name for g in groups}):
             raise ScoreError(f"scores of groups that are not there: {', '.join(map(repr, extra))}")
-        if model.in_nats:
-            normalizer = "none"
-        scores = [_normalized(_checked(g, model.alone.get(g.name)), normalizer) for g in groups]
+        alone = [_checked(g, scores.alone.get(g.name)) for g in groups]
         self._places = _places({g.name: len(g) for g in groups})
-        self._marginals = np.concatenate([np.empty(0), *(s.numpy() for s in scores)])
+        self._marginals = np.concatenate([np.empty(0), *(s.numpy() for s in alone)])
         self._interactions: np.ndarray | None = None
-        if model.interactions is not None:
-            if normalizer != "none":
-                raise ScoreError(f"scores with interactions cannot be divided by their group's {normalizer!r}")
-            self._interactions = self._ordered(_symmetric(model.interactions, self._marginals.size), model)
+        if scores.interactions is not None:
+            self._interactions = self._ordered(_symmetric(scores.interactions, self._marginals.size), scores)
 
     @property
     def interact(self) -> bool:
@@ -104,9 +94,9 @@ class Prices:
                 self._marginals += self._interactions[place]
             self._marginals[place] = np.inf
 
-    def _ordered(self, interactions: np.ndarray, model: StructureModel) -> np.ndarray:
-        """Bring interactions from the model's order into that of the groups."""
-        theirs = _places({name: len(scores) for name, scores in model.alone.items()})
+    def _ordered(self, interactions: np.ndarray, scores: StructureScores) -> np.ndarray:
+        """Bring interactions from the scores' order into that of the groups."""
+        theirs = _places({name: len(s) for name, s in scores.alone.items()})
         if theirs == self._places:
             return interactions
         order = np.r_[tuple(theirs[name] for name in self._places)]
@@ -143,20 +133,3 @@ def _symmetric(interactions: Tensor, size: int) -> np.ndarray:
     if off > _ASYMMETRY * largest:
         raise ScoreError(f"interactions: not symmetric, entries differ by up to {off:.3g} of {largest:.3g}")
     return matrix
-
-
-def _normalized(scores: Tensor, normalizer: Normalizer) -> Tensor:
-    """Divide the scores of one group by their normaliser."""
-    size = scores.abs()
-    match normalizer:
-        case "none":
-            return scores
-        case "max":
-            by = size.max()
-        case "mean":
-            by = size.mean()
-        case "sum":
-            by = size.sum()
-        case "l2":
-            by = torch.linalg.vector_norm(scores)
-    return scores / by if by > 0 else scores

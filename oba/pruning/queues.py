@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oba.config import PruningConfig
+from oba.config import Floors
 from oba.pruning.cost import CostModel
 from oba.pruning.prices import Prices
 from oba.structures import IN, OUT, StructureGroup
@@ -16,7 +16,7 @@ EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
-class Floor:
+class GroupFloor:
     """How few structures a group may keep, and in what steps it shrinks.
 
     Attributes:
@@ -28,7 +28,7 @@ class Floor:
     step: int
 
     @classmethod
-    def of(cls, group: StructureGroup, dense: int, floors: PruningConfig) -> Floor:
+    def of(cls, group: StructureGroup, dense: int, floors: Floors) -> GroupFloor:
         """Translate the floors, which speak of channels, into structures of a group.
 
         Args:
@@ -64,9 +64,9 @@ class Queue:
     """The block of one group that would go next, what it costs and what it saves."""
 
     def __init__(
-        self, order: int, group: StructureGroup, floor: Floor, prices: Prices, cost: CostModel, *, per_mac: bool
+        self, order: int, group: StructureGroup, floor: GroupFloor, prices: Prices, cost: CostModel, *, per_mac: bool
     ) -> None:
-        """Look at a group of which everything is there.
+        """Start from the full group.
 
         Args:
             order: Its place among the groups, which decides between equals.
@@ -83,12 +83,20 @@ class Queue:
         self._cost = cost
         self._per_mac = per_mac
         self._left = len(group)
+        self._quota = len(group)
         self.reprice()
         self.resize()
 
     def reprice(self) -> None:
-        """Find the next block anew, because prices have changed."""
-        self.block, self.price = self._prices.cheapest(self.group.name, self._floor.block(self._left))
+        """Find the next block again, because prices have changed."""
+        size = min(self._floor.block(self._left), self._quota)
+        self.block, self.price = self._prices.cheapest(self.group.name, size)
+
+    def limit(self, quota: int) -> None:
+        """Let at most so many structures go in all; the next block is cut to what is left of them."""
+        self._quota = quota
+        self.reprice()
+        self.resize()
 
     def resize(self) -> None:
         """Forget what the next block saves, because it is another or a layer of the group has changed."""
@@ -121,6 +129,7 @@ class Queue:
         self._cost.remove(self.group, len(self.block))
         self._prices.remove(self.group.name, self.block)
         self._left -= len(self.block)
+        self._quota -= len(self.block)
         return self.block
 
 

@@ -20,23 +20,23 @@ from oba.report.tradeoff import draw_tradeoff
 
 
 def build_report(
-    cells: Sequence[Cell], runs: pd.DataFrame, directory: Path, first_criterion: str, title: str
+    cells: Sequence[Cell], runs: pd.DataFrame, directory: Path, first_method: str, title: str
 ) -> list[Path]:
     """Write tables and pictures of a sweep.
 
     Args:
-        cells: The evaluated nets, in the order of the study; each a mapping with ``model``, ``seed``, ``criterion``,
+        cells: The evaluated nets, in the order of the study; each a mapping with ``model``, ``seed``, ``method``,
             ``schedule``, ``keep``, ``variant`` and ``directory``.
         runs: The table of these nets, as :func:`oba.report.collect.collect` made it.
         directory: Where to write.
-        first_criterion: The criterion that all others are compared with.
+        first_method: The method that all others are compared with.
         title: Name of the experiment.
 
     Returns:
         ``summary.csv``, ``summary.md``, ``tradeoff.png``, ``channels.png``, ``curves.png``.
     """
     # Rounded as the file is, or a half would be rounded one way here and the other way where the file is read.
-    summary = summarize(runs, first_criterion).map(lambda v: float(f"{v:.6g}") if isinstance(v, float) else v)
+    summary = summarize(runs, first_method).map(lambda v: float(f"{v:.6g}") if isinstance(v, float) else v)
     texts = {
         "summary.csv": summary.to_csv(index=False, lineterminator="\n", float_format="%.6g"),
         "summary.md": summary_markdown(summary, runs, title),

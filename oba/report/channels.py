@@ -30,7 +30,7 @@ _COLORS: Colormap = LinearSegmentedColormap.from_list("kept", ["#08306b", "#2f79
 
 @dataclass(frozen=True)
 class _Panel:
-    """One criterion and schedule of one model: means over seeds, layers by levels."""
+    """One method and schedule of one model: means over seeds, layers by levels."""
 
     heading: str
     levels: list[float]
@@ -49,7 +49,7 @@ class _Block:
 
 
 def draw_channels(cells: Sequence[Cell], title: str) -> Figure:
-    """Draw a map of layers by levels for every criterion, darker where less is left.
+    """Draw a map of layers by levels for every method, darker where less is left.
 
     Args:
         cells: The evaluated nets.
@@ -91,15 +91,15 @@ def _block(cells: Sequence[Cell], model: str) -> _Block:
     schedules = in_order(chosen, "schedule")
     panels = []
     for schedule in schedules:
-        for criterion in in_order(chosen, "criterion"):
-            chain = [(c, p) for c, p in plans if c["criterion"] == criterion and c["schedule"] == schedule]
+        for method in in_order(chosen, "method"):
+            chain = [(c, p) for c, p in plans if c["method"] == method and c["schedule"] == schedule]
             levels = sorted({float(cell["keep"]) for cell, _ in chain}, reverse=True)
             kept = np.empty((len(dense), len(levels)))
             for row, (name, whole) in enumerate(dense.items()):
                 for column, level in enumerate(levels):
                     seeds = [plan[name].kept if name in plan else whole for c, plan in chain if c["keep"] == level]
                     kept[row, column] = np.mean(seeds)
-            heading = f"{criterion}, {schedule}" if len(schedules) > 1 else criterion
+            heading = f"{method}, {schedule}" if len(schedules) > 1 else method
             panels.append(_Panel(heading, levels, kept, kept / np.array(list(dense.values()), dtype=float)[:, None]))
     names = [f"{layer.name} (+{len(layer.coupled)})" if layer.coupled else layer.name for layer in layers]
     return _Block(model, names, list(dense.values()), panels)

@@ -13,20 +13,20 @@ from oba.report.fields import Document
 from oba.report.frames import read_table
 
 DENSE = "dense"
-"""Criterion of the dense net's cell."""
+"""Method of the dense net's cell."""
 DENSE_LONGER = "dense-longer"
-"""Criterion of the control chain that removes nothing and trains as long as the others."""
+"""Method of the control chain that removes nothing and trains as long as the others."""
 FINETUNED = "finetuned"
 """Variant of a pruned net that was fine-tuned."""
 SCRATCH = "scratch"
 """Variant of a pruned architecture that was trained from new weights."""
 
 Cell = Mapping[str, Any]
-"""One evaluated net: ``model``, ``seed``, ``criterion``, ``schedule``, ``keep``, ``variant``, ``directory``."""
+"""One evaluated net: ``model``, ``seed``, ``method``, ``schedule``, ``keep``, ``variant``, ``directory``."""
 
-COORDINATES = ["model", "seed", "criterion", "schedule", "keep", "variant"]
+COORDINATES = ["model", "seed", "method", "schedule", "keep", "variant"]
 """The columns that name a net."""
-_TEXT = ["model", "criterion", "schedule", "variant", "device", "warning_text"]
+_TEXT = ["model", "method", "schedule", "variant", "device", "warning_text"]
 _MEASURED = [
     "test_top1",
     "test_top5",
@@ -67,7 +67,7 @@ def is_pruned(cell: Cell) -> bool:
     Returns:
         False for the dense net and the control that only trains longer.
     """
-    return cell["criterion"] not in (DENSE, DENSE_LONGER)
+    return cell["method"] not in (DENSE, DENSE_LONGER)
 
 
 def pruned_directory(cell: Cell) -> Path:

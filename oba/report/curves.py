@@ -47,7 +47,7 @@ class _Panel:
     Attributes:
         heading: What is trained.
         column: Its place; the dense training has column 0 to itself.
-        lines: Mean histories by criterion.
+        lines: Mean histories by method.
     """
 
     heading: str
@@ -82,7 +82,7 @@ def draw_curves(cells: Sequence[Cell], title: str) -> Figure:
     Returns:
         The figure: in each block validation accuracy above, training loss below; panels of fine-tuning share axes.
     """
-    look = looks(in_order(cells, "criterion"))
+    look = looks(in_order(cells, "method"))
     schedules = [s for s in in_order(cells, "schedule") if s] or [""]
     rows = []
     for model in in_order(cells, "model"):
@@ -110,7 +110,7 @@ def draw_curves(cells: Sequence[Cell], title: str) -> Figure:
 
 def _rows(heading: str, cells: Sequence[Cell], schedule: str) -> list[_Row]:
     """The dense training and every level of one schedule, broken evenly into rows that fit the page."""
-    dense = _joined([c for c in cells if c["criterion"] == DENSE])
+    dense = _joined([c for c in cells if c["method"] == DENSE])
     chains = [c for c in cells if c["variant"] == FINETUNED and c["schedule"] == schedule]
     levels = sorted(in_order(chains, "keep"), reverse=True)
     count = max(1, math.ceil(len(levels) / _LEVELS_PER_ROW))
@@ -118,7 +118,7 @@ def _rows(heading: str, cells: Sequence[Cell], schedule: str) -> list[_Row]:
     panels = [_Panel(DENSE, 0, {DENSE: dense})]
     for index, keep in enumerate(levels):
         level = [c for c in chains if c["keep"] == keep]
-        lines = {name: _joined([c for c in level if c["criterion"] == name]) for name in in_order(level, "criterion")}
+        lines = {name: _joined([c for c in level if c["method"] == name]) for name in in_order(level, "method")}
         panels.append(_Panel(f"fine-tuning, keep {keep:.2f}", 1 + index % per_row, lines))
     last = float(dense.val_top1.iloc[-1]) if len(dense) else None
     limits = _limits(panels[1:])

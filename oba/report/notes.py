@@ -95,7 +95,7 @@ def _controls(summary: pd.DataFrame) -> list[str]:
     found = []
     if (summary.variant == SCRATCH).any():
         found.append("scratch: the pruned architecture trained from new weights.")
-    if (summary.criterion == DENSE_LONGER).any():
+    if (summary.method == DENSE_LONGER).any():
         found.append(f"{DENSE_LONGER}: the dense net given the same fine-tuning epochs, nothing removed.")
     return found
 
@@ -112,14 +112,14 @@ def _latency(runs: pd.DataFrame) -> str:
 
 def _slow(summary: pd.DataFrame) -> list[str]:
     """One note per model with nets whose lower quartile of the speedup does not exceed 1 although MACs fell."""
-    pruned = where(summary, (summary.variant == FINETUNED) & (summary.criterion != DENSE_LONGER))
+    pruned = where(summary, (summary.variant == FINETUNED) & (summary.method != DENSE_LONGER))
     found = []
     for (model,), group in grouped(pruned, ["model"]):
         slow = where(group, (group.speedup_low <= 1) & (group.macs_kept_percent < 100))
         if slow.empty:
             continue
         nets = [
-            f"{row.criterion} {row.schedule} with {row.macs_kept_percent:.0f} % of MACs: speedup {row.speedup:.2f} "
+            f"{row.method} {row.schedule} with {row.macs_kept_percent:.0f} % of MACs: speedup {row.speedup:.2f} "
             f"(quartiles {row.speedup_low:.2f}{_EN_DASH}{row.speedup_high:.2f})"
             for row in records(slow.sort_values("macs_kept_percent", kind="stable"))
         ]
@@ -131,17 +131,17 @@ def _slow(summary: pd.DataFrame) -> list[str]:
 
 
 def _pruned(runs: pd.DataFrame) -> pd.DataFrame:
-    return where(runs, (runs.variant == FINETUNED) & (runs.criterion != DENSE_LONGER))
+    return where(runs, (runs.variant == FINETUNED) & (runs.method != DENSE_LONGER))
 
 
 def _by_seeds(nets: pd.DataFrame) -> list[tuple[str, str]]:
     """Name nets, smallest level first, the seeds of equal warnings together; with each name its warnings."""
     found = []
-    keys = ["keep", "model", "criterion", "schedule", "warning_text"]
+    keys = ["keep", "model", "method", "schedule", "warning_text"]
     for key, group in grouped(nets.sort_values("keep", kind="stable"), keys):
-        keep, model, criterion, schedule, warning = key
+        keep, model, method, schedule, warning = key
         seeds = f"seed{'s' * (len(group) > 1)} {', '.join(map(str, group.seed))}"
-        found.append((f"{model} {criterion} {schedule} keep {keep:.2f} ({seeds})", str(warning)))
+        found.append((f"{model} {method} {schedule} keep {keep:.2f} ({seeds})", str(warning)))
     return found
 
 

@@ -1,4 +1,4 @@
-"""The look of all pictures: colours and markers per criterion, type and line widths."""
+"""The look of all pictures: colours and markers per method, type and line widths."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _STYLE: Any = {
 
 @dataclass(frozen=True)
 class Look:
-    """How one criterion is drawn, in every picture alike.
+    """How one method is drawn, in every picture alike.
 
     Attributes:
         color: Of its lines and markers.
@@ -66,16 +66,16 @@ class Look:
     marker: str
 
 
-def looks(criteria: Sequence[str]) -> dict[str, Look]:
-    """Give every criterion its colour and marker.
+def looks(methods: Sequence[str]) -> dict[str, Look]:
+    """Give every method its colour and marker.
 
     Args:
-        criteria: Names in the order of the study, ``dense`` and ``dense-longer`` left out or not.
+        methods: Names in the order of the study, ``dense`` and ``dense-longer`` left out or not.
 
     Returns:
         A look per name; ``dense`` and ``dense-longer`` are grey.
     """
-    others = [name for name in criteria if name not in (DENSE, DENSE_LONGER)]
+    others = [name for name in methods if name not in (DENSE, DENSE_LONGER)]
     found = {
         name: Look(_COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)]) for index, name in enumerate(others)
     }

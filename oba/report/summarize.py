@@ -11,7 +11,7 @@ from oba.errors import FileError
 from oba.report.collect import DENSE, DENSE_LONGER, FINETUNED
 from oba.report.frames import grouped, read_table, records, where
 
-_NET = ["model", "schedule", "keep", "criterion", "variant"]
+_NET = ["model", "schedule", "keep", "method", "variant"]
 SUMMARY_COLUMNS = [
     *_NET,
     "seeds",
@@ -32,23 +32,23 @@ SUMMARY_COLUMNS = [
 ]
 """The columns of ``summary.csv``: means over seeds, ``_std`` the sample standard deviations (blank for one seed).
 ``drop_points`` is what the same seed's dense net has more, in percentage points; ``versus_points`` what a net has more
-than the same seed's net named in ``versus`` (the first criterion, fine-tuned, same schedule and level)."""
+than the same seed's net named in ``versus`` (the first method, fine-tuned, same schedule and level)."""
 
 
-def summarize(runs: pd.DataFrame, first_criterion: str) -> pd.DataFrame:
-    """Join the seeds of every net, and compare with the dense net and with the first criterion, seed by seed.
+def summarize(runs: pd.DataFrame, first_method: str) -> pd.DataFrame:
+    """Join the seeds of every net, and compare with the dense net and with the first method, seed by seed.
 
     Args:
         runs: The table of :func:`oba.report.collect.collect`.
-        first_criterion: The criterion that all others are compared with.
+        first_method: The method that all others are compared with.
 
     Returns:
         A table with the columns :data:`SUMMARY_COLUMNS`: for every model the dense net, then by schedule, falling
-        level and criterion (the first one first, each followed by its control from new weights; ``dense-longer`` last).
+        level and method (the first one first, each followed by its control from new weights; ``dense-longer`` last).
     """
-    paired = _with_partners(runs, first_criterion)
-    rows = [_summary(dict(zip(_NET, key, strict=True)), group, first_criterion) for key, group in grouped(paired, _NET)]
-    return _ordered(pd.DataFrame(rows, columns=pd.Index(SUMMARY_COLUMNS)), runs, first_criterion)
+    paired = _with_partners(runs, first_method)
+    rows = [_summary(dict(zip(_NET, key, strict=True)), group, first_method) for key, group in grouped(paired, _NET)]
+    return _ordered(pd.DataFrame(rows, columns=pd.Index(SUMMARY_COLUMNS)), runs, first_method)
 
 
 def read_summary(path: Path) -> pd.DataFrame:
@@ -60,13 +60,13 @@ def read_summary(path: Path) -> pd.DataFrame:
     Returns:
         The table that :func:`summarize` made.
     """
-    return read_table(path, SUMMARY_COLUMNS, ["model", "schedule", "criterion", "variant", "versus"])
+    return read_table(path, SUMMARY_COLUMNS, ["model", "schedule", "method", "variant", "versus"])
 
 
-def _with_partners(runs: pd.DataFrame, first_criterion: str) -> pd.DataFrame:
-    """Put beside every net what the same seed's dense net and first-criterion net have."""
-    dense = where(runs, runs.criterion == DENSE).filter(["model", "seed", "test_top1", "parameters"])
-    first = where(runs, (runs.criterion == first_criterion) & (runs.variant == FINETUNED))
+def _with_partners(runs: pd.DataFrame, first_method: str) -> pd.DataFrame:
+    """Put beside every net what the same seed's dense net and first-method net have."""
+    dense = where(runs, runs.method == DENSE).filter(["model", "seed", "test_top1", "parameters"])
+    first = where(runs, (runs.method == first_method) & (runs.variant == FINETUNED))
     first = first.filter(["model", "seed", "schedule", "keep", "test_top1"])
     paired = runs.merge(dense, on=["model", "seed"], how="left", suffixes=("", "_dense"))
     alone = records(where(paired, paired.test_top1_dense.isna()))
@@ -78,9 +78,9 @@ def _with_partners(runs: pd.DataFrame, first_criterion: str) -> pd.DataFrame:
     return paired.merge(first, on=["model", "seed", "schedule", "keep"], how="left", suffixes=("", "_first"))
 
 
-def _summary(net: dict[str, Any], group: pd.DataFrame, first_criterion: str) -> dict[str, Any]:
-    dense = net["criterion"] == DENSE
-    is_first = net["criterion"] == first_criterion and net["variant"] == FINETUNED
+def _summary(net: dict[str, Any], group: pd.DataFrame, first_method: str) -> dict[str, Any]:
+    dense = net["method"] == DENSE
+    is_first = net["method"] == first_method and net["variant"] == FINETUNED
     top1 = group.test_top1 * 100
     drop = (group.test_top1_dense - group.test_top1) * 100
     versus = ((group.test_top1 - group.test_top1_first) * 100).dropna()
@@ -98,20 +98,20 @@ def _summary(net: dict[str, Any], group: pd.DataFrame, first_criterion: str) -> 
         "speedup": group.speedup.mean(),
         "speedup_low": group.speedup_low.mean(),
         "speedup_high": group.speedup_high.mean(),
-        "versus": first_criterion if compared else "",
+        "versus": first_method if compared else "",
         "versus_points": versus.mean() if compared else None,
         "versus_points_std": versus.std(ddof=1) if compared else None,
         "versus_seeds": len(versus) if compared else 0,
     }
 
 
-def _ordered(summary: pd.DataFrame, runs: pd.DataFrame, first_criterion: str) -> pd.DataFrame:
-    """Sort by model, schedule (both as in the study), falling level and criterion."""
-    criteria = [c for c in runs.criterion.unique() if c not in (DENSE, DENSE_LONGER, first_criterion)]
+def _ordered(summary: pd.DataFrame, runs: pd.DataFrame, first_method: str) -> pd.DataFrame:
+    """Sort by model, schedule (both as in the study), falling level and method."""
+    methods = [c for c in runs.method.unique() if c not in (DENSE, DENSE_LONGER, first_method)]
     ranks = {
         "model": list(runs.model.unique()),
         "schedule": ["", *(s for s in runs.schedule.unique() if s)],
-        "criterion": [DENSE, first_criterion, *criteria, DENSE_LONGER],
+        "method": [DENSE, first_method, *methods, DENSE_LONGER],
         "variant": [DENSE, FINETUNED, *(v for v in runs.variant.unique() if v not in (DENSE, FINETUNED))],
     }
 
@@ -119,5 +119,5 @@ def _ordered(summary: pd.DataFrame, runs: pd.DataFrame, first_criterion: str) ->
         order = ranks.get(str(column.name))
         return -column if order is None else column.map(order.index)
 
-    columns = ["model", "schedule", "keep", "criterion", "variant"]
+    columns = ["model", "schedule", "keep", "method", "variant"]
     return summary.sort_values(columns, key=rank, kind="stable", ignore_index=True)

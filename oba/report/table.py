@@ -111,7 +111,7 @@ def _cells(part: pd.DataFrame, summary: pd.DataFrame) -> list[list[str]]:
 
 
 def _net(row: Any) -> str:
-    return f"{row.criterion}, {SCRATCH}" if row.variant == SCRATCH else row.criterion
+    return f"{row.method}, {SCRATCH}" if row.variant == SCRATCH else row.method
 
 
 def _spread(mean: float, std: float, decimals: int, sign: str = "") -> str:

@@ -33,7 +33,7 @@ class _End(NamedTuple):
 
 
 def draw_tradeoff(summary: pd.DataFrame, title: str) -> Figure:
-    """Draw accuracy against MACs kept, one line per criterion, one panel per model and schedule.
+    """Draw accuracy against MACs kept, one line per method, one panel per model and schedule.
 
     Args:
         summary: The table of :func:`oba.report.summarize.summarize`.
@@ -45,7 +45,7 @@ def draw_tradeoff(summary: pd.DataFrame, title: str) -> Figure:
     schedules = [s for s in summary.schedule.unique() if s] or [""]
     panels = [(model, schedule) for model in summary.model.unique() for schedule in schedules]
     columns = min(2, len(panels))
-    look = looks(list(summary.criterion.unique()))
+    look = looks(list(summary.method.unique()))
     margin = max(text_width(_label(row), _LABEL) for row in records(summary)) + 0.6
     pitch_x = _LEFT + _WIDTH + margin + _GAP
     pitch_y = _TOP + _HEIGHT + _BOTTOM
@@ -71,7 +71,7 @@ def draw_tradeoff(summary: pd.DataFrame, title: str) -> Figure:
 
 
 def _label(row: Any) -> str:
-    return f"{row.criterion} {row.top1_percent:.1f}"
+    return f"{row.method} {row.top1_percent:.1f}"
 
 
 def _subtitle(summary: pd.DataFrame) -> str:
@@ -88,7 +88,7 @@ def _footnotes(summary: pd.DataFrame) -> list[str]:
     notes = []
     if (summary.variant == SCRATCH).any():
         notes.append("Hollow markers: the same pruned architecture trained from new weights (scratch).")
-    if (summary.criterion == DENSE_LONGER).any():
+    if (summary.method == DENSE_LONGER).any():
         notes.append(
             f"{DENSE_LONGER}: nothing removed (100 % of MACs); drawn at the level whose training epochs it shares."
         )
@@ -103,7 +103,7 @@ def _limits(of_model: pd.DataFrame) -> tuple[float, float]:
 
 
 def _draw_panel(axes: Axes, nets: pd.DataFrame, look: dict[str, Look]) -> None:
-    dense = records(where(nets, nets.criterion == DENSE))[0]
+    dense = records(where(nets, nets.method == DENSE))[0]
     _draw_x_axis(axes, nets)
     axes.grid(axis="y")
     axes.axhline(dense.top1_percent, color=INK, linewidth=0.9, linestyle=(0, (5, 3)), zorder=1.5)
@@ -111,9 +111,9 @@ def _draw_panel(axes: Axes, nets: pd.DataFrame, look: dict[str, Look]) -> None:
         low, high = (dense.top1_percent + sign * dense.top1_percent_std for sign in (-1, 1))
         axes.axhspan(low, high, color=FAINT, alpha=0.6, linewidth=0, zorder=0.5)
     ends = [_End(axes.get_xlim()[1], dense.top1_percent, _label(dense), DENSE)]
-    names = [name for name in nets.criterion.unique() if name != DENSE]
+    names = [name for name in nets.method.unique() if name != DENSE]
     for order, name in enumerate(reversed(names)):
-        of_name = where(nets, nets.criterion == name)
+        of_name = where(nets, nets.method == name)
         chain = where(of_name, of_name.variant == FINETUNED).sort_values("keep", ascending=False)
         _draw_chain(axes, dense, chain, look[name], zorder=3 + order)
         _draw_scratch(axes, where(of_name, of_name.variant == SCRATCH), look[name], zorder=2.5)
@@ -123,12 +123,12 @@ def _draw_panel(axes: Axes, nets: pd.DataFrame, look: dict[str, Look]) -> None:
 
 def _x(chain: pd.DataFrame) -> list[float]:
     """MACs kept in per cent; the control that removes nothing stands at its level."""
-    longer = chain.criterion == DENSE_LONGER
+    longer = chain.method == DENSE_LONGER
     return list(chain.macs_kept_percent.where(~longer, chain.keep * 100))
 
 
 def _draw_chain(axes: Axes, dense: Any, chain: pd.DataFrame, look: Look, zorder: float) -> None:
-    control = (chain.criterion == DENSE_LONGER).all()
+    control = (chain.method == DENSE_LONGER).all()
     axes.errorbar(
         [100.0, *_x(chain)],
         [dense.top1_percent, *chain.top1_percent],

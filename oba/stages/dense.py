@@ -5,20 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from oba.config import Study
-from oba.layout import TRAINED_FILES, Cell, Layout
 from oba.sections import DenseSections
-from oba.stages.job import Job, execute
-
-
-def run(study: Study, cell: Cell) -> None:
-    """Run the stage for one model and seed."""
-    layout = Layout(study.experiment)
-    *outputs, record = (layout.dense(cell.model, cell.seed) / name for name in TRAINED_FILES)
-    inputs = [layout.data / "data.json", layout.split(cell.seed)]
-    if study.dense.source not in {"train", "pretrained"}:
-        inputs.append(Path(study.dense.source))
-    execute("dense", study, cell, perform, record=record, inputs=inputs, outputs=outputs)
+from oba.stages.job import Job
 
 
 def perform(job: Job[DenseSections]) -> dict[str, Any]:

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from oba.config import AugmentConfig, Study
+from oba.config import AugmentConfig
 from oba.files import read_json, write_json
-from oba.layout import NET_FILES, Cell, Layout, level_name
 from oba.sections import EvaluateSections
-from oba.stages.job import Job, execute
+from oba.stages.job import Job
 
 
-def run(study: Study, cell: Cell) -> None:
-    """Run the stage for one net."""
-    layout = Layout(study.experiment)
-    net = layout.net(cell)
-    inputs = [layout.data / "data.json", layout.split(cell.seed), *(net / name for name in NET_FILES[:2])]
-    record, outputs = net / "evaluation-run.json", [net / "evaluation.json"]
-    # A chain's chart begins with the dense net, at 100 per cent; its first level draws that point.
-    first = cell.variant == "finetuned" and cell.keep == level_name(study.keep[0])
-    dense = layout.dense(cell.model, cell.seed) / "evaluation.json" if first else None
-    work = partial(perform, dense_evaluation=dense)
-    execute("evaluate", study, cell, work, record=record, inputs=inputs, outputs=outputs)
-
-
-def perform(job: Job[EvaluateSections], dense_evaluation: Path | None) -> dict[str, Any]:
+def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     """Write the net's accuracy on the test images, its cost and its latency."""
     from oba.models import build_model
     from oba.pruning.cost import measure
@@ -53,10 +37,10 @@ def perform(job: Job[EvaluateSections], dense_evaluation: Path | None) -> dict[s
     result |= {"latency": timed, "device": str(device), "threads": job.sections.threads}
     write_json(job.directory / "evaluation.json", result)
     job.run.metrics(_shown(result))
-    if job.cell.variant == "finetuned":
-        job.run.chain_metrics(_shown(result), step=round(float(job.cell.keep) * 100))
-    if dense_evaluation:
-        job.run.chain_metrics(_shown(read_json(dense_evaluation)), step=100)
+    if job.at.variant == "finetuned":
+        # A chain's chart begins with the dense net, of which nothing is removed.
+        job.run.chain_metrics(_shown(read_json(job.inputs["dense"][0])), step=0)
+        job.run.chain_metrics(_shown(result), step=round(100 * (1 - float(job.at.keep))))
     job.run.artifact(job.directory / "evaluation.json")
     return {"threads": job.sections.threads, "device": str(device)}
 

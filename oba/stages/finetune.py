@@ -4,20 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import Study
 from oba.files import read_json
-from oba.layout import NET_FILES, TRAINED_FILES, Cell, Layout
 from oba.sections import FinetuneSections
-from oba.stages.job import Job, execute
-
-
-def run(study: Study, cell: Cell) -> None:
-    """Run the stage for one level of a chain."""
-    layout = Layout(study.experiment)
-    level = layout.level(cell.model, cell.seed, cell.criterion, cell.schedule, cell.keep)
-    *outputs, record = (level / "finetuned" / name for name in TRAINED_FILES)
-    inputs = [layout.data / "data.json", layout.split(cell.seed), *(level / "pruned" / n for n in NET_FILES[:3])]
-    execute("finetune", study, cell, perform, record=record, inputs=inputs, outputs=outputs)
+from oba.stages.job import Job
 
 
 def perform(job: Job[FinetuneSections]) -> dict[str, Any]:

@@ -1,24 +1,25 @@
 """What all stages share: finding their place, holding its lock, keeping a journal, leaving a record.
 
-A stage module says what it reads (``inputs``) and does its work in ``perform``; :func:`execute` does the
-rest. A stage sees its own slice of the study and nothing else.
+What a stage reads and writes is said in :mod:`oba.dag`; its module in this folder does the work in ``perform``. A stage
+sees its own slice of the study and nothing else.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from oba.codedigest import stage_code
 from oba.config import Study
+from oba.dag import Files, stage_of
 from oba.files import digest_file, digest_json, git_state, locked, provenance, read_json, write_json
-from oba.layout import Cell, Layout, models_by_slug
-from oba.sections import STAGES, StageSections
+from oba.layout import Coordinates, Layout, models_by_slug
+from oba.sections import StageSections
 from oba.tracking import RunIdentity, StageRun, resolve_uri, stage_run
 
 S = TypeVar("S", bound=StageSections)
@@ -31,11 +32,12 @@ class Job(Generic[S]):
     """One job of the DAG while it runs.
 
     Attributes:
-        stage: The stage's name.
+        stage: The stage's command.
         sections: The slice of the study that the stage declares.
-        cell: The coordinates.
+        at: The coordinates.
         model: The model's name as the study writes it.
         layout: The experiment's paths.
+        inputs: What the stage reads and comes after, as :mod:`oba.dag` says.
         directory: Where the outputs go.
         state: Where resumable state goes; removed on success.
         run: The stage's run, as MLflow will show it.
@@ -43,9 +45,10 @@ class Job(Generic[S]):
 
     stage: str
     sections: S
-    cell: Cell
+    at: Coordinates
     model: str
     layout: Layout
+    inputs: Files
     directory: Path
     state: Path
     run: StageRun
@@ -53,45 +56,37 @@ class Job(Generic[S]):
     @property
     def seed(self) -> int:
         """The sweep's seed, of a stage that has one."""
-        assert self.cell.seed is not None, f"{self.stage} has no seed"
-        return self.cell.seed
+        assert self.at.seed is not None, f"{self.stage} has no seed"
+        return self.at.seed
+
+    def folder(self, name: str) -> Path:
+        """Return the folder of an input."""
+        return self.inputs[name][0].parent
 
 
-def execute(
-    stage: str,
-    study: Study,
-    cell: Cell,
-    perform: Callable[[Job], dict[str, Any]],
-    *,
-    record: Path,
-    inputs: Iterable[Path] = (),
-    outputs: Iterable[Path] = (),
-) -> None:
+def execute(command: str, study: Study, at: Coordinates) -> None:
     """Run one job: once, under its lock, journalled and recorded.
 
     A job whose record carries the same key and whose outputs are all there is left as it is: an orphan of a
     killed run finished it while this job waited for the lock.
 
     Args:
-        stage: The stage's name.
+        command: The stage's command.
         study: The whole study; the stage gets its slice.
-        cell: The job's coordinates.
-        perform: The stage's work; returns what the record should hold besides the provenance.
-        record: The file that is written last, with settings, digests of code and inputs, and provenance.
-        inputs: Files that the result depends on.
-        outputs: Files that ``perform`` writes beside the record.
+        at: The job's coordinates.
     """
-    layout = Layout(study.experiment)
-    sections = STAGES[stage].of(study)
-    model = models_by_slug(study).get(cell.model, "")
+    layout, stage = Layout(study.experiment), stage_of(command, at)
+    sections = stage.sections.of(study, at)
     settings = sections.model_dump(mode="json", by_alias=True)
-    code = stage_code(study, stage, model, cell.criterion)
-    digests = {str(path): digest_file(path) for path in inputs}
-    key = digest_json([stage, cell.given(), settings, code, digests])
-    place = layout.within(record)
+    code = stage_code(command, stage.roots(study, at))
+    reads = stage.reads(study, layout, at)
+    digests = {str(path): digest_file(path) for paths in reads.values() for path in paths}
+    key = digest_json([command, at.given(), settings, code, digests])
+    *_, record = outputs = stage.writes(layout, at)
+    place = stage.place(layout, at)
     base = layout.root / ".state" / place
     with locked(base):
-        if all(path.exists() for path in (record, *outputs)) and read_json(record)["key"] == key:
+        if all(path.exists() for path in outputs) and read_json(record)["key"] == key:
             return
         for stale in base.iterdir():
             if stale.is_dir() and stale.name != key:
@@ -99,35 +94,38 @@ def execute(
         identity = RunIdentity(
             experiment=study.experiment,
             key=f"{study.experiment}/{place}",
-            name=" ".join([stage, *readable(cell)]),
-            parent=chain_identity(layout, cell) if cell.schedule else None,
-            tags=_tags(stage, layout, cell, digest_json(settings), code),
+            name=" ".join([command, *readable(at)]),
+            parent=chain_identity(layout, at) if at.schedule else None,
+            tags=_tags(command, layout, at, digest_json(settings), code),
         )
         journal = layout.journals / f"{place}.jsonl"
         uri = resolve_uri(study.tracking.uri, layout.results)
         started = perf_counter()
         with stage_run(journal, identity, uri=uri, results_dir=layout.results, min_seconds=FORWARD_AFTER) as run:
-            run.params({"stage": stage} | cell.given() | settings)
-            facts = perform(Job(stage, sections, cell, model, layout, record.parent, base / key, run))
-            summary = {"stage": stage, "cell": cell.given(), "key": key, "settings": settings, "code": code}
+            run.params({"stage": command} | at.given() | settings)
+            inputs = {**reads, **stage.after(study, layout, at)}
+            model = models_by_slug(study).get(at.model, "")
+            job = Job(command, sections, at, model, layout, inputs, record.parent, base / key, run)
+            facts = import_module(f"oba.stages.{command}").perform(job)
+            summary = {"stage": command, "at": at.given(), "key": key, "settings": settings, "code": code}
             summary |= {"inputs": digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
             write_json(record, summary)
             run.artifact(record)
         shutil.rmtree(base / key, ignore_errors=True)
 
 
-def chain_identity(layout: Layout, cell: Cell) -> RunIdentity:
+def chain_identity(layout: Layout, at: Coordinates) -> RunIdentity:
     """Return the parent run of a chain.
 
     Args:
         layout: The experiment's paths.
-        cell: Any cell of the chain.
+        at: Coordinates within the chain.
 
     Returns:
-        Its key, ``<experiment>/<model>/seed<seed>/<criterion>-<schedule>``, readable name and tags.
+        Its key, ``<experiment>/<model>/seed<seed>/<method>-<schedule>``, readable name and tags.
     """
-    whole = Cell(cell.model, cell.seed, cell.criterion, cell.schedule)
-    chain = layout.chain(cell.model, cell.seed, cell.criterion, cell.schedule)
+    whole = Coordinates(at.model, at.seed, at.method, at.schedule)
+    chain = layout.chain(at.model, at.seed, at.method, at.schedule)
     return RunIdentity(
         experiment=layout.experiment,
         key=chain.relative_to(layout.results).as_posix(),
@@ -136,23 +134,23 @@ def chain_identity(layout: Layout, cell: Cell) -> RunIdentity:
     )
 
 
-def readable(cell: Cell) -> list[str]:
+def readable(at: Coordinates) -> list[str]:
     """Return coordinates as the names of runs show them.
 
     What tells runs apart comes first, because lists of runs cut names short.
 
     Args:
-        cell: The coordinates.
+        at: The coordinates.
 
     Returns:
         Words such as ``seed0`` and ``keep0.30``.
     """
-    given = cell.given()
-    order = ("criterion", "schedule", "keep", "variant", "model", "seed")
+    given = at.given()
+    order = ("method", "schedule", "keep", "variant", "model", "seed")
     return [f"{name}{given[name]}" if name in {"seed", "keep"} else given[name] for name in order if name in given]
 
 
-def _tags(stage: str, layout: Layout, cell: Cell, settings: str, code: str) -> dict[str, str]:
+def _tags(stage: str, layout: Layout, at: Coordinates, settings: str, code: str) -> dict[str, str]:
     git = git_state()
     data = layout.data / "data.json"
     return {
@@ -164,4 +162,4 @@ def _tags(stage: str, layout: Layout, cell: Cell, settings: str, code: str) -> d
         "git_commit": str(git["commit"]),
         "git_dirty": str(git["dirty"]),
         "job_id": os.environ.get("SLURM_JOB_ID", ""),
-    } | cell.given()
+    } | at.given()

@@ -36,10 +36,10 @@ def device_of(job: Job) -> torch.device:
     return device
 
 
-def load_data(job: Job, augment: AugmentConfig, device: torch.device) -> DataBundle:
-    """Return the images of the job's seed, on its device."""
+def load_data(job: Job, augment: AugmentConfig, device: torch.device, calibration: int = 0) -> DataBundle:
+    """Return the images of the job's seed, on its device, so many of them for calibration."""
     splits = Splits.from_json(read_json(job.layout.split(job.seed)))
-    return load_bundle(job.layout.data, splits, augment, device)
+    return load_bundle(job.layout.data, splits, augment, device, calibration)
 
 
 def measures(model: nn.Module, card: ModelCard, split: Any, device: torch.device) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def train_and_save(
         job.run.metrics({k: v for k, v in asdict(epoch).items() if k != "epoch"}, step=epoch.epoch)
 
     # One order of images and augmentations for all criteria of a seed makes their differences paired.
-    seed = derive_seed(job.seed, job.stage, job.cell.schedule, job.cell.keep)
+    seed = derive_seed(job.seed, job.stage, job.at.schedule, job.at.keep)
     outcome = train(
         model,
         bundle,
@@ -92,7 +92,7 @@ def train_and_save(
         device=device,
         precision=job.sections.runtime.precision,
         on_epoch=on_epoch,
-        label=" ".join([job.stage, *readable(job.cell)]),
+        label=" ".join([job.stage, *readable(job.at)]),
     )
     facts = measures(model, card, bundle.val, device)
     facts |= {"epochs": config.epochs, "total_epochs": epochs_before + config.epochs}

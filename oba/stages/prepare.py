@@ -4,17 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import Study
-from oba.layout import Cell, Layout
 from oba.sections import PrepareSections
-from oba.stages.job import Job, execute
-
-
-def run(study: Study, cell: Cell) -> None:
-    """Run the stage for one study (its cell has no coordinates)."""
-    data = Layout(study.experiment).data
-    outputs = [data / "data.json", data / "labels.npy"]
-    execute("prepare", study, cell, perform, record=data / "run.json", outputs=outputs)
+from oba.stages.job import Job
 
 
 def perform(job: Job[PrepareSections]) -> dict[str, Any]:

@@ -13,4 +13,4 @@ def run(study: Study) -> None:
 
     layout = Layout(study.experiment)
     runs = read_runs(layout.report / "runs.csv")
-    build_report(report_rows(study, layout), runs, layout.report, study.criteria[0], study.experiment)
+    build_report(report_rows(study, layout), runs, layout.report, study.methods[0].name, study.experiment)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from oba.data.bundle import DataBundle
 from oba.files import write_tensors
-from oba.importance import structure_model
+from oba.importance import StructureScores, score_structures
 from oba.importance.effort import plain_gradient_seconds
-from oba.importance.model import StructureModel
+from oba.pruning.method import Method
 from oba.sections import PruneSections
 from oba.stages.job import Job
 from oba.structures import StructureGroup
@@ -29,18 +29,20 @@ class Scorer:
 
     Attributes:
         job: The job.
+        method: The method that it runs.
         bundle: Its images.
         kept: The scores of all rounds, if the study keeps them.
     """
 
     job: Job[PruneSections]
+    method: Method
     bundle: DataBundle
     kept: dict[str, Tensor] = field(default_factory=dict)
     _seconds: float = 0.0
     _gradients: float = 0.0
     _rounds: int = 0
 
-    def __call__(self, model: nn.Module, groups: Sequence[StructureGroup]) -> StructureModel:
+    def __call__(self, model: nn.Module, groups: Sequence[StructureGroup]) -> StructureScores:
         """Score one round.
 
         Args:
@@ -50,30 +52,18 @@ class Scorer:
         Returns:
             What selection ranks.
         """
-        scoring, images = self.job.sections.scoring, self.bundle.calibration
-        gradient = plain_gradient_seconds(model, next(iter(images.batches(scoring.batch_size))), scoring.norm)
+        images, batch_size = self.bundle.calibration, self.job.sections.calibration.batch_size
+        # Every round draws again, and the same for all criteria that draw.
+        criterion = self.method.criterion(derive_seed(self.job.seed, "scores", sum(map(len, groups))))
+        gradient = plain_gradient_seconds(model, next(iter(images.batches(batch_size))), criterion.norm)
         start = time.perf_counter()
-        found = structure_model(
-            model,
-            groups,
-            images.batches(scoring.batch_size),
-            self.job.cell.criterion,
-            norm=scoring.norm,
-            order=scoring.order,
-            magnitude=scoring.magnitude,
-            hessian=scoring.hessian,
-            samples=scoring.samples,
-            over_batches=scoring.over_batches,
-            over_layers=scoring.over_layers,
-            # Every round draws anew, and the same for all criteria that draw.
-            seed=derive_seed(self.job.seed, "scores", sum(map(len, groups))),
-        )
-        batches = -(-len(images) // scoring.batch_size)
+        found = score_structures(model, groups, images.batches(batch_size), criterion)
+        batches = -(-len(images) // batch_size)
         seconds = (time.perf_counter() - start) / batches
         self._rounds += 1
         self._seconds += seconds
         self._gradients += seconds / gradient
-        if scoring.keep_scores:
+        if self.method.config.keep_scores:
             self._keep(found)
         return found
 
@@ -103,18 +93,18 @@ class Scorer:
         if not self.kept:
             path.unlink(missing_ok=True)
             return
-        cell = self.job.cell
+        at = self.job.at
         about = {
-            "criterion": cell.criterion,
+            "method": at.method,
             "model": self.job.model,
             "seed": str(self.job.seed),
-            "keep": cell.keep,
-            "scoring": json.dumps(self.job.sections.scoring.model_dump(), sort_keys=True),
+            "keep": at.keep,
+            "criterion": json.dumps(self.method.config.criterion.model_dump(), sort_keys=True),
             "examples": str(len(self.bundle.calibration)),
         }
         write_tensors(path, self.kept, about)
 
-    def _keep(self, found: StructureModel) -> None:
+    def _keep(self, found: StructureScores) -> None:
         tensors = {**found.alone, **{f"{name}:standard-error": e for name, e in (found.standard_error or {}).items()}}
         if found.interactions is not None:
             tensors["interactions"] = found.interactions.float()

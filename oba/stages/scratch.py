@@ -8,21 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import Study, TrainConfig
+from oba.config import TrainConfig
 from oba.files import read_json
-from oba.layout import TRAINED_FILES, Cell, Layout
 from oba.sections import ScratchSections
-from oba.stages.job import Job, execute
-
-
-def run(study: Study, cell: Cell) -> None:
-    """Run the stage for one level of a chain."""
-    layout = Layout(study.experiment)
-    level = layout.level(cell.model, cell.seed, cell.criterion, cell.schedule, cell.keep)
-    *outputs, record = (level / "scratch" / name for name in TRAINED_FILES)
-    inputs = [layout.data / "data.json", layout.split(cell.seed)]
-    inputs += [level / "pruned" / "plan.json", level / "finetuned" / "metrics.json"]
-    execute("scratch", study, cell, perform, record=record, inputs=inputs, outputs=outputs)
+from oba.stages.job import Job
 
 
 def perform(job: Job[ScratchSections]) -> dict[str, Any]:

@@ -4,19 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import Study
 from oba.files import write_json
-from oba.layout import Cell, Layout
 from oba.sections import SplitSections
-from oba.stages.job import Job, execute
-
-
-def run(study: Study, cell: Cell) -> None:
-    """Run the stage for one seed."""
-    layout = Layout(study.experiment)
-    split = layout.split(cell.seed)
-    record = split.with_name(f"{split.stem}-run.json")
-    execute("split", study, cell, perform, record=record, inputs=[layout.data / "data.json"], outputs=[split])
+from oba.stages.job import Job
 
 
 def perform(job: Job[SplitSections]) -> dict[str, Any]:

@@ -1,19 +1,17 @@
-"""Loss and accuracy of a net, and batch-norm statistics measured anew."""
+"""Loss and accuracy of a net."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from oba.data.bundle import Split
 from oba.errors import TrainingError
+from oba.modes import evaluating
 
 _CLASSES_FOR_TOP5 = 10
 
@@ -28,25 +26,6 @@ class Metrics:
     top5: float | None
     """None with fewer than 10 classes, where it says little."""
     images: int
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a net into eval mode inside the block, and every module back into its own mode afterwards.
-
-    Args:
-        model: The net.
-
-    Yields:
-        Nothing.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -98,41 +77,3 @@ def evaluate(
     if not isfinite(loss):
         raise TrainingError(f"the loss on {images} images is {loss}: the net's weights or statistics are not finite")
     return Metrics(loss, top1, top5 if classes >= _CLASSES_FOR_TOP5 else None, images)
-
-
-@torch.no_grad()
-def recalibrate_norm(model: nn.Module, split: Split, *, batch_size: int) -> None:
-    """Replace all batch-norm statistics by their mean over the batches of a split, weighted by images.
-
-    The batch norms alone are in train mode meanwhile. Each batch b of n_b images enters the running mean
-    with the momentum n_b / (n_1 + … + n_b); with equal batches this is torch's own ``momentum=None``.
-    A batch of one image has no variance and is left out.
-
-    Args:
-        model: The net; only the batch norms' buffers change.
-        split: The images, on the net's device.
-        batch_size: Images per batch.
-
-    Raises:
-        TrainingError: If no batch holds two images.
-    """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-    if not norms:
-        return
-    momenta = [norm.momentum for norm in norms]
-    seen = 0
-    with evaluating(model):
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.train()
-        for inputs, _ in split.batches(batch_size):
-            if len(inputs) == 1:
-                continue
-            seen += len(inputs)
-            for norm in norms:
-                norm.momentum = len(inputs) / seen
-            model(inputs)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    if seen == 0:
-        raise TrainingError("batch-norm statistics cannot be measured: no batch holds two images or more")

@@ -38,19 +38,19 @@ def put(path: Path, value: Any) -> None:
 class Sweep:
     """A study's outputs under one directory.
 
-    The defaults are three criteria at three levels with two seeds.
+    The defaults are three methods at three levels with two seeds.
     """
 
     root: Path
     models: Sequence[str] = ("resnet20",)
     seeds: Sequence[int] = (0, 1)
-    criteria: Sequence[str] = ("oba-joint", "taylor", "magnitude")
+    methods: Sequence[str] = ("oba-joint", "taylor", "magnitude")
     schedules: Sequence[str] = ("iterative",)
     keep: Sequence[float] = (0.7, 0.5, 0.3)
     controls: Sequence[str] = ()
     top5: bool = True
     warnings: bool = False
-    recalibrated: Callable[[str], bool] = lambda criterion: False
+    recalibrated: Callable[[str], bool] = lambda method: False
     faster: bool = True
     test_images: int = 2000
     epochs: int = 12
@@ -63,20 +63,20 @@ class Sweep:
             put(self.root / model / "structures.json", structures_json(self.layers))
             for seed in self.seeds:
                 cells.append(self._dense(model, seed))
-                names = [*self.criteria, *(["dense-longer"] if "dense-longer" in self.controls else [])]
-                for criterion in names:
+                names = [*self.methods, *(["dense-longer"] if "dense-longer" in self.controls else [])]
+                for method in names:
                     for schedule in self.schedules:
                         for keep in self.keep:
-                            cells += self._level(model, seed, criterion, schedule, keep)
+                            cells += self._level(model, seed, method, schedule, keep)
         return cells
 
-    def top1(self, model: str, seed: int, criterion: str, keep: float, scratch: bool = False) -> float:
+    def top1(self, model: str, seed: int, method: str, keep: float, scratch: bool = False) -> float:
         """The test accuracy that a net is given."""
         base = 0.972 - 0.03 * self.models.index(model)
-        noise = draw("top1", model, seed, criterion, keep, scratch).normal() * 0.003
-        drop = (1.2 + PENALTY.get(criterion, 2.8)) * (1 - keep) ** 1.6 / 50
-        if criterion in ("dense", "dense-longer"):
-            drop = -0.003 * (criterion == "dense-longer")
+        noise = draw("top1", model, seed, method, keep, scratch).normal() * 0.003
+        drop = (1.2 + PENALTY.get(method, 2.8)) * (1 - keep) ** 1.6 / 50
+        if method in ("dense", "dense-longer"):
+            drop = -0.003 * (method == "dense-longer")
         return round(base - drop - (0.012 if scratch else 0) + noise, 4)
 
     def _dense(self, model: str, seed: int) -> dict[str, Any]:
@@ -84,22 +84,22 @@ class Sweep:
         self._net(directory, self.top1(model, seed, "dense", 1.0), 1.0, 1.0, 3 * self.epochs)
         return self._cell(model, seed, "dense", "", 1.0, "dense", directory)
 
-    def _level(self, model: str, seed: int, criterion: str, schedule: str, keep: float) -> list[dict[str, Any]]:
-        directory = self.root / model / f"seed{seed}" / f"{criterion}-{schedule}" / f"keep{keep:.2f}"
-        longer = criterion == "dense-longer"
-        kept = 1.0 if longer else round(keep - draw("macs", model, seed, criterion, keep).random() * 0.012, 4)
-        self._net(directory / "finetuned", self.top1(model, seed, criterion, keep), kept, keep, self.epochs)
-        cells = [self._cell(model, seed, criterion, schedule, keep, "finetuned", directory / "finetuned")]
+    def _level(self, model: str, seed: int, method: str, schedule: str, keep: float) -> list[dict[str, Any]]:
+        directory = self.root / model / f"seed{seed}" / f"{method}-{schedule}" / f"keep{keep:.2f}"
+        longer = method == "dense-longer"
+        kept = 1.0 if longer else round(keep - draw("macs", model, seed, method, keep).random() * 0.012, 4)
+        self._net(directory / "finetuned", self.top1(model, seed, method, keep), kept, keep, self.epochs)
+        cells = [self._cell(model, seed, method, schedule, keep, "finetuned", directory / "finetuned")]
         if not longer:
-            self._pruned(directory / "pruned", model, seed, criterion, keep, kept)
+            self._pruned(directory / "pruned", model, seed, method, keep, kept)
             if "scratch" in self.controls:
-                top1 = self.top1(model, seed, criterion, keep, scratch=True)
+                top1 = self.top1(model, seed, method, keep, scratch=True)
                 self._net(directory / "scratch", top1, kept, keep, 4 * self.epochs)
-                cells.append(self._cell(model, seed, criterion, schedule, keep, "scratch", directory / "scratch"))
+                cells.append(self._cell(model, seed, method, schedule, keep, "scratch", directory / "scratch"))
         return cells
 
     def _cell(self, *values: Any) -> dict[str, Any]:
-        keys = ("model", "seed", "criterion", "schedule", "keep", "variant", "directory")
+        keys = ("model", "seed", "method", "schedule", "keep", "variant", "directory")
         return dict(zip(keys, values, strict=True))
 
     def _net(self, directory: Path, top1: float, kept: float, keep: float, epochs: int) -> None:
@@ -150,11 +150,11 @@ class Sweep:
                 val = top1 - 0.004 - start * left + generator.normal() * 0.004 * left**0.5
                 writer.writerow([epoch, 0.1, round(loss, 5), 0.9, 0.3, round(float(val), 4), 9000.0, 4.5])
 
-    def _pruned(self, directory: Path, model: str, seed: int, criterion: str, keep: float, kept: float) -> None:
-        generator = draw("plan", model, seed, criterion, keep)
+    def _pruned(self, directory: Path, model: str, seed: int, method: str, keep: float, kept: float) -> None:
+        generator = draw("plan", model, seed, method, keep)
         axes = []
         for index, (layer, size) in enumerate(self.layers.items()):
-            wobble = 1 + 0.5 * np.sin(index * 1.7 + len(criterion)) * (1 - keep)
+            wobble = 1 + 0.5 * np.sin(index * 1.7 + len(method)) * (1 - keep)
             left = int(np.clip(round(size * keep**0.8 * wobble + generator.normal() * 0.6), 1, size))
             if self.warnings and keep == min(self.keep) and index == 3:
                 left = 1
@@ -172,7 +172,7 @@ class Sweep:
                 "macs_kept": kept,
                 "rounds": [{"keep": keep, "macs_kept": kept, "removed": 9, "scoring_seconds": 0.2}],
                 "calibration_images": 512,
-                "norm_recalibrated": self.recalibrated(criterion),
+                "norm_recalibrated": self.recalibrated(method),
                 "warnings": cut if self.warnings else [],
             },
         )

@@ -39,7 +39,7 @@ def test_everything_is_written_and_returned(make_sweep, tmp_path):
 
 
 def test_one_seed_leaves_deviations_blank(make_sweep, tmp_path):
-    cells = make_sweep(seeds=(0,), criteria=("oba-joint",), keep=(0.5,)).write()
+    cells = make_sweep(seeds=(0,), methods=("oba-joint",), keep=(0.5,)).write()
     build(cells, tmp_path)
     header, dense, pruned = (tmp_path / "summary.csv").read_text().splitlines()
     values = dict(zip(header.split(","), pruned.split(","), strict=True))
@@ -52,7 +52,7 @@ def test_a_half_is_rounded_alike_in_the_file_and_where_it_is_read(make_sweep, tm
     cells = make_sweep().write()
     runs = collect(cells)
     # 100 · (0.6 - 0.5105) is a little more than 8.95 as it is computed, and a little less as it is written and read.
-    runs["test_top1"] = np.where(runs.criterion == "dense", 0.6, 0.5105)
+    runs["test_top1"] = np.where(runs.method == "dense", 0.6, 0.5105)
     csv, markdown, *_ = build_report(cells, runs, tmp_path / "report", "oba-joint", "digits")
     again = summary_markdown(read_summary(csv), runs, "digits")
     assert again == markdown.read_text()

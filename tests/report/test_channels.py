@@ -35,7 +35,7 @@ def rewrite(cell, layer, kept):
 
 
 def test_numbers_are_means_over_seeds_in_the_order_of_the_net(make_sweep, texts_drawn):
-    cells = make_sweep(criteria=("taylor",), keep=(0.5,)).write()
+    cells = make_sweep(methods=("taylor",), keep=(0.5,)).write()
     rewrite(cells[1], "layer2.0.conv1", 10)
     rewrite(cells[3], "layer2.0.conv1", 20)
     rewrite(cells[1], "layer2.1.conv1", None)
@@ -54,7 +54,7 @@ def test_numbers_are_means_over_seeds_in_the_order_of_the_net(make_sweep, texts_
 
 
 def test_layers_below_a_tenth_are_marked(make_sweep):
-    cells = make_sweep(seeds=(0,), criteria=("taylor",), keep=(0.5, 0.3)).write()
+    cells = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5, 0.3)).write()
     for cell, kept in ((cells[1], 4), (cells[2], 3)):
         rewrite(cell, "layer2.0.conv1", kept)
     (axes,) = panels(draw_channels(cells, "digits"))
@@ -72,7 +72,7 @@ def test_without_marked_layers_only_the_key_has_a_mark(make_sweep):
     assert [p.get_edgecolor() for axes in figure.axes for p in axes.patches] == [to_rgba(ALARM)]
 
 
-def test_levels_are_columns_and_criteria_panels(make_sweep):
+def test_levels_are_columns_and_methods_panels(make_sweep):
     figure = draw_channels(make_sweep(controls=("scratch", "dense-longer")).write(), "digits")
     assert [axes.get_title(loc="left") for axes in panels(figure)] == ["oba-joint", "taylor", "magnitude"]
     for axes in panels(figure):
@@ -81,12 +81,12 @@ def test_levels_are_columns_and_criteria_panels(make_sweep):
 
 
 def test_schedules_are_named_where_there_are_several(make_sweep):
-    figure = draw_channels(make_sweep(schedules=("iterative", "oneshot"), criteria=("taylor",)).write(), "digits")
+    figure = draw_channels(make_sweep(schedules=("iterative", "oneshot"), methods=("taylor",)).write(), "digits")
     assert [axes.get_title(loc="left") for axes in panels(figure)] == ["taylor, iterative", "taylor, oneshot"]
 
 
 def test_coupled_layers_are_counted(make_sweep, tmp_path):
-    cells = make_sweep(seeds=(0,), criteria=("taylor",), keep=(0.5,)).write()
+    cells = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5,)).write()
     path = pruned_directory(cells[1]).parents[3] / "structures.json"
     groups = json.loads(path.read_text())
     groups[0]["slices"].append({"layer": "layer1.0.conv2", "axis": "out", "indices": groups[0]["slices"][0]["indices"]})
@@ -97,7 +97,7 @@ def test_coupled_layers_are_counted(make_sweep, tmp_path):
 
 
 def test_a_sweep_without_pruned_nets_says_so(make_sweep, assert_legible):
-    figure = draw_channels(make_sweep(criteria=(), controls=("dense-longer",)).write(), "digits")
+    figure = draw_channels(make_sweep(methods=(), controls=("dense-longer",)).write(), "digits")
     assert any("no layer lost a channel" in text.get_text() for text in figure.texts)
     assert_legible(figure)
 
@@ -117,9 +117,9 @@ def test_damaged_plans_are_named(make_sweep):
         {
             "models": ("resnet20", "vgg19"),
             "schedules": ("iterative", "oneshot"),
-            "criteria": ("oba-joint", "oba-exact"),
+            "methods": ("oba-joint", "oba-exact"),
         },
-        {"criteria": tuple(f"criterion-{i}" for i in range(8)), "keep": (0.9, 0.7, 0.5, 0.3, 0.2, 0.1)},
+        {"methods": tuple(f"method-{i}" for i in range(8)), "keep": (0.9, 0.7, 0.5, 0.3, 0.2, 0.1)},
         {"keep": (0.5,), "layers": {f"stages.3.blocks.{i}.mlp.fc1": 3072 for i in range(20)}},
     ],
 )

@@ -10,7 +10,7 @@ from oba.errors import FileError
 from oba.report.collect import RUN_COLUMNS, collect, is_pruned, pruned_directory, read_runs
 
 EXPECTED_COLUMNS = [
-    *("model", "seed", "criterion", "schedule", "keep", "variant"),
+    *("model", "seed", "method", "schedule", "keep", "variant"),
     *("test_top1", "test_top5", "test_loss", "test_images", "val_top1", "val_top1_before_finetuning"),
     *("macs", "macs_kept", "parameters", "bytes"),
     *("latency_ms", "dense_latency_ms", "speedup", "speedup_low", "speedup_high", "latency_batch", "latency_runs"),
@@ -33,12 +33,12 @@ def test_one_row_per_net_in_the_order_of_the_cells(make_sweep):
     runs = collect(cells)
     assert list(runs.columns) == RUN_COLUMNS == EXPECTED_COLUMNS
     assert len(runs) == 2 * (1 + 3 * 3)
-    assert list(runs.criterion) == [cell["criterion"] for cell in cells]
+    assert list(runs.method) == [cell["method"] for cell in cells]
     assert list(runs.keep) == [cell["keep"] for cell in cells]
 
 
 def test_numbers_come_from_the_right_files(make_sweep):
-    cells = make_sweep(seeds=(0,), criteria=("taylor",), keep=(0.5,)).write()
+    cells = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5,)).write()
     directory = Path(cells[1]["directory"])
     damage(directory / "evaluation.json", "test", {"loss": 0.7, "top1": 0.81, "top5": 0.99, "images": 300})
     damage(directory / "evaluation.json", "cost", {"macs": 11, "parameters": 22, "bytes": 33})
@@ -57,7 +57,7 @@ def test_numbers_come_from_the_right_files(make_sweep):
     assert row == {
         "model": "resnet20",
         "seed": 0,
-        "criterion": "taylor",
+        "method": "taylor",
         "schedule": "iterative",
         "keep": 0.5,
         "variant": "finetuned",
@@ -90,7 +90,7 @@ def test_numbers_come_from_the_right_files(make_sweep):
 
 def test_nets_without_removal_read_no_pruned_directory(make_sweep):
     runs = collect(make_sweep(controls=("dense-longer",)).write())
-    whole = runs[runs.criterion.isin(["dense", "dense-longer"])]
+    whole = runs[runs.method.isin(["dense", "dense-longer"])]
     assert len(whole) == 2 * (1 + 3)
     assert whole.val_top1_before_finetuning.isna().all()
     assert not whole.norm_recalibrated.any()
@@ -99,7 +99,7 @@ def test_nets_without_removal_read_no_pruned_directory(make_sweep):
 
 def test_scratch_shares_the_warnings_but_not_the_weights(make_sweep):
     runs = collect(make_sweep(controls=("scratch",), warnings=True, recalibrated=lambda _: True).write())
-    smallest = runs[(runs.keep == 0.3) & (runs.seed == 0) & (runs.criterion == "taylor")].set_index("variant")
+    smallest = runs[(runs.keep == 0.3) & (runs.seed == 0) & (runs.method == "taylor")].set_index("variant")
     assert list(smallest.index) == ["finetuned", "scratch"]
     assert list(smallest.warnings) == [1, 1]
     assert smallest.warning_text["scratch"] == "layer2.0.conv1 keeps 1 of 32 channels"
@@ -153,7 +153,7 @@ def test_a_missing_pruned_sibling_is_named(make_sweep):
     ],
 )
 def test_damaged_values_name_file_and_key(make_sweep, name, key, value):
-    cells = make_sweep(seeds=(0,), criteria=("taylor",), keep=(0.5,)).write()
+    cells = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5,)).write()
     damage(Path(cells[1]["directory"]) / name, key, value)
     with pytest.raises(FileError, match=rf"{Path(name).name}: {key}") as caught:
         collect(cells)
@@ -168,6 +168,6 @@ def test_truncated_json_is_named(make_sweep):
         collect(cells)
 
 
-@pytest.mark.parametrize(("criterion", "pruned"), [("dense", False), ("dense-longer", False), ("random", True)])
-def test_what_counts_as_pruned(criterion, pruned):
-    assert is_pruned({"criterion": criterion}) is pruned
+@pytest.mark.parametrize(("method", "pruned"), [("dense", False), ("dense-longer", False), ("random", True)])
+def test_what_counts_as_pruned(method, pruned):
+    assert is_pruned({"method": method}) is pruned

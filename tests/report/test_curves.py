@@ -26,7 +26,7 @@ def test_panels_and_their_lines(make_sweep):
     chosen = [
         Path(c["directory"]) / "history.csv"
         for c in cells
-        if (c["criterion"], c["keep"], c["variant"]) == ("taylor", 0.7, "finetuned")
+        if (c["method"], c["keep"], c["variant"]) == ("taylor", 0.7, "finetuned")
     ]
     expected = mean_history(chosen)
     color = looks(["oba-joint", "taylor", "magnitude"])["taylor"].color
@@ -37,7 +37,7 @@ def test_panels_and_their_lines(make_sweep):
 
 def test_the_dense_nets_last_epoch_is_a_reference(make_sweep):
     cells = make_sweep().write()
-    dense = mean_history([Path(c["directory"]) / "history.csv" for c in cells if c["criterion"] == "dense"])
+    dense = mean_history([Path(c["directory"]) / "history.csv" for c in cells if c["method"] == "dense"])
     figure = draw_curves(cells, "digits")
     for axes in figure.axes[2::2]:
         (reference,) = [line for line in axes.lines if len(line.get_xdata()) == 2]
@@ -54,7 +54,7 @@ def test_fine_tuning_shares_axes(make_sweep):
 
 @pytest.mark.parametrize(("losses", "scale"), [((2.0, 0.1), "log"), ((0.2, 0.1), "linear"), ((0.2, 0.0), "linear")])
 def test_losses_over_decades_are_logarithmic(make_sweep, losses, scale):
-    cells = make_sweep(seeds=(0,), criteria=("taylor",), keep=(0.5,)).write()
+    cells = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5,)).write()
     rows = [f"{epoch},{loss},0.9" for epoch, loss in enumerate(losses, 1)]
     for cell in cells:
         (Path(cell["directory"]) / "history.csv").write_text("\n".join(["epoch,train_loss,val_top1", *rows]))
@@ -78,7 +78,7 @@ def test_nothing_trained_at_all(make_sweep, assert_legible):
 
 def test_many_levels_break_evenly_under_the_columns_of_fine_tuning(make_sweep, assert_legible):
     keep = tuple(round(0.9 - 0.1 * i, 1) for i in range(8))
-    figure = draw_curves(make_sweep(seeds=(0,), criteria=("taylor",), keep=keep).write(), "digits")
+    figure = draw_curves(make_sweep(seeds=(0,), methods=("taylor",), keep=keep).write(), "digits")
     lefts = [round(axes.get_position().x0, 6) for axes in figure.axes[::2]]
     assert len(lefts) == 9
     assert lefts[1:5] == lefts[5:]
@@ -97,9 +97,9 @@ def test_a_missing_history_is_named(make_sweep):
     "options",
     [
         {},
-        {"seeds": (0,), "keep": (0.5,), "criteria": ("oba-joint",)},
+        {"seeds": (0,), "keep": (0.5,), "methods": ("oba-joint",)},
         {"models": ("resnet20", "vgg19"), "schedules": ("iterative", "oneshot"), "keep": (0.5,)},
-        {"criteria": tuple(f"criterion-{i}" for i in range(8)), "epochs": 1},
+        {"methods": tuple(f"method-{i}" for i in range(8)), "epochs": 1},
         {"epochs": 150},
     ],
 )

@@ -47,7 +47,7 @@ def test_a_missing_report_is_named(tmp_path):
 
 
 def test_it_agrees_with_what_build_report_writes(make_sweep, tmp_path):
-    cells = make_sweep(seeds=(0,), criteria=("oba-joint",), keep=(0.5,), top5=False).write()
+    cells = make_sweep(seeds=(0,), methods=("oba-joint",), keep=(0.5,), top5=False).write()
     runs = collect(cells)
     build_report(cells, runs, tmp_path / "out", "oba-joint", "digits")
     runs.to_csv(tmp_path / "out" / "runs.csv", index=False)

@@ -35,7 +35,7 @@ def test_one_seed_is_said(notes_of):
 
 def test_nets_of_fewer_seeds_are_said(make_sweep):
     runs = collect(make_sweep().write())
-    runs = runs[~((runs.seed == 1) & (runs.criterion == "taylor"))]
+    runs = runs[~((runs.seed == 1) & (runs.method == "taylor"))]
     assert notes(summarize(runs, "oba-joint"), runs)[0].startswith("Means over 1 to 2 seeds")
     assert "nets of one seed have no ±" in notes(summarize(runs, "oba-joint"), runs)[0]
 
@@ -51,7 +51,7 @@ def test_standard_error_of_the_test_set(make_sweep):
 
 def test_the_comparison_is_explained_only_where_there_is_one(notes_of):
     assert "`oba-joint`" in starting(notes_of(), "vs oba-joint")[0]
-    assert not starting(notes_of(criteria=("oba-joint",)), "vs")
+    assert not starting(notes_of(methods=("oba-joint",)), "vs")
 
 
 def test_controls_are_explained_only_where_there_are_any(notes_of):
@@ -62,7 +62,7 @@ def test_controls_are_explained_only_where_there_are_any(notes_of):
 
 
 def test_a_clock_that_did_not_improve(notes_of):
-    (note,) = [n for n in notes_of(faster=False, criteria=("oba-joint",), keep=(0.5, 0.3)) if "clock" in n]
+    (note,) = [n for n in notes_of(faster=False, methods=("oba-joint",), keep=(0.5, 0.3)) if "clock" in n]
     assert note.startswith("resnet20: MACs fell but the clock did not, for 2 of 2 pruned nets: oba-joint iterative ")
     assert "with 29 % of MACs: speedup 1.02 (quartiles 0.98\N{EN DASH}1.07); oba-joint iterative with 49 %" in note
 
@@ -73,14 +73,14 @@ def test_a_clock_that_improved_is_no_note(notes_of):
 
 def test_only_slow_nets_are_listed_by_model(make_sweep):
     runs = collect(make_sweep(models=("resnet20", "vgg19")).write())
-    slow = (runs.model == "vgg19") & (runs.criterion == "taylor") & (runs.keep == 0.7)
+    slow = (runs.model == "vgg19") & (runs.method == "taylor") & (runs.keep == 0.7)
     runs.loc[slow, "speedup_low"] = 1.0
     (note,) = [n for n in notes(summarize(runs, "oba-joint"), runs) if "clock" in n]
     assert note.startswith("vgg19: MACs fell but the clock did not, for 1 of 9 pruned nets: taylor iterative with")
 
 
 def test_layers_cut_through_are_named_with_seeds_together(notes_of):
-    (note,) = starting(notes_of(warnings=True, criteria=("oba-joint",)), "Layers cut through")
+    (note,) = starting(notes_of(warnings=True, methods=("oba-joint",)), "Layers cut through")
     assert note == (
         "Layers cut through in 2 of 6 pruned nets: resnet20 oba-joint iterative keep 0.30 (seeds 0, 1): "
         "layer2.0.conv1 keeps 1 of 32 channels."
@@ -88,14 +88,14 @@ def test_layers_cut_through_are_named_with_seeds_together(notes_of):
 
 
 def test_scratch_nets_do_not_count_as_cut_through_twice(notes_of):
-    (note,) = starting(notes_of(warnings=True, criteria=("oba-joint",), controls=("scratch",)), "Layers cut through")
+    (note,) = starting(notes_of(warnings=True, methods=("oba-joint",), controls=("scratch",)), "Layers cut through")
     assert note.startswith("Layers cut through in 2 of 6 pruned nets")
 
 
 def test_recalibrated_norm_statistics(notes_of):
-    all_of_them = notes_of(recalibrated=lambda _: True, criteria=("oba-joint",), controls=("dense-longer", "scratch"))
+    all_of_them = notes_of(recalibrated=lambda _: True, methods=("oba-joint",), controls=("dense-longer", "scratch"))
     assert starting(all_of_them, "Norm statistics")[0].endswith("in all 6 pruned nets.")
-    some = notes_of(recalibrated=lambda c: c == "taylor", criteria=("oba-joint", "taylor"), keep=(0.5, 0.3))
+    some = notes_of(recalibrated=lambda c: c == "taylor", methods=("oba-joint", "taylor"), keep=(0.5, 0.3))
     assert starting(some, "Norm statistics")[0].endswith(
         "in 4 of 8 pruned nets: resnet20 taylor iterative keep 0.30 (seeds 0, 1); "
         "resnet20 taylor iterative keep 0.50 (seeds 0, 1)."

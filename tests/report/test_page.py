@@ -42,7 +42,7 @@ def test_text_width_agrees_with_what_is_drawn(texts_drawn):
 
 
 def test_legends_break_into_rows_that_fit(assert_legible):
-    names = [f"criterion-{i}" for i in range(7)]
+    names = [f"method-{i}" for i in range(7)]
     rows = legend_rows(names, 4.0)
     assert [name for row in rows for name in row] == names
     assert len(rows) > 1

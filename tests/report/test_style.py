@@ -7,14 +7,14 @@ from matplotlib.colors import to_rgb
 from oba.report.style import in_order, looks, styled
 
 
-def test_every_criterion_has_its_own_colour_and_marker():
+def test_every_method_has_its_own_colour_and_marker():
     names = ["oba", "oba-exact", "oba-diag", "oba-joint", "taylor", "magnitude", "fisher", "random"]
     look = looks(names)
     assert len({look[name].color for name in names}) == len(names)
     assert len({look[name].marker for name in names}) == len(names)
 
 
-def test_many_criteria_stay_distinct():
+def test_many_methods_stay_distinct():
     names = [f"c{i}" for i in range(40)]
     assert len({looks(names)[name] for name in names}) == 40
 

@@ -28,10 +28,10 @@ DEFAULTS = {
 }
 
 
-def run(seed, criterion, keep, top1, variant="finetuned", schedule="iterative", **more):
-    own = {"seed": seed, "criterion": criterion, "keep": keep, "test_top1": top1, "macs_kept": keep}
+def run(seed, method, keep, top1, variant="finetuned", schedule="iterative", **more):
+    own = {"seed": seed, "method": method, "keep": keep, "test_top1": top1, "macs_kept": keep}
     own |= {"variant": variant, "schedule": schedule, "parameters": round(1000 * keep)}
-    if criterion == "dense":
+    if method == "dense":
         own |= {"variant": "dense", "schedule": ""}
     return DEFAULTS | own | more
 
@@ -54,8 +54,8 @@ def two_seeds():
     )
 
 
-def row(summary, criterion, variant="finetuned"):
-    (found,) = summary[(summary.criterion == criterion) & (summary.variant == variant)].to_dict("records")
+def row(summary, method, variant="finetuned"):
+    (found,) = summary[(summary.method == method) & (summary.variant == variant)].to_dict("records")
     return found
 
 
@@ -81,7 +81,7 @@ def test_drop_is_paired_with_the_same_seeds_dense_net(two_seeds):
     assert math.isnan(row(summarize(two_seeds, "first"), "dense", "dense")["drop_points"])
 
 
-def test_difference_to_the_first_criterion_is_paired_by_seed(two_seeds):
+def test_difference_to_the_first_method_is_paired_by_seed(two_seeds):
     summary = summarize(two_seeds, "first")
     other = row(summary, "other")
     assert other["versus"] == "first"
@@ -97,7 +97,7 @@ def test_difference_to_the_first_criterion_is_paired_by_seed(two_seeds):
 
 
 def test_only_shared_seeds_are_compared(two_seeds):
-    without = two_seeds[~((two_seeds.criterion == "first") & (two_seeds.seed == 1))]
+    without = two_seeds[~((two_seeds.method == "first") & (two_seeds.seed == 1))]
     other = row(summarize(without, "first"), "other")
     assert other["seeds"] == 2
     assert other["versus_seeds"] == 1
@@ -113,7 +113,7 @@ def test_one_seed_has_no_deviation(two_seeds):
     assert summary[deviations].isna().all().all()
 
 
-def test_without_a_comparable_first_criterion_nothing_is_compared(two_seeds):
+def test_without_a_comparable_first_method_nothing_is_compared(two_seeds):
     summary = summarize(two_seeds, "absent")
     assert (summary.versus == "").all()
     assert summary.versus_points.isna().all()
@@ -122,7 +122,7 @@ def test_without_a_comparable_first_criterion_nothing_is_compared(two_seeds):
 def test_order_of_rows(make_sweep):
     cells = make_sweep(
         models=("vgg19", "resnet20"),
-        criteria=("taylor", "oba-joint"),
+        methods=("taylor", "oba-joint"),
         schedules=("oneshot", "iterative"),
         keep=(0.7, 0.3),
         controls=("scratch", "dense-longer"),
@@ -135,7 +135,7 @@ def test_order_of_rows(make_sweep):
         expected.append((model, "", 1.0, "dense", "dense"))
         for schedule in ("oneshot", "iterative"):
             expected += [(model, schedule, keep, *net) for keep in (0.7, 0.3) for net in level]
-    found = summary[["model", "schedule", "keep", "criterion", "variant"]].itertuples(index=False, name=None)
+    found = summary[["model", "schedule", "keep", "method", "variant"]].itertuples(index=False, name=None)
     assert list(found) == expected
 
 
@@ -146,7 +146,7 @@ def test_top5_is_averaged_where_it_was_measured(make_sweep):
 
 def test_a_seed_without_dense_net_is_refused(two_seeds):
     with pytest.raises(FileError, match="m, seed 1: no dense net"):
-        summarize(two_seeds[~((two_seeds.criterion == "dense") & (two_seeds.seed == 1))], "first")
+        summarize(two_seeds[~((two_seeds.method == "dense") & (two_seeds.seed == 1))], "first")
 
 
 def test_read_summary_gives_back_what_was_written(two_seeds, tmp_path):

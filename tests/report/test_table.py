@@ -32,8 +32,8 @@ def rows_of(markdown):
 
 
 def test_markdown_shows_rounded_numbers(tables_of):
-    summary, runs = tables_of(criteria=("oba-joint", "taylor"), keep=(0.5,))
-    first, second = (summary.criterion == "oba-joint"), (summary.criterion == "taylor")
+    summary, runs = tables_of(methods=("oba-joint", "taylor"), keep=(0.5,))
+    first, second = (summary.method == "oba-joint"), (summary.method == "taylor")
     shown = ["top1_percent", "top1_percent_std", "drop_points", "drop_points_std"]
     summary.loc[first, shown] = [93.14, 0.26, -0.04, 0.0]
     summary.loc[second, ["versus_points", "versus_points_std"]] = [-1.25001, 0.3]
@@ -56,7 +56,7 @@ def test_one_seed_has_no_spread(tables_of):
 
 
 def test_many_seeds_have_a_second_decimal(tables_of):
-    summary, runs = tables_of(seeds=(0, 1, 2, 3, 4), criteria=("oba-joint",), keep=(0.5,))
+    summary, runs = tables_of(seeds=(0, 1, 2, 3, 4), methods=("oba-joint",), keep=(0.5,))
     summary.loc[:, "top1_percent"], summary.loc[:, "top1_percent_std"] = 93.146, 0.264
     assert "93.15 ± 0.26" in summary_markdown(summary, runs, "digits")
     summary.loc[0, "seeds"] = 4
@@ -80,7 +80,7 @@ def test_several_schedules_have_a_table_each_with_the_dense_net(tables_of):
 
 
 def test_without_comparison_there_is_no_column_for_it(tables_of):
-    assert rows_of(summary_markdown(*tables_of(criteria=("oba-joint",)), "digits"))[0][-1] == "speedup"
+    assert rows_of(summary_markdown(*tables_of(methods=("oba-joint",)), "digits"))[0][-1] == "speedup"
 
 
 def test_controls_are_named(tables_of):

@@ -37,7 +37,7 @@ def texts(figure):
 def test_lines_start_at_the_dense_net_and_follow_the_means(draw):
     figure, summary = draw()
     (axes,) = figure.axes
-    chain = summary[summary.criterion == "oba-joint"]
+    chain = summary[summary.method == "oba-joint"]
     (line,) = marked(axes, "o", filled=True)
     assert line[0].tolist() == [100, summary.top1_percent.iloc[0]]
     np.testing.assert_allclose(line[1:, 0], chain.macs_kept_percent)
@@ -59,7 +59,7 @@ def test_small_levels_make_the_axis_logarithmic(draw):
 
 
 def test_many_levels_keep_their_labels_apart(draw, assert_legible):
-    figure, _ = draw(keep=tuple(round(0.95 - 0.05 * i, 2) for i in range(18)), criteria=("oba-joint",))
+    figure, _ = draw(keep=tuple(round(0.95 - 0.05 * i, 2) for i in range(18)), methods=("oba-joint",))
     shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     assert shown[0] == "100"
     assert 5 < len(shown) < 18
@@ -67,11 +67,11 @@ def test_many_levels_keep_their_labels_apart(draw, assert_legible):
 
 
 def test_error_bars_are_the_sample_deviations(draw):
-    figure, summary = draw(criteria=("oba-joint",))
+    figure, summary = draw(methods=("oba-joint",))
     (bars,) = [c for c in figure.axes[0].containers if c.has_yerr]
     (segments,) = bars[2]
     heights = [np.ptp(segment[:, 1]) / 2 for segment in segments.get_segments()]
-    chain = summary[summary.criterion == "oba-joint"]
+    chain = summary[summary.method == "oba-joint"]
     np.testing.assert_allclose(heights, [0, *chain.top1_percent_std], atol=1e-9)
 
 
@@ -84,7 +84,7 @@ def test_one_seed_has_no_error_bars_and_says_so(draw):
 def test_scratch_is_hollow_and_explained_where_it_is(draw):
     figure, summary = draw(controls=("scratch",))
     (hollow,) = marked(figure.axes[0], "o", filled=False)
-    scratch = summary[(summary.criterion == "oba-joint") & (summary.variant == "scratch")]
+    scratch = summary[(summary.method == "oba-joint") & (summary.variant == "scratch")]
     np.testing.assert_allclose(hollow[:, 1], scratch.top1_percent)
     assert any("Hollow markers" in text for text in texts(figure))
     assert not any("Hollow markers" in text for text in texts(draw()[0]))
@@ -101,12 +101,12 @@ def test_the_longer_trained_dense_net_stands_at_its_levels(draw):
 def test_every_line_is_named_with_its_last_value(draw):
     figure, summary = draw(controls=("dense-longer",))
     last = summary[summary.keep.isin([1.0, 0.3])]
-    assert {f"{row.criterion} {row.top1_percent:.1f}" for row in last.itertuples()} <= set(texts(figure))
+    assert {f"{row.method} {row.top1_percent:.1f}" for row in last.itertuples()} <= set(texts(figure))
 
 
 def test_models_and_schedules_are_panels_that_share_the_scale_of_a_model(draw):
     figure, _ = draw(
-        models=("resnet20", "vgg19"), schedules=("iterative", "oneshot"), criteria=("oba-joint",), keep=(0.5,)
+        models=("resnet20", "vgg19"), schedules=("iterative", "oneshot"), methods=("oba-joint",), keep=(0.5,)
     )
     headings = [axes.get_title(loc="left") for axes in figure.axes]
     assert headings == ["resnet20, iterative", "resnet20, oneshot", "vgg19, iterative", "vgg19, oneshot"]
@@ -121,7 +121,7 @@ def test_models_and_schedules_are_panels_that_share_the_scale_of_a_model(draw):
         {"seeds": (0,), "controls": ("scratch", "dense-longer")},
         {"models": ("resnet20", "vgg19", "timm-convnext_tiny"), "keep": (0.5,)},
         {
-            "criteria": ("oba-joint", "oba", "oba-exact", "oba-diag", "taylor", "magnitude", "fisher", "random"),
+            "methods": ("oba-joint", "oba", "oba-exact", "oba-diag", "taylor", "magnitude", "fisher", "random"),
             "controls": ("scratch", "dense-longer"),
             "keep": (0.9, 0.8),
         },

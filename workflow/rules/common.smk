@@ -1,5 +1,5 @@
-# Coordinates, paths and digests that the rules share. Paths come from oba.layout, settings and
-# their slices from oba.sections: nothing is decided here.
+# Coordinates, settings and digests that the rules share. What a stage reads, writes and sees is said in oba.dag:
+# nothing is decided here.
 import json
 import re
 import sys
@@ -9,20 +9,10 @@ from snakemake.exceptions import WorkflowError
 from snakemake.utils import update_config
 
 from oba.codedigest import stage_code
-from oba.sections import STAGES
+from oba.dag import STAGES
 from oba.errors import ObaError
 from oba.files import write_json
-from oba.layout import (
-    DENSE_LONGER,
-    NET_FILES,
-    TRAINED_FILES,
-    Cell,
-    Layout,
-    cells,
-    level_name,
-    models_by_slug,
-    start_of,
-)
+from oba.layout import DENSE_LONGER, Coordinates, Layout, models_by_slug, nets
 from oba.locks import remember_host
 from oba.study import dump_study, parse_study, retyped
 
@@ -33,52 +23,74 @@ except ObaError as error:
     raise WorkflowError(str(error))
 
 layout = Layout(study.experiment)
+methods = [*(method.name for method in study.methods), DENSE_LONGER]
 # Jobs find `oba` beside the interpreter that runs Snakemake, activated or not.
 shell.prefix(
     f'command -v oba > /dev/null || export PATH="{Path(sys.executable).parent}:$PATH"; '
 )
-gpus = 0 if study.runtime.device == "cpu" else 1
-environment = workflow.source_path("../../environment.yml")
 
 
 wildcard_constraints:
     model="|".join(re.escape(slug) for slug in models_by_slug(study)),
     seed=r"\d+",
-    criterion="|".join(re.escape(name) for name in [*study.criteria, DENSE_LONGER]),
+    method="|".join(map(re.escape, methods)),
     schedule="iterative|oneshot",
     keep=r"0\.\d\d",
     variant="finetuned|scratch",
 
 
-def cell_of(wildcards):
+def coordinates(wildcards):
     """Return a job's coordinates."""
     known = dict(wildcards.items())
     if "seed" in known:
         known["seed"] = int(known["seed"])
-    return Cell(**known)
+    return Coordinates(**known)
+
+
+def pattern(stage):
+    """Return the coordinates of all jobs of a stage: wildcards."""
+    return Coordinates(**{axis: f"{{{axis}}}" for axis in stage.axes})
+
+
+def inputs(stage):
+    """Return a function of wildcards: the files that a job reads, and those that it only comes after."""
+
+    def files(wildcards):
+        at = coordinates(wildcards)
+        after = stage.after(study, layout, at).items()
+        return {**stage.reads(study, layout, at), **{k: ancient(v) for k, v in after}}
+
+    return files
 
 
 def settings(stage):
-    """Return the slice of the study that a stage sees, as text: a change of it reruns the stage."""
-    sections = STAGES[stage].of(study)
-    return json.dumps(sections.model_dump(mode="json", by_alias=True), sort_keys=True)
+    """Return a function of wildcards: the slice of the study that a job sees; a change of it reruns the job."""
+
+    def text(wildcards):
+        sections = stage.sections.of(study, coordinates(wildcards))
+        return json.dumps(
+            sections.model_dump(mode="json", by_alias=True), sort_keys=True
+        )
+
+    return text
 
 
 def code(stage):
     """Return a function of wildcards: the digest of the code that a job's result depends on."""
-
-    def digest(wildcards):
-        known = dict(wildcards.items())
-        model = models_by_slug(study).get(known.get("model"), "")
-        return stage_code(study, stage, model, known.get("criterion", ""))
-
-    return digest
+    return lambda wildcards: stage_code(
+        stage.module, stage.roots(study, coordinates(wildcards))
+    )
 
 
-def start_files(wildcards):
-    """Return the net that a level starts from."""
-    start = start_of(study, layout, cell_of(wildcards))
-    return [start / name for name in NET_FILES[:3]]
+def options(stage):
+    """Return a function of wildcards: a job's options on the command line."""
+    variant = "" if "variant" in stage.axes or stage.module != "evaluate" else "dense"
+
+    def text(wildcards):
+        at = coordinates(wildcards)
+        return stage.options(at) + (f" --variant {variant}" if variant else "")
+
+    return text
 
 
 def log_of(path):
@@ -91,10 +103,3 @@ def times_of(path):
     return (
         layout.root / "benchmarks" / path.relative_to(layout.root).with_suffix(".tsv")
     )
-
-
-split_file = layout.split("{seed}")
-structures_file = layout.structures("{model}")
-dense_dir = layout.dense("{model}", "{seed}")
-chain_dir = layout.chain("{model}", "{seed}", "{criterion}", "{schedule}")
-level_dir = chain_dir / "keep{keep}"

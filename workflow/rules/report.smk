@@ -3,8 +3,8 @@
 
 rule collect:
     input:
-        [layout.net(cell) / "evaluation.json" for cell in cells(study)],
-        [layout.net(cell) / "metrics.json" for cell in cells(study)],
+        [layout.net(net) / "evaluation.json" for net in nets(study)],
+        [layout.net(net) / "metrics.json" for net in nets(study)],
     output:
         report(
             layout.report / "runs.csv",
@@ -16,12 +16,9 @@ rule collect:
     benchmark:
         times_of(layout.report / "collect")
     conda:
-        environment
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
+        "../../environment.yml"
     params:
+        code=stage_code("collect"),
         study=layout.study,
     shell:
         "oba collect --study {params.study} > {log} 2>&1"
@@ -31,8 +28,8 @@ rule report:
     input:
         layout.report / "runs.csv",
         [layout.structures(model) for model in models_by_slug(study)],
-        [layout.net(cell) / "plan.json" for cell in cells(study)],
-        [layout.net(cell) / "history.csv" for cell in cells(study)],
+        [layout.net(net) / "plan.json" for net in nets(study)],
+        [layout.net(net) / "history.csv" for net in nets(study)],
     output:
         report(
             layout.report / "summary.csv",
@@ -60,13 +57,10 @@ rule report:
     benchmark:
         times_of(layout.report / "report")
     conda:
-        environment
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
+        "../../environment.yml"
     params:
-        first=study.criteria[0],
+        first=study.methods[0].name,
+        code=stage_code("report"),
         study=layout.study,
     shell:
         "oba report --study {params.study} > {log} 2>&1"

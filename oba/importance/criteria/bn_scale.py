@@ -12,16 +12,16 @@ from torch import Tensor, nn
 
 from oba.errors import ScoreError
 from oba.importance.batches import Batch
-from oba.importance.criterion import Criterion, Target
+from oba.importance.criterion import BatchScores, Criterion, SliceOptions, Target
 from oba.structures import FEATURE
 
 
-class BnScale(Criterion):
+class BnScale(Criterion[SliceOptions]):
     """Absolute scales of the batch norms that normalise a structure; needs no data, and scores no parameters."""
 
     needs_data = False
 
-    def structure_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> dict[str, Tensor]:
+    def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
         """Score structures.
 
         Args:
@@ -46,7 +46,7 @@ class BnScale(Criterion):
             if not found:
                 raise ScoreError(f"group {target.group.name!r}: criterion 'bn-scale' needs a batch norm with a scale")
             rows[target.group.name] = torch.stack(found)
-        return rows
+        return BatchScores(rows)
 
 
 CRITERION = BnScale

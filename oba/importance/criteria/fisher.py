@@ -10,18 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import nn
 
 from oba.importance.batches import Batch
-from oba.importance.criterion import Criterion, Target
+from oba.importance.criterion import BatchScores, Criterion, DataOptions, GroupOptions, Target
 from oba.importance.examples import ExampleMasks
 from oba.importance.targets import places_of_targets, split
 
 
-class Fisher(Criterion):
+class FisherOptions(DataOptions, GroupOptions):
+    """Options of ``fisher``."""
+
+
+class Fisher(Criterion[FisherOptions]):
     """Mean square over examples of the derivative with respect to the structure's mask: one pass each way."""
 
-    def structure_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> dict[str, Tensor]:
+    def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
         """Score structures.
 
         Args:
@@ -35,7 +39,7 @@ class Fisher(Criterion):
         assert batch is not None
         masks = ExampleMasks(model, places_of_targets(model, targets), batch.inputs)
         derivatives = masks.derivative(batch.loss_of(masks.outputs), last=True) * batch.examples
-        return split(derivatives.square().mean(0), targets)
+        return BatchScores(split(derivatives.square().mean(0), targets))
 
 
 CRITERION = Fisher

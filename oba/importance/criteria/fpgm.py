@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from oba.curvature import parameter_layers
 from oba.importance.batches import Batch
-from oba.importance.criterion import Criterion
+from oba.importance.criterion import Criterion, SliceOptions
 from oba.importance.slices import Channels
 from oba.structures import OUT
 
 
-class Fpgm(Criterion):
+class Fpgm(Criterion[SliceOptions]):
     """Summed distances of filters (rows of a weight) within their layer; needs no data, and scores no parameters."""
 
     needs_data = False

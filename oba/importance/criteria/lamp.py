@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from oba.curvature import parameter_layers
 from oba.importance.batches import Batch
-from oba.importance.criterion import Criterion
+from oba.importance.criterion import Criterion, SliceOptions
 
 
-class Lamp(Criterion):
+class Lamp(Criterion[SliceOptions]):
     """LAMP scores of the weights of Conv and Linear layers; biases and norms have none. Needs no data."""
 
     needs_data = False

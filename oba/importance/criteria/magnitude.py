@@ -5,13 +5,22 @@ r"""Size of the weights ``magnitude`` (Han et al., NeurIPS 2015; Li et al., ICLR
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from oba.importance.batches import Batch
-from oba.importance.criterion import Criterion
+from oba.importance.criterion import Criterion, SliceOptions
 
 
-class Magnitude(Criterion):
+class MagnitudeOptions(SliceOptions):
+    """Options of ``magnitude``."""
+
+    magnitude: Literal["l1", "l2"] = "l1"
+    """What is added up: absolute values or squares."""
+
+
+class Magnitude(Criterion[MagnitudeOptions]):
     """``|θ_i|`` or ``θ_i²`` of every parameter; needs no data."""
 
     needs_data = False

@@ -15,23 +15,19 @@ from torch import Tensor, nn
 
 from oba.curvature import channel_curvature, curvature_adjoints, directed_parameters
 from oba.importance.batches import Batch
-from oba.importance.criterion import Criterion, Options
+from oba.importance.criterion import Criterion, DerivativeOptions
 from oba.importance.differentiated import differentiated_sums, times_values
 from oba.importance.slices import Channels
 
 
-class Oba(Criterion):
+class Oba(Criterion[DerivativeOptions]):
     """``θ_i λ_i`` on the weights and biases of Conv, Linear and attention projections, trainable or not."""
 
     ignores_scale = True
 
-    def __init__(self, options: Options) -> None:
-        """Take the settings.
-
-        Args:
-            options: Settings of all criteria; none is used.
-        """
-        super().__init__(options)
+    def __init__(self, options: DerivativeOptions, seed: int = 0) -> None:
+        """Take the settings."""
+        super().__init__(options, seed)
         self._directed: list[str] | None = None
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:

@@ -9,19 +9,32 @@ paper's sum over all j (``oba-exact``) asks another question, what is c's share 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, Self
 
-import torch
-from torch import Tensor, nn
+from pydantic import model_validator
+from torch import nn
 
-from oba.importance.batches import Batch, plain_cross_entropy
-from oba.importance.criterion import BatchModel, Criterion, Options, Target
-from oba.importance.examples import MixedExamplesError
-from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm
-from oba.importance.masks import Places
+from oba.importance.batches import Batch
+from oba.importance.criterion import BatchScores, Target
+from oba.importance.hessians import GaussNewton
+from oba.importance.quadratic import Quadratic, QuadraticOptions, require_frozen_norms
 from oba.importance.targets import places_of_targets, split
 
 
-class ObaDiag(Criterion):
+class ObaDiagOptions(QuadraticOptions):
+    """Options of ``oba-diag``."""
+
+    hessian: Literal["auto", "exact", "gauss-newton", "probes"] = "auto"
+    """How the Hessian's diagonal is found: by exact rows, by Gauss-Newton (which holds for cross-entropy and
+    `norm: eval`), or by random probes. `auto`: Gauss-Newton where it holds."""
+
+    @model_validator(mode="after")
+    def _holds(self) -> Self:
+        require_frozen_norms(self.hessian, self.norm)
+        return self
+
+
+class ObaDiag(Quadratic[ObaDiagOptions]):
     """``-g_c + ½ H_cc`` of structures.
 
     ``auto`` takes Gauss–Newton where it holds (cross-entropy, frozen statistics of batch norms, examples that every
@@ -29,34 +42,10 @@ class ObaDiag(Criterion):
     rows for fewer.
     """
 
-    in_nats = True
     FEW = 64
     """Number of structures up to which exact rows are taken where Gauss–Newton does not hold."""
 
-    def __init__(self, options: Options) -> None:
-        """Take the settings.
-
-        Args:
-            options: Settings of all criteria; ``hessian``, ``samples`` and ``seed`` are used.
-        """
-        super().__init__(options)
-        self._generator = torch.Generator().manual_seed(options.seed)
-        self._mixed = False
-
-    def structure_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> dict[str, Tensor]:
-        """Score structures.
-
-        Args:
-            model: The model, in the mode for scoring.
-            targets: The groups.
-            batch: The examples.
-
-        Returns:
-            For each group's name one row of signed scores.
-        """
-        return dict(self.structure_model(model, targets, batch).rows)
-
-    def structure_model(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchModel:
+    def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
         """Score structures, with the variance of what is drawn at random.
 
         Args:
@@ -65,32 +54,20 @@ class ObaDiag(Criterion):
             batch: The examples.
 
         Returns:
-            One row for each group.
+            One row of signed scores for each group.
         """
         assert batch is not None
-        source = self._source(model, places_of_targets(model, targets), batch)
+        hessian, samples = self.options.hessian, self.options.samples
+        source = self._source(model, places_of_targets(model, targets), batch, hessian, samples)
         variance = None
         if isinstance(source, GaussNewton):
             diagonal, variance = source.diagonal(), source.variance()
-        elif self.options.hessian == "probes" or (self.options.hessian == "auto" and len(source.gradient) > self.FEW):
-            diagonal, variance = source.probed_diagonal(self.options.samples, self._generator)
+        elif hessian == "probes" or (hessian == "auto" and len(source.gradient) > self.FEW):
+            diagonal, variance = source.probed_diagonal(samples, self._generator)
         else:
             diagonal = source.matrix().diagonal()
         of_scores = None if variance is None else split(variance / 4, targets)
-        return BatchModel(split(diagonal / 2 - source.gradient, targets), variance=of_scores)
-
-    def _source(self, model: nn.Module, places: Places, batch: Batch) -> GaussNewton | MaskHessian:
-        """Differentiate in the way that is asked for; ``auto`` takes Gauss–Newton where it holds and is cheaper."""
-        few = sum(places.sizes.values()) <= self.options.samples
-        holds = plain_cross_entropy(batch.loss) and not coupling_norm(model) and not self._mixed
-        if self.options.hessian == "gauss-newton" or (self.options.hessian == "auto" and holds and not few):
-            try:
-                return GaussNewton(model, places, batch, self.options.samples, self._generator)
-            except MixedExamplesError:
-                if self.options.hessian != "auto":
-                    raise
-                self._mixed = True
-        return MaskHessian(model, places, batch)
+        return BatchScores(split(diagonal / 2 - source.gradient, targets), variance=of_scores)
 
 
 CRITERION = ObaDiag

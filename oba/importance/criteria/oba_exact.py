@@ -5,129 +5,32 @@ r"""Exact Hessian-vector element ``oba-exact`` (Sun et al., ICLR 2025: the secon
           \partial\theta_{i_k}}\, \theta_{i_2} \cdots \theta_{i_k} \quad\text{(order k)}
 
 Order 1 is ``taylor``. The Taylor series has a factor 1/k!, which is left out: it does not change a ranking.
-Operations that PyTorch cannot differentiate
-so often run as arithmetic (:mod:`oba.curvature.arithmetic`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import TypeVar
+from typing import Annotated
 
-from torch import Tensor, nn
+from pydantic import Field
 
-from oba.curvature import (
-    Arithmetic,
-    Watch,
-    channel_gradients,
-    channel_self_product,
-    differentiable_attention,
-    layer_parameters,
-    nested_gradient,
-    self_product,
-)
-from oba.errors import ScoreError
-from oba.importance.batches import Batch
-from oba.importance.criterion import Criterion, Options
-from oba.importance.differentiated import ChannelSums, differentiated_sums, times_values
-from oba.importance.slices import Channels
-
-_Scores = TypeVar("_Scores")
-_CHANNELS: dict[int, ChannelSums] = {1: channel_gradients, 2: channel_self_product}
-"""The quick ways to sums over channels, by order."""
+from oba.importance.criterion import DerivativeOptions
+from oba.importance.expansion import Expansion
 
 
-class ObaExact(Criterion):
-    """``θ_i (Hθ)_i`` on all trainable parameters, the direction being all of them; frozen parameters are constants.
+class ObaExactOptions(DerivativeOptions):
+    """Options of ``oba-exact``."""
 
-    Orders 1 and 2 have quick ways; a model that they cannot see through is scored by nested differentiation.
-    """
-
-    ignores_scale = True
-
-    def __init__(self, options: Options) -> None:
-        """Take the settings.
-
-        Args:
-            options: Settings of all criteria; ``order`` is used.
-        """
-        super().__init__(options)
-        self._nested_only = False
-
-    @property
-    def order(self) -> int:
-        """Number of differentiations."""
-        return self.options.order
-
-    def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
-        """Score every trainable parameter element on one batch.
-
-        Args:
-            model: The model, in the mode for scoring.
-            batch: The examples.
-
-        Returns:
-            Signed scores in each parameter's shape.
-        """
-        assert batch is not None
-
-        def quick() -> dict[str, Tensor]:
-            return times_values(model, self_product(model, batch.inputs, batch.loss_of, _trainable(model)))
-
-        return self._either(quick if self.order == 2 else None, lambda: self._nested(model, batch))
-
-    def channel_scores(
-        self, model: nn.Module, channels: Collection[Channels], batch: Batch | None
-    ) -> Mapping[Channels, Tensor]:
-        """Add up the scores of each channel of some layers, without gradients of weights where possible.
-
-        Args:
-            model: The model, in the mode for scoring.
-            channels: Pairs of a layer's name and ``"out"`` or ``"in"``.
-            batch: The examples.
-
-        Returns:
-            Signed sums, shape (number of channels,), for each pair whose layer has scores.
-        """
-        assert batch is not None
-
-        def quick() -> Mapping[Channels, Tensor]:
-            names = _trainable(model)
-            if self.order == 1:  # no other parameter counts then
-                names = [name for name in layer_parameters(model) if name in names]
-            return differentiated_sums(model, channels, batch, names, _CHANNELS[self.order])
-
-        general = super().channel_scores
-        return self._either(quick if self.order in _CHANNELS else None, lambda: general(model, channels, batch))
-
-    def _either(self, quick: Callable[[], _Scores] | None, general: Callable[[], _Scores]) -> _Scores:
-        """Go the quick way; where it fails go the general one, from then on, and let that one's error count."""
-        if quick is not None and not self._nested_only:
-            try:
-                return quick()
-            except ScoreError:
-                self._nested_only = True
-        return general()
-
-    def _nested(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Score by nested differentiation, at any order."""
-        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        values = {name: p.detach() for name, p in trainable.items()}
-        with Watch(model) as watch, differentiable_attention():
-            with watch.explain("the forward pass"), Arithmetic(self.order):
-                outputs = model(batch.inputs.clone())
-            value = batch.loss_of(outputs)
-            if not value.requires_grad:
-                raise ScoreError("the loss does not depend on any trainable parameter")
-            with watch.explain(f"the derivative of order {self.order}"):
-                found = nested_gradient(value, list(trainable.values()), list(values.values()), self.order)
-        derivatives = dict(zip(trainable, found, strict=True))
-        del found
-        return times_values(model, derivatives)
+    order: Annotated[int, Field(ge=1)] = 2
+    """Order k: 2 is the Hessian-vector product, 1 is ``taylor``; above 2 the cost doubles with each."""
 
 
-def _trainable(model: nn.Module) -> list[str]:
-    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+class ObaExact(Expansion[ObaExactOptions]):
+    """``θ_i (Hθ)_i`` on all trainable parameters, the direction being all of them, or a higher order."""
+
+    def __init__(self, options: ObaExactOptions, seed: int = 0) -> None:
+        """Take the settings."""
+        super().__init__(options, seed)
+        self.order = options.order
 
 
 CRITERION = ObaExact

@@ -9,35 +9,34 @@ the marginal :math:`-g_c + \frac12 H_{cc} + \sum_{d \in S} H_{cd}`; alone, a str
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, Self
 
+from pydantic import model_validator
 from torch import nn
 
-from oba.errors import ConfigError
 from oba.importance.batches import Batch
-from oba.importance.criteria.oba_diag import ObaDiag
-from oba.importance.criterion import BatchModel, Options, Target
+from oba.importance.criterion import BatchScores, Target
+from oba.importance.quadratic import Quadratic, QuadraticOptions, require_frozen_norms
 from oba.importance.targets import places_of_targets, split
 
 
-class ObaJoint(ObaDiag):
+class ObaJointOptions(QuadraticOptions):
+    """Options of ``oba-joint``."""
+
+    hessian: Literal["auto", "exact", "gauss-newton"] = "auto"
+    """How the Hessian is found: by exact rows, or by Gauss-Newton, which holds for cross-entropy and `norm: eval`.
+    `auto`: Gauss-Newton where it holds."""
+
+    @model_validator(mode="after")
+    def _holds(self) -> Self:
+        require_frozen_norms(self.hessian, self.norm)
+        return self
+
+
+class ObaJoint(Quadratic[ObaJointOptions]):
     """``-g + ½ diag H`` of structures, and H. ``auto`` takes exact rows where Gauss–Newton does not hold."""
 
-    def __init__(self, options: Options) -> None:
-        """Take the settings.
-
-        Args:
-            options: Settings of all criteria; ``hessian``, ``samples`` and ``seed`` are used.
-
-        Raises:
-            ConfigError: If probes are asked for.
-        """
-        if options.hessian == "probes":
-            raise ConfigError(
-                "hessian: 'probes' estimates the diagonal alone; allowed for oba-joint: auto, exact, gauss-newton"
-            )
-        super().__init__(options)
-
-    def structure_model(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchModel:
+    def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
         """Score structures, and say how they interact.
 
         Args:
@@ -49,9 +48,10 @@ class ObaJoint(ObaDiag):
             One row for each group, and H.
         """
         assert batch is not None
-        source = self._source(model, places_of_targets(model, targets), batch)
+        places = places_of_targets(model, targets)
+        source = self._source(model, places, batch, self.options.hessian, self.options.samples)
         matrix = source.matrix()
-        return BatchModel(split(matrix.diagonal() / 2 - source.gradient, targets), interactions=matrix)
+        return BatchScores(split(matrix.diagonal() / 2 - source.gradient, targets), interactions=matrix)
 
 
 CRITERION = ObaJoint

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from oba.importance.batches import Batch
-from oba.importance.criterion import Criterion, Target
+from oba.importance.criterion import BatchScores, Criterion, Target
+from oba.options import Options
 
 
-class Random(Criterion):
+class Random(Criterion[Options]):
     """Independent uniform scores of parameters, or of structures, whatever the size of a structure; needs no data."""
 
     needs_data = False
@@ -31,13 +32,13 @@ class Random(Criterion):
         Returns:
             Scores in each parameter's shape.
         """
-        generator = torch.Generator().manual_seed(self.options.seed)
+        generator = torch.Generator().manual_seed(self.seed)
         return {
             name: torch.rand(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.device)
             for name, parameter in model.named_parameters()
         }
 
-    def structure_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> dict[str, Tensor]:
+    def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
         """Draw a score for every structure.
 
         Args:
@@ -48,11 +49,11 @@ class Random(Criterion):
         Returns:
             One row of scores for each group's name.
         """
-        generator = torch.Generator().manual_seed(self.options.seed)
-        return {
+        generator = torch.Generator().manual_seed(self.seed)
+        return BatchScores({
             target.group.name: torch.rand((1, len(target.group)), generator=generator, dtype=torch.float64)
             for target in targets
-        }
+        })
 
 
 CRITERION = Random

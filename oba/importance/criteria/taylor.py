@@ -5,16 +5,14 @@ r"""First-order Taylor score ``taylor`` (Molchanov et al., ICLR 2017; CVPR 2019)
 
 from __future__ import annotations
 
-from oba.importance.criteria.oba_exact import ObaExact
+from oba.importance.criterion import DerivativeOptions
+from oba.importance.expansion import Expansion
 
 
-class Taylor(ObaExact):
+class Taylor(Expansion[DerivativeOptions]):
     """``θ_i g_i`` on all trainable parameters: ``oba-exact`` of order 1."""
 
-    @property
-    def order(self) -> int:
-        """The first order, whatever the options say."""
-        return 1
+    order = 1
 
 
 CRITERION = Taylor

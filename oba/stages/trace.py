@@ -1,4 +1,4 @@
-"""``structures``: find what may be removed from an architecture.
+"""``trace``: find what may be removed from an architecture.
 
 It needs no weights, so it runs beside the dense training.
 """
@@ -7,23 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import Study
 from oba.files import read_json, write_json
-from oba.layout import Cell, Layout
-from oba.sections import StructuresSections
-from oba.stages.job import Job, execute
+from oba.sections import TraceSections
+from oba.stages.job import Job
 from oba.structures import groups_to_json
 
 
-def run(study: Study, cell: Cell) -> None:
-    """Run the stage for one model."""
-    layout = Layout(study.experiment)
-    output = layout.structures(cell.model)
-    record = output.with_name("structures-run.json")
-    execute("structures", study, cell, perform, record=record, inputs=[layout.data / "data.json"], outputs=[output])
-
-
-def perform(job: Job[StructuresSections]) -> dict[str, Any]:
+def perform(job: Job[TraceSections]) -> dict[str, Any]:
     """Write the groups; return how many structures there are."""
     from oba.data.types import DataInfo
     from oba.models import build_model
@@ -33,7 +23,7 @@ def perform(job: Job[StructuresSections]) -> dict[str, Any]:
     model = build_model(job.model, num_classes=len(info.classes), input_size=info.input_size)
     wanted = job.sections.structures
     groups = find_groups(model, info.input_size, ignore=wanted.ignore, residual_streams=wanted.residual_streams)
-    write_json(job.layout.structures(job.cell.model), groups_to_json(groups))
+    write_json(job.layout.structures(job.at.model), groups_to_json(groups))
     facts = {"groups": len(groups), "structures": sum(map(len, groups))}
     job.run.metrics(facts)
     return facts

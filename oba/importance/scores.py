@@ -18,8 +18,8 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class StructureModel:
-    """Scores of structures, and how they change when others go.
+class StructureScores:
+    """Scores of structures, comparable between groups, and how they change when others go.
 
     Attributes:
         alone: For each group's name its structures' scores with nothing else gone: (structures,), float64, on the CPU.
@@ -27,12 +27,15 @@ class StructureModel:
             diagonal means nothing. None for a criterion without interactions.
         in_nats: Whether scores predict the change of the loss; then they are signed, and never normalised.
         standard_error: Of ``alone``, where it was estimated from random probes.
+        curves: For each group's name the error that is made when its k cheapest structures go, for k = 0, 1, …:
+            (structures + 1,), float64, on the CPU; None for a criterion that knows no such error.
     """
 
     alone: Mapping[str, Tensor]
     interactions: Tensor | None = None
     in_nats: bool = False
     standard_error: Mapping[str, Tensor] | None = None
+    curves: Mapping[str, Tensor] | None = None
 
     def change(self, removed: Mapping[str, Iterable[int]]) -> float:
         """Return what the model says of removing a set.

@@ -1,0 +1,67 @@
+"""The loss as a quadratic function of the structures' masks: what ``oba-diag`` and ``oba-joint`` share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from oba.importance.batches import Batch, plain_cross_entropy
+from oba.importance.criterion import Criterion, DataOptions
+from oba.importance.examples import MixedExamplesError
+from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm
+from oba.importance.masks import Places
+from oba.options import O
+
+
+class QuadraticOptions(DataOptions):
+    """Options of criteria that differentiate twice with respect to masks."""
+
+    samples: Annotated[int, Field(ge=2)] = 16
+    """Number of probes, or of classes that Gauss-Newton draws for an image where there are more."""
+
+
+def require_frozen_norms(hessian: str, norm: str) -> None:
+    """Refuse Gauss-Newton where examples depend on each other.
+
+    Args:
+        hessian: The option of that name.
+        norm: The option of that name.
+
+    Raises:
+        ValueError: If the two do not go together.
+    """
+    if hessian == "gauss-newton" and norm == "train":
+        raise ValueError(
+            "hessian 'gauss-newton' needs examples that do not depend on each other, but norm is 'train'; allowed: "
+            "norm eval, or another hessian"
+        )
+
+
+class Quadratic(Criterion[O]):
+    """A criterion that finds the gradient and Hessian of the loss with respect to masks."""
+
+    in_nats = True
+
+    def __init__(self, options: O, seed: int = 0) -> None:
+        """Take the settings."""
+        super().__init__(options, seed)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._mixed = False
+
+    def _source(
+        self, model: nn.Module, places: Places, batch: Batch, hessian: str, samples: int
+    ) -> GaussNewton | MaskHessian:
+        """Differentiate in the way that is asked for; ``auto`` takes Gauss-Newton where it holds and is cheaper."""
+        few = sum(places.sizes.values()) <= samples
+        holds = plain_cross_entropy(batch.loss) and not coupling_norm(model) and not self._mixed
+        if hessian == "gauss-newton" or (hessian == "auto" and holds and not few):
+            try:
+                return GaussNewton(model, places, batch, samples, self._generator)
+            except MixedExamplesError:
+                if hessian != "auto":
+                    raise
+                self._mixed = True
+        return MaskHessian(model, places, batch)

@@ -1,0 +1,90 @@
+"""Options that an entry of a registry declares beside its code, and what such entries share.
+
+A criterion, an allocation or an update is a class that is generic in its own options::
+
+    class MagnitudeOptions(Options):
+        magnitude: Literal["l1", "l2"] = "l1"
+
+    class Magnitude(Criterion[MagnitudeOptions]): ...
+
+A study may give an entry exactly the options that its class declares; anything else is refused with their list.
+"""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from oba.config import Section
+from oba.errors import ConfigError
+
+
+class Options(Section):
+    """Options of an entry: none, unless a subclass declares some."""
+
+
+O = TypeVar("O", bound=Options)  # noqa: E741
+
+
+class Configured(Generic[O]):
+    """An entry of a registry: a class that is made with its own options.
+
+    Attributes:
+        options_type: The class of its options, read off the type argument of its base.
+    """
+
+    options_type: ClassVar[type[Options]] = Options
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Find the class of the options."""
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            for argument in typing.get_args(base):
+                if isinstance(argument, type) and issubclass(argument, Options):
+                    cls.options_type = argument
+
+    def __init__(self, options: O) -> None:
+        """Take the options.
+
+        Args:
+            options: Of the class that the entry declares.
+        """
+        self.options = options
+
+    @property
+    def name(self) -> str:
+        """The registered name: that of the file."""
+        return type(self).__module__.rpartition(".")[2].rstrip("_").replace("_", "-")
+
+
+def checked_options(entry: type[Configured], what: str, values: Mapping[str, Any]) -> Options:
+    """Check options for an entry.
+
+    Args:
+        entry: The entry's class.
+        what: How to call the entry in messages, such as ``criterion 'oba'``.
+        values: The options that are given.
+
+    Returns:
+        All options, defaults included.
+
+    Raises:
+        ConfigError: If the entry has no such option, or it cannot have such a value; one line for each mistake.
+    """
+    fields = entry.options_type.model_fields
+    own = ", ".join(fields) or "none"
+    if unknown := [key for key in values if key not in fields]:
+        raise ConfigError(f"{what} has no option {', '.join(map(repr, unknown))}; allowed: {own}")
+    try:
+        return entry.options_type.model_validate(dict(values))
+    except ValidationError as error:
+        lines = []
+        for finding in error.errors():
+            key = ".".join(map(str, finding["loc"]))
+            message = finding["msg"].removeprefix("Value error, ").replace("Input should be ", "allowed: ")
+            given = "" if finding["type"] == "value_error" else f"got {finding['input']!r}; "
+            lines.append(f"{what}: {f'{key}: ' if key else ''}{given}{message}")
+        raise ConfigError("\n".join(lines)) from error

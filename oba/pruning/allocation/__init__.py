@@ -1,0 +1,1 @@
+"""How much goes where: one allocation per file, found by its name (:mod:`oba.pruning.problem` is the interface)."""

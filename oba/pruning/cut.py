@@ -1,0 +1,66 @@
+"""How the survivors adjust: what one round cut, and the interface of an update.
+
+A file ``oba/pruning/update/my_name.py`` that defines ``UPDATE``, a subclass of :class:`Update`, adds the update
+``my-name``; nothing else has to be changed. Its options are the fields of the class that it is generic in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from oba import registry
+from oba.options import Configured, O, checked_options
+from oba.pruning.plan import Plan
+from oba.structures import StructureGroup
+
+Images = Callable[[], Iterable[tuple[Tensor, Tensor]]]
+"""Goes once through the calibration images: batches of inputs (N, C, H, W) and class numbers (N,), on the device."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What one round removed.
+
+    Attributes:
+        before: The net before the round; left as found.
+        after: The net without what was removed, with the other weights of ``before``; an update changes it in place.
+        groups: Groups of structures, in the coordinates of ``before``.
+        removed: Indices of the structures that went, by group.
+        plan: What is left of ``before``, by layer and axis.
+    """
+
+    before: nn.Module
+    after: nn.Module
+    groups: Sequence[StructureGroup]
+    removed: Mapping[str, Sequence[int]]
+    plan: Plan
+
+
+class Update(Configured[O]):
+    """One way to adjust what is left to what went."""
+
+    def adjust(self, cut: Cut, images: Images) -> None:
+        """Change the weights or statistics of ``cut.after``.
+
+        Args:
+            cut: What was removed.
+            images: The calibration images.
+        """
+        raise NotImplementedError
+
+
+def make_update(name: str, **options: object) -> Update:
+    """Return a registered update.
+
+    Args:
+        name: Its name, with dashes.
+        **options: Its own options; those not given have their defaults.
+
+    Returns:
+        The update.
+    """
+    entry = registry.entry("update", name)
+    return entry(checked_options(entry, f"update {name!r}", options))

@@ -1,0 +1,71 @@
+"""What calibration images say of a net: its loss, and the statistics of its batch norms."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from oba.errors import ScoreError
+from oba.modes import evaluating
+from oba.pruning.cut import Images
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, images: Images) -> float | None:
+    """Return the mean cross-entropy over the calibration images, in eval mode.
+
+    Args:
+        model: The net; left as found.
+        images: The images.
+
+    Returns:
+        Nats per image; None where it is not finite, as it may be between a cut and an update.
+    """
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    with evaluating(model):
+        for inputs, targets in images():
+            total = total.to(inputs.device) + F.cross_entropy(model(inputs).float(), targets, reduction="sum").double()
+            count += len(targets)
+    mean = (total / count).item()
+    return mean if math.isfinite(mean) else None
+
+
+@torch.no_grad()
+def recalibrate_norms(model: nn.Module, images: Images) -> None:
+    """Replace all batch-norm statistics by their mean over batches, weighted by images.
+
+    The batch norms alone are in train mode meanwhile. Each batch b of n_b images enters the running mean
+    with the momentum n_b / (n_1 + … + n_b); with equal batches this is torch's own ``momentum=None``.
+    A batch of one image has no variance and is left out.
+
+    Args:
+        model: The net; only the batch norms' buffers change.
+        images: The images, on the net's device.
+
+    Raises:
+        ScoreError: If no batch holds two images.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    seen = 0
+    with evaluating(model):
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.train()
+        for inputs, _ in images():
+            if len(inputs) == 1:
+                continue
+            seen += len(inputs)
+            for norm in norms:
+                norm.momentum = len(inputs) / seen
+            model(inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    if seen == 0:
+        raise ScoreError("batch-norm statistics cannot be measured: no calibration batch holds two images or more")

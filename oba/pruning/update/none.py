@@ -1,0 +1,16 @@
+"""No update at all ``none``: weights and norm statistics stay those of the net before the cut."""
+
+from __future__ import annotations
+
+from oba.options import Options
+from oba.pruning.cut import Cut, Images, Update
+
+
+class NoUpdate(Update[Options]):
+    """Leaves the net as the cut left it."""
+
+    def adjust(self, cut: Cut, images: Images) -> None:
+        """Do nothing."""
+
+
+UPDATE = NoUpdate
