@@ -46,6 +46,8 @@ class DataConfig(Section):
     """Edge in pixels that images are resized and centre-cropped to; without it they must all have one size."""
     normalization: Literal["dataset", "imagenet"] = "dataset"
     """Channel means and standard deviations: of the data set's training images, or ImageNet's (pretrained nets)."""
+    duplicates: Literal["warn", "error"] = "warn"
+    """What happens when an identical image lies in two of `train`, `val` and `test`: the report says so, or `error`."""
 
 
 class SplitsConfig(Section):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from oba import registry
 from oba.config import Study
+from oba.data.types import INFO, PREPARED_FILES
 from oba.layout import (
     DENSE_LONGER,
     NET_FILES,
@@ -96,7 +97,7 @@ class Stage:
 
 
 def _data(layout: Layout) -> list[Path]:
-    return [layout.data / "data.json"]
+    return [layout.data / INFO]
 
 
 def _images(study: Study, layout: Layout, at: Coordinates) -> dict[str, list[Path]]:
@@ -142,7 +143,7 @@ STAGES: dict[str, Stage] = {
         Stage(
             "prepare",
             (),
-            writes=lambda layout, at: [layout.data / name for name in ("data.json", "labels.npy", "run.json")],
+            writes=lambda layout, at: [layout.data / name for name in (*PREPARED_FILES, "run.json")],
             uses=lambda study, at: [("data set", study.data.name)],
         ),
         Stage(

@@ -14,6 +14,7 @@ from torch import Tensor
 from oba.config import AugmentConfig
 from oba.data.augment import crop_boxes, draw, mirror, pad_and_crop, resize_boxes
 from oba.data.loader import FilePixels
+from oba.data.splits import calibration_images
 from oba.data.store import open_prepared
 from oba.data.types import DataInfo, Splits
 from oba.errors import FileError
@@ -149,14 +150,16 @@ class DataBundle:
     test: Split
     """Images that only the evaluation reads."""
     calibration: Split
-    """Training images that score structures."""
+    """Training images that score structures, as many as :func:`load_bundle` was asked for."""
     info: DataInfo
     """The data set."""
     splits: Splits
     """The indices of the parts."""
 
 
-def load_bundle(directory: Path, splits: Splits, augment: AugmentConfig, device: torch.device) -> DataBundle:
+def load_bundle(
+    directory: Path, splits: Splits, augment: AugmentConfig, device: torch.device, *, calibration: int = 0
+) -> DataBundle:
     """Open a prepared data set.
 
     Args:
@@ -164,17 +167,19 @@ def load_bundle(directory: Path, splits: Splits, augment: AugmentConfig, device:
         splits: How it is divided.
         augment: What ``augment=True`` does to images.
         device: Where batches are wanted. Decoded images are copied there once.
+        calibration: Number of calibration images that are wanted.
 
     Returns:
         The four parts.
 
     Raises:
+        ConfigError: If there are fewer training images than calibration images that are wanted.
         FileError: If the prepared folder is damaged, or the splits are not of this data set.
     """
     prepared = open_prepared(directory)
     info = prepared.info
     count = info.train_images + info.test_images
-    for name in ("train", "val", "test", "calibration"):
+    for name in ("train", "val", "test"):
         strange = [index for index in getattr(splits, name) if not 0 <= index < count]
         if strange:
             raise FileError(f"splits: {name} names image {strange[0]}, but {directory} holds {count}; split again")
@@ -189,6 +194,5 @@ def load_bundle(directory: Path, splits: Splits, augment: AugmentConfig, device:
     def split(indices: list[int]) -> Split:
         return Split(pixels, labels, indices, mean=splits.mean, std=splits.std, augment=augment)
 
-    return DataBundle(
-        split(splits.train), split(splits.val), split(splits.test), split(splits.calibration), info, splits
-    )
+    drawn = calibration_images(splits, calibration)
+    return DataBundle(split(splits.train), split(splits.val), split(splits.test), split(drawn), info, splits)

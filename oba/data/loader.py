@@ -60,7 +60,7 @@ class FilePixels:
         Raises:
             ValueError: If the data set is stored as arrays.
         """
-        if prepared.files is None:
+        if prepared.images is not None or prepared.files is None:
             raise ValueError("the data set is stored as arrays")
         self._files = _Files(prepared.files, prepared.info.input_size)
         self._device = device

@@ -15,8 +15,18 @@ from tqdm import tqdm
 from oba import registry
 from oba.config import DataConfig
 from oba.data.images import decode, fit, to_array, with_channels
-from oba.data.store import FILES, IMAGES, INFO, LABELS, FileList, content_digest, usable_cpus
-from oba.data.types import DataInfo, ImageArrays, ImageFiles
+from oba.data.store import FileList, content_digest, usable_cpus
+from oba.data.types import (
+    FILES,
+    IMAGES,
+    INFO,
+    LABELS,
+    PREPARED_FILES,
+    ArraySource,
+    DataInfo,
+    ImageArrays,
+    ImageFiles,
+)
 from oba.errors import ConfigError, DataError
 from oba.files import write_atomic, write_json
 
@@ -38,25 +48,26 @@ class _Seen:
 
 
 def prepare(config: DataConfig, directory: Path) -> DataInfo:
-    """Write a data set's prepared folder.
+    """Write a data set's prepared folder: all of ``PREPARED_FILES``.
 
     Args:
         config: Which data set, from where, in which size.
-        directory: Where to write; ``data.json`` comes last, and an older one goes first.
+        directory: Where to write; ``data.json`` comes last, and older files go first.
 
     Returns:
         What was written to ``data.json``.
     """
     directory = Path(directory)
-    source = registry.load("data set", config.name).open_source(config)
+    found: ArraySource | ImageFiles = registry.load("data set", config.name).open_source(config)
+    source = found.read() if isinstance(found, ArraySource) else found
     directory.mkdir(parents=True, exist_ok=True)
-    for name in (INFO, IMAGES, FILES):
+    for name in reversed(PREPARED_FILES):
         (directory / name).unlink(missing_ok=True)
     if isinstance(source, ImageArrays):
         input_size, content = _store_arrays(source, config, directory)
     else:
         input_size, content = _store_files(source, config, directory)
-    write_atomic(directory / LABELS, lambda temporary: _save(temporary, source.labels))
+    _save(directory / LABELS, source.labels)
     info = DataInfo(
         name=config.name,
         classes=source.classes,
@@ -71,8 +82,11 @@ def prepare(config: DataConfig, directory: Path) -> DataInfo:
 
 
 def _save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as stream:
-        np.save(stream, array)
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as stream:
+            np.save(stream, array)
+
+    write_atomic(path, write)
 
 
 def _store_arrays(source: ImageArrays, config: DataConfig, directory: Path) -> tuple[tuple[int, int, int], np.ndarray]:
@@ -86,7 +100,8 @@ def _store_arrays(source: ImageArrays, config: DataConfig, directory: Path) -> t
     if edge is not None:
         pictures = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in images)
         images = np.stack([to_array(fit(picture, edge, edge)) for picture in pictures])
-    write_atomic(directory / IMAGES, lambda temporary: _save(temporary, images))
+    _save(directory / IMAGES, images)
+    write_json(directory / FILES, None)
     _, height, width, channels = images.shape
     return (channels, height, width), images
 
@@ -99,13 +114,11 @@ def _store_files(
     height, width = (config.image_size,) * 2 if config.image_size else first.size
     if max(height, width) > ARRAY_EDGE:
         seen = _look(source, config, draft=(height, width))
-        root = source.root.resolve()
-        files = FileList(root, source.files, [one.bytes for one in seen], [one.digest for one in seen])
-        plain = {"root": str(root), "files": files.files, "sizes": files.sizes, "digests": files.digests}
-        write_json(directory / FILES, plain)
-        return (1 if all(one.grey for one in seen) else 3, height, width), files
+        channels = 1 if all(one.grey for one in seen) else 3
+        _save(directory / IMAGES, np.empty((0, height, width, channels), dtype=np.uint8))
+        return (channels, height, width), _list_files(source, seen, directory)
 
-    def fill(path: Path, channels: int) -> bool:
+    def fill(path: Path, channels: int) -> list[_Seen]:
         shape = (len(source.files), height, width, channels)
         rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
 
@@ -114,16 +127,27 @@ def _store_files(
 
         seen = _look(source, config, keep=keep)
         rows.flush()
-        return all(one.grey for one in seen)
+        return seen
 
     def write(path: Path) -> None:
         # Images are grey only if all are: believe the first one, and start again in colour where it misleads.
-        if not (first.grey and fill(path, 1)):
+        seen = fill(path, 1 if first.grey else 3)
+        if first.grey and not all(one.grey for one in seen):
             fill(path, 3)
+        _list_files(source, seen, directory)
 
     write_atomic(directory / IMAGES, write)
     images = np.load(directory / IMAGES, mmap_mode="r")
     return (images.shape[-1], height, width), images
+
+
+def _list_files(source: ImageFiles, seen: list[_Seen], directory: Path) -> FileList:
+    """Write the list of image files."""
+    root = source.root.resolve()
+    files = FileList(root, source.files, [one.bytes for one in seen], [one.digest for one in seen])
+    plain = {"root": str(root), "files": files.files, "sizes": files.sizes, "digests": files.digests}
+    write_json(directory / FILES, plain)
+    return files
 
 
 def _first_readable(source: ImageFiles) -> _Seen:

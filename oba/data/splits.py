@@ -1,7 +1,8 @@
-"""Dividing a prepared data set by a seed: test, val, train and calibration, and the channels' statistics.
+"""Dividing a prepared data set by a seed: test, val and train, and the channels' statistics.
 
 `test` and `val` take the same fraction of every class (largest remainders); a data set's own test images are the
-test set as they are. `calibration` is drawn from `train`, over all classes alike, and these images still train.
+test set as they are. Calibration images are drawn from `train`, over all classes alike, when they are needed; they
+still train.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from oba.config import DataConfig, SplitsConfig
+from oba.data.describe import Description
 from oba.data.images import fit, to_array
 from oba.data.store import Prepared, open_prepared
-from oba.data.types import DataInfo, Splits
+from oba.data.types import Splits
 from oba.errors import ConfigError, DataError
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -29,7 +31,7 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
     Args:
         directory: The prepared folder.
         data: ``normalization`` counts here.
-        splits: Fractions and the number of calibration images.
+        splits: Fractions.
         seed: The same seed gives the same splits.
 
     Returns:
@@ -37,8 +39,8 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
         its images where they are files; or ImageNet's.
 
     Raises:
-        ConfigError: If a fraction leaves a class without images in one of the parts, there are not as many training
-            images as `calibration` asks for, or ImageNet's statistics do not fit the number of channels.
+        ConfigError: If a fraction leaves a class without images in one of the parts, or ImageNet's statistics do not
+            fit the number of channels.
         DataError: If a class has fewer images than there are parts to divide it into.
     """
     prepared = open_prepared(directory)
@@ -47,14 +49,8 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
     if info.test_images:
         test = np.arange(info.train_images, info.train_images + info.test_images)
     else:
-        pool, test = _take(pool, labels, info, splits.test, seed, _TEST)
-    train, val = _take(pool, labels, info, splits.val, seed, _VAL)
-    if splits.calibration > len(train):
-        raise ConfigError(
-            f"splits.calibration: got {splits.calibration}, but the training split has {len(train)} images; "
-            f"allowed: 1 to {len(train)}"
-        )
-    calibration = _random(seed, _CALIBRATION).permutation(train)[: splits.calibration]
+        pool, test = _take(pool, labels, info.classes, splits.test, seed, _TEST)
+    train, val = _take(pool, labels, info.classes, splits.val, seed, _VAL)
     if data.normalization == "dataset":
         mean, std = _statistics(prepared, train, seed)
     elif info.input_size[0] == len(IMAGENET_MEAN):
@@ -63,7 +59,62 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
         raise ConfigError(
             f"data.normalization: imagenet has 3 channels, but {info.name} has {info.input_size[0]}; allowed: dataset"
         )
-    return Splits(seed, train.tolist(), val.tolist(), test.tolist(), calibration.tolist(), list(mean), list(std))
+    return Splits(seed, train.tolist(), val.tolist(), test.tolist(), list(mean), list(std))
+
+
+def train_images(description: Description, splits: SplitsConfig) -> int:
+    """Return how many images will train, before anything is prepared or drawn: no seed changes it.
+
+    Args:
+        description: The data set.
+        splits: Fractions.
+
+    Returns:
+        The length of ``train`` that :func:`make_splits` will give.
+
+    Raises:
+        ConfigError: If a fraction leaves a class without images in one of the parts.
+        DataError: If a class has fewer images than there are parts to divide it into.
+    """
+    counts = np.array(description.class_sizes)
+    if not description.test_images:
+        counts -= _shares(counts, description.classes, splits.test, _TEST)
+    counts -= _shares(counts, description.classes, splits.val, _VAL)
+    return int(counts.sum())
+
+
+def check_calibration(images: int, train: int) -> None:
+    """Refuse to calibrate on more images than train.
+
+    Args:
+        images: ``calibration.images``.
+        train: Number of training images.
+
+    Raises:
+        ConfigError: If there are not as many.
+    """
+    if images > train:
+        raise ConfigError(
+            f"calibration.images: got {images}, but the training split has {train} images; allowed: 1 to {train}"
+        )
+
+
+def calibration_images(splits: Splits, images: int) -> list[int]:
+    """Draw the calibration images: a function of the seed, the training images and the number.
+
+    Args:
+        splits: The splits.
+        images: How many.
+
+    Returns:
+        A part of ``train``, in random order, so that any run of them mixes the classes; the first ones of a larger
+        draw are those of a smaller one.
+
+    Raises:
+        ConfigError: If fewer images train.
+    """
+    check_calibration(images, len(splits.train))
+    return _random(splits.seed, _CALIBRATION).permutation(splits.train)[:images].tolist()
 
 
 def _random(seed: int, part: int) -> np.random.Generator:
@@ -71,12 +122,11 @@ def _random(seed: int, part: int) -> np.random.Generator:
 
 
 def _take(
-    pool: np.ndarray, labels: np.ndarray, info: DataInfo, fraction: float, seed: int, part: int
+    pool: np.ndarray, labels: np.ndarray, classes: list[str], fraction: float, seed: int, part: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide a pool into what stays and what is taken, class by class."""
-    counts = np.bincount(labels[pool], minlength=len(info.classes))
-    shares = _shares(counts, fraction)
-    _check_shares(counts, shares, info, fraction, part)
+    counts = np.bincount(labels[pool], minlength=len(classes))
+    shares = _shares(counts, classes, fraction, part)
     order = _random(seed, part).permutation(pool)
     order = order[np.argsort(labels[order], kind="stable")]
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -84,7 +134,14 @@ def _take(
     return np.sort(order[~taken]), np.sort(order[taken])
 
 
-def _shares(counts: np.ndarray, fraction: float) -> np.ndarray:
+def _shares(counts: np.ndarray, classes: list[str], fraction: float, part: int) -> np.ndarray:
+    """Return how many images of each class are taken; refuse a division that leaves a class out on one side."""
+    shares = _rounded(counts, fraction)
+    _check_shares(counts, shares, classes, fraction, part)
+    return shares
+
+
+def _rounded(counts: np.ndarray, fraction: float) -> np.ndarray:
     """Return how many of each class are taken: a fraction each, rounded so that the sum is right too."""
     quotas = counts * fraction
     shares = np.floor(quotas).astype(np.int64)
@@ -93,12 +150,11 @@ def _shares(counts: np.ndarray, fraction: float) -> np.ndarray:
     return shares
 
 
-def _check_shares(counts: np.ndarray, shares: np.ndarray, info: DataInfo, fraction: float, part: int) -> None:
-    """Refuse a division in which a class is missing on one side."""
+def _check_shares(counts: np.ndarray, shares: np.ndarray, classes: list[str], fraction: float, part: int) -> None:
     key, what = ("splits.test", "test") if part == _TEST else ("splits.val", "validation")
     smallest = int(counts.min())
     if smallest < 2:
-        name = info.classes[int(counts.argmin())]
+        name = classes[int(counts.argmin())]
         raise DataError(
             f"{key}: class {name!r} has {smallest} images left to take {what} images from; at least 2 are needed"
         )
@@ -107,7 +163,7 @@ def _check_shares(counts: np.ndarray, shares: np.ndarray, info: DataInfo, fracti
             label = int(size.argmin())
             low, high = math.ceil(1000 / smallest) / 1000, math.floor(1000 * (smallest - 1) / smallest) / 1000
             raise ConfigError(
-                f"{key}: got {fraction}, which leaves class {info.classes[label]!r} ({counts[label]} images) without a "
+                f"{key}: got {fraction}, which leaves class {classes[label]!r} ({counts[label]} images) without a "
                 f"{side} image; allowed: {low} to {high}"
             )
 

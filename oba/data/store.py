@@ -12,11 +12,9 @@ import numpy as np
 from PIL import Image
 
 from oba.data.images import decode, with_channels
-from oba.data.types import DataInfo
+from oba.data.types import FILES, IMAGES, INFO, LABELS, DataInfo
 from oba.errors import DataError, FileError
 from oba.files import read_json
-
-INFO, LABELS, IMAGES, FILES = "data.json", "labels.npy", "images.npy", "files.json"
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Prepared:
     images: np.ndarray | None
     """(N, H, W, C) uint8, memory-mapped; ``None`` for ``storage="files"``."""
     files: FileList | None
-    """The image files; ``None`` for ``storage="arrays"``."""
+    """The image files that were found; ``None`` if the source is none of image files."""
 
 
 def usable_cpus() -> int:
@@ -127,16 +125,19 @@ def open_prepared(directory: Path) -> Prepared:
     count = info.train_images + info.test_images
     labels = _array(directory / LABELS, (count,), np.dtype(np.int64))
     channels, height, width = info.input_size
-    images = files = None
+    decoded = count if info.storage == "arrays" else 0
+    images = _array(directory / IMAGES, (decoded, height, width, channels), np.dtype(np.uint8))
+    files = _file_list(directory / FILES, count)
     if info.storage == "arrays":
-        images = _array(directory / IMAGES, (count, height, width, channels), np.dtype(np.uint8))
         content: np.ndarray | FileList = images
+    elif files is not None:
+        content = files
     else:
-        content = files = _file_list(directory / FILES, count)
+        raise FileError(f"{directory / FILES}: lists no image files, but {INFO} says files; prepare again")
     found = content_digest(info.classes, info.input_size, info.test_images, labels, content)
     if found != info.digest:
         raise FileError(f"{directory}: the content's digest is {found}, but {INFO} says {info.digest}; prepare again")
-    return Prepared(info, labels, images, files)
+    return Prepared(info, labels, images if info.storage == "arrays" else None, files)
 
 
 def _array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -152,9 +153,11 @@ def _array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return array
 
 
-def _file_list(path: Path, count: int) -> FileList:
-    """Read the list of image files and check its length."""
+def _file_list(path: Path, count: int) -> FileList | None:
+    """Read the list of image files, if the source has any, and check its length."""
     value = read_json(path)
+    if value is None:
+        return None
     try:
         files = FileList(Path(value["root"]), value["files"], value["sizes"], value["digests"])
         lengths = {len(files.files), len(files.sizes), len(files.digests)}

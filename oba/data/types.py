@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -11,10 +12,14 @@ from oba.errors import FileError
 if TYPE_CHECKING:
     import numpy as np
 
+INFO, LABELS, IMAGES, FILES = "data.json", "labels.npy", "images.npy", "files.json"
+PREPARED_FILES = (LABELS, IMAGES, FILES, INFO)
+"""What a prepared folder always holds, in the order of writing; of images and files, what does not apply is empty."""
+
 
 @dataclass(frozen=True)
 class ImageArrays:
-    """A data set that its source holds as arrays."""
+    """The content of a data set that is read as a whole."""
 
     classes: list[str]
     """Names of the classes, by label."""
@@ -27,8 +32,24 @@ class ImageArrays:
 
 
 @dataclass(frozen=True)
+class ArraySource:
+    """A data set that is read as a whole, before it is read."""
+
+    read: Callable[[], ImageArrays]
+    """Reads it; raises :class:`oba.errors.DataError` when images are missing or damaged."""
+    class_sizes: list[int]
+    """Number of training images of each class, by label."""
+    test_images: int
+    """Number of the source's own test images; 0 without."""
+    root: Path = Path()
+    """Folder that `files` are relative to."""
+    files: list[str] = field(default_factory=list)
+    """Files that `read` reads and that a user may change: when one changes, the data set is prepared again."""
+
+
+@dataclass(frozen=True)
 class ImageFiles:
-    """A data set of image files."""
+    """A data set of image files; none has been opened."""
 
     classes: list[str]
     """Names of the classes, by label."""
@@ -46,11 +67,7 @@ class _Record:
     """Reading and writing of a dataclass as plain values."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as plain values.
-
-        Returns:
-            What :meth:`from_json` reads.
-        """
+        """Return the fields as plain values, which :meth:`from_json` reads."""
         return dict(vars(self))
 
     @classmethod
@@ -109,8 +126,6 @@ class Splits(_Record):
     """Images held out of the training pool, increasing."""
     test: list[int]
     """Test images, increasing."""
-    calibration: list[int]
-    """A part of `train`, in random order, so that any run of them mixes the classes."""
     mean: list[float]
     """Per channel, of pixels in [0, 1]."""
     std: list[float]

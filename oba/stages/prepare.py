@@ -1,7 +1,8 @@
-"""``prepare``: read a data set once and leave it as arrays (or a list of files) with a digest."""
+"""``prepare``: read a data set once and leave it as arrays or a list of files, with a digest."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from oba.sections import PrepareSections
@@ -9,10 +10,16 @@ from oba.stages.job import Job
 
 
 def perform(job: Job[PrepareSections]) -> dict[str, Any]:
-    """Prepare the images; return their number and digest."""
+    """Prepare the images; return their number, their digest, and which test images are training images too."""
+    from oba.data.duplicates import find_duplicates
     from oba.data.prepare import prepare
+    from oba.data.store import open_prepared
 
-    info = prepare(job.sections.data, job.directory)
-    facts = {"images": info.train_images + info.test_images, "classes": len(info.classes), "digest": info.digest}
-    job.run.metrics({"images": facts["images"], "classes": facts["classes"]})
-    return facts
+    config = job.sections.data
+    info = prepare(config, job.directory)
+    images = info.train_images + info.test_images
+    parts = {"train": range(info.train_images), "test": range(info.train_images, images)}
+    duplicates = find_duplicates(open_prepared(job.directory), parts, config.duplicates)
+    job.run.metrics({"images": images, "classes": len(info.classes)})
+    facts = {"images": images, "classes": len(info.classes), "digest": info.digest}
+    return facts | {"duplicates": asdict(duplicates)}

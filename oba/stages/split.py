@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from oba.files import write_json
@@ -10,11 +11,16 @@ from oba.stages.job import Job
 
 
 def perform(job: Job[SplitSections]) -> dict[str, Any]:
-    """Draw the splits; return their sizes."""
+    """Draw the splits; return their sizes, and which images lie in two of them."""
+    from oba.data.duplicates import find_duplicates
     from oba.data.splits import make_splits
+    from oba.data.store import open_prepared
 
-    splits = make_splits(job.layout.data, job.sections.data, job.sections.splits, job.seed)
+    config = job.sections.data
+    splits = make_splits(job.layout.data, config, job.sections.splits, job.seed)
+    parts = {name: getattr(splits, name) for name in ("train", "val", "test")}
+    duplicates = find_duplicates(open_prepared(job.layout.data), parts, config.duplicates)
     write_json(job.layout.split(job.seed), splits.to_json())
-    sizes = {name: len(getattr(splits, name)) for name in ("train", "val", "test", "calibration")}
+    sizes = {name: len(indices) for name, indices in parts.items()}
     job.run.metrics(sizes)
-    return sizes
+    return sizes | {"duplicates": asdict(duplicates)}

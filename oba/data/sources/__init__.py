@@ -1,1 +1,1 @@
-"""One file per data set, each with ``open_source(config: DataConfig) -> ImageArrays | ImageFiles``."""
+"""One file per data set, each with ``open_source(config: DataConfig) -> ArraySource | ImageFiles``."""

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from oba.config import DataConfig
 from oba.data.sources._cifar import read_cifar
-from oba.data.types import ImageArrays
+from oba.data.types import ArraySource, ImageArrays
 
 
-def open_source(config: DataConfig) -> ImageArrays:
-    """Read CIFAR-10, downloading it where it is not there yet.
+def open_source(config: DataConfig) -> ArraySource:
+    """Describe CIFAR-10: 50,000 training images and 10,000 of its own test set.
 
     Args:
         config: ``root`` is torchvision's root folder, ``data/cifar10`` by default.
 
     Returns:
-        50,000 training images followed by 10,000 test images.
+        The source. Reading it downloads what is not there yet. It names no files: their checksums allow for one
+        content only.
     """
-    from torchvision.datasets import CIFAR10
 
-    return read_cifar(CIFAR10, config)
+    def read() -> ImageArrays:
+        from torchvision.datasets import CIFAR10
+
+        return read_cifar(CIFAR10, config)
+
+    return ArraySource(read, [5000] * 10, test_images=10000)

@@ -7,6 +7,7 @@ an orientation noted in EXIF is not applied, as in torchvision.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +58,8 @@ def open_source(config: DataConfig) -> ImageFiles:
         found = _images(part, classes)
         test_images = sum(map(len, found)) if part is test else 0
         for label, names in enumerate(found):
-            files += [(part.relative_to(root) / classes[label] / name).as_posix() for name in names]
+            folder = (part.relative_to(root) / classes[label]).as_posix()
+            files += [f"{folder}/{name}" for name in names]
             labels += [label] * len(names)
     return ImageFiles(classes, root, files, np.array(labels, dtype=np.int64), test_images)
 
@@ -79,14 +81,15 @@ def _layout(root: Path) -> tuple[Path, Path | None]:
 
 
 def _folders(parent: Path) -> list[str]:
-    return sorted(path.name for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    with os.scandir(parent) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
 def _images(parent: Path, classes: list[str]) -> list[list[str]]:
     """Return the names of the image files of every class, sorted."""
     found: list[list[str]] = []
     for name in classes:
-        visible = sorted(path.name for path in (parent / name).iterdir() if not path.name.startswith("."))
+        visible = sorted(file for file in os.listdir(parent / name) if not file.startswith("."))
         other = [file for file in visible if file.lower().endswith(_OTHER_IMAGES)]
         if other:
             raise DataError(

@@ -1,0 +1,51 @@
+"""What a data set will look like, found in a moment: images are listed, and none is opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oba import registry
+from oba.config import DataConfig
+from oba.data.types import ArraySource, ImageFiles
+
+
+@dataclass(frozen=True)
+class Description:
+    """A data set before it is prepared."""
+
+    classes: list[str]
+    """Names of the classes, by label; numbers where the names are known only after reading."""
+    class_sizes: list[int]
+    """Number of training images of each class, by label."""
+    test_images: int
+    """Number of the source's own test images; 0 when the test set is drawn by the seed."""
+
+    @property
+    def images(self) -> int:
+        """Number of all images."""
+        return sum(self.class_sizes) + self.test_images
+
+
+def describe(data: DataConfig) -> Description:
+    """Describe a data set without reading it.
+
+    Args:
+        data: Which data set, from where.
+
+    Returns:
+        Its classes and how many images it has.
+
+    Raises:
+        ConfigError: If there is no such data set, or its ``root`` is not given.
+        DataError: If the folder is missing or not laid out as the source expects.
+    """
+    source: ArraySource | ImageFiles = registry.load("data set", data.name).open_source(data)
+    if isinstance(source, ArraySource):
+        return Description(
+            [str(label) for label in range(len(source.class_sizes))], source.class_sizes, source.test_images
+        )
+    train = source.labels[: len(source.labels) - source.test_images]
+    sizes = np.bincount(train, minlength=len(source.classes)).tolist()
+    return Description(source.classes, sizes, source.test_images)
