@@ -12,6 +12,7 @@ from pathlib import Path
 
 from oba import registry
 from oba.config import Study
+from oba.data.fingerprint import fingerprint
 from oba.data.types import INFO, PREPARED_FILES
 from oba.layout import (
     DENSE_LONGER,
@@ -44,6 +45,7 @@ class Stage:
         writes: Its outputs, the record last.
         reads: Its inputs; a change of their content is a reason to run again.
         after: Files that must be there first, a change of which is no reason to run again.
+        sees: What its result depends on besides files, settings and code: a fingerprint.
         command: Of the command line, and the module in ``oba/stages``; the name if not given.
         uses: Registered entries whose code a job runs besides what its module imports, as (kind, name).
         builds: Whether it builds a model.
@@ -56,6 +58,7 @@ class Stage:
     writes: Callable[[Layout, Coordinates], list[Path]]
     reads: Callable[[Study, Layout, Coordinates], Files] = NOTHING
     after: Callable[[Study, Layout, Coordinates], Files] = NOTHING
+    sees: Callable[[Study, Layout], str] = lambda study, layout: ""
     command: str = ""
     uses: Callable[[Study, Coordinates], list[tuple[str, str]]] = lambda study, at: []
     builds: bool = False
@@ -144,6 +147,7 @@ STAGES: dict[str, Stage] = {
             "prepare",
             (),
             writes=lambda layout, at: [layout.data / name for name in (*PREPARED_FILES, "run.json")],
+            sees=lambda study, layout: fingerprint(study.data, layout.root / ".fingerprint"),
             uses=lambda study, at: [("data set", study.data.name)],
         ),
         Stage(

@@ -81,7 +81,8 @@ def execute(command: str, study: Study, at: Coordinates) -> None:
     code = stage_code(command, stage.roots(study, at))
     reads = stage.reads(study, layout, at)
     digests = {str(path): digest_file(path) for paths in reads.values() for path in paths}
-    key = digest_json([command, at.given(), settings, code, digests])
+    seen = stage.sees(study, layout)
+    key = digest_json([command, at.given(), settings, code, digests, seen])
     *_, record = outputs = stage.writes(layout, at)
     place = stage.place(layout, at)
     base = layout.root / ".state" / place

@@ -82,6 +82,14 @@ def code(stage):
     )
 
 
+def seen(stage):
+    """Return what else a stage depends on, such as the files of the data set; single jobs need not look again."""
+    try:
+        return stage.sees(study, layout) if workflow.is_main_process else ""
+    except ObaError as error:
+        raise WorkflowError(str(error))
+
+
 def options(stage):
     """Return a function of wildcards: a job's options on the command line."""
     variant = "" if "variant" in stage.axes or stage.module != "evaluate" else "dense"

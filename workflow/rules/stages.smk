@@ -24,6 +24,7 @@ for stage in STAGES.values():
             options=options(stage),
             settings=settings(stage),
             code=code(stage),
+            seen=seen(stage),
             study=layout.study,
         shell:
             "oba {params.command} --study {params.study} {params.options} > {log} 2>&1"
