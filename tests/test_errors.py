@@ -79,7 +79,7 @@ def test_a_source_that_cannot_be_read_is_not_blamed_on_the_target(tmp_path):
     def write(temporary: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/source")
 
-    with pytest.raises(FileError, match="^/elsewhere/source: permission denied"):
+    with pytest.raises(FileError, match=r"^/elsewhere/source: permission denied"):
         write_atomic(tmp_path / "target", write)
 
 
