@@ -127,7 +127,7 @@ def test_the_fastest_kernels_are_borrowed_also_through_an_error(mode: str) -> No
         inside = (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)
     assert inside == (False, True)
     with pytest.raises(RuntimeError), fastest_kernels():
-        torch.zeros(2) @ torch.zeros(3)
+        torch.mm(torch.zeros(1, 2), torch.zeros(3, 1))
     assert torch.get_deterministic_debug_mode() == before
     assert not torch.backends.cudnn.benchmark
 
