@@ -49,7 +49,7 @@ def compare_latency(
     """Time two nets in turns, so that other load on the machine affects both alike.
 
     Each turn times both, the one that starts alternating, and gives one ratio. A few untimed turns come first, in
-    which cuDNN chooses its kernels. Deterministic kernels are off: they cost what no user of the nets would pay.
+    which cuDNN chooses its kernels. Deterministic kernels are off: users of the nets would not run them.
 
     Args:
         model: The net to time, on ``device``; its modes stay as they were.
