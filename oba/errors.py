@@ -4,6 +4,13 @@ Every message says what is wrong, where, and what is allowed; the command line p
 line and exits with the class's code. Anything else that is raised is a bug and keeps its traceback.
 """
 
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path
+
 
 class ObaError(Exception):
     """Base of all errors that are reported without a traceback."""
@@ -57,3 +64,43 @@ class TrackingError(ObaError):
     """The tracking server or store cannot be reached, or refuses what it is sent."""
 
     exit_code = 10
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space and run again: finished jobs and epochs are kept",
+    errno.EDQUOT: "free some space or raise the quota and run again: finished jobs and epochs are kept",
+    errno.EROFS: "choose a folder that can be written, or remount the file system",
+    errno.EACCES: "give the user who runs this the permission, or choose another folder",
+    errno.EPERM: "give the user who runs this the permission, or choose another folder",
+    errno.EIO: "the disk or its network connection is failing; check it before the next run",
+}
+_CODE_IN_TEXT = re.compile(r"\(os error (\d+)\)")
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")
+
+
+def explain_oserror(error: Exception, path: Path | None = None) -> FileError | None:
+    """Turn an error of the disk or of permissions into one that a user can act on.
+
+    NumPy and safetensors report a full disk without its number; their messages are recognised.
+
+    Args:
+        error: What was raised.
+        path: The file in question; without it, the one that the error names.
+
+    Returns:
+        What is wrong, with which file and what to do; or None if the error is of another kind.
+    """
+    code = _errno(error)
+    if code not in _REMEDIES:
+        return None
+    where = path or getattr(error, "filename", None) or "a file"
+    return FileError(f"{where}: {os.strerror(code).lower()}; {_REMEDIES[code]}")
+
+
+def _errno(error: Exception) -> int | None:
+    """Return the system's number of an error, also where a library put it into words."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if found := _CODE_IN_TEXT.search(str(error)):
+        return int(found[1])
+    return errno.ENOSPC if isinstance(error, OSError) and _SHORT_WRITE.fullmatch(str(error)) else None

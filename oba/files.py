@@ -19,7 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oba.errors import FileError
+from oba.errors import FileError, explain_oserror
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,20 +31,30 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: The final name; missing folders are made.
         write: Called with the temporary path.
+
+    Raises:
+        FileError: If the disk is full, read-only or failing, or the folder may not be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
     try:
-        write(temporary)
-        with temporary.open("rb+") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            with temporary.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except Exception as error:
+        named = getattr(error, "filename", None)
+        temporary_or_none = named is None or Path(named).parent == path.parent
+        if explained := explain_oserror(error, path if temporary_or_none else None):
+            raise explained from error
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

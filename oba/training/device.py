@@ -1,4 +1,4 @@
-"""On what a stage runs, and how it repeats bit for bit: device, threads, kernels, seeds."""
+"""What a stage runs on and what makes it reproducible: device, threads, kernels, seeds."""
 
 from __future__ import annotations
 
@@ -56,21 +56,41 @@ def keep_freed_memory() -> None:
             mallopt(setting, _GIGABYTE)
 
 
-def make_deterministic(device: torch.device) -> None:
-    """Choose kernels that repeat bit for bit, for the whole process; call it before the first work on the GPU.
+def make_deterministic(device: torch.device, enabled: bool = True) -> None:
+    """Choose bitwise reproducible kernels, for the whole process; call it before the first work on the GPU.
 
-    On a CPU the kernels repeat anyway, for one number of threads. On a GPU the few operations that have
-    no such kernel warn and run.
+    On a CPU the kernels are reproducible anyway, for one number of threads. On a GPU the few operations that
+    have no such kernel warn and run.
 
     Args:
         device: Where the work will run.
+        enabled: False for the fastest kernels instead, whose results differ from run to run.
     """
-    if device.type == "cuda":
+    if device.type != "cuda":
+        return
+    torch.backends.cudnn.benchmark = not enabled
+    if enabled:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.set_deterministic_debug_mode("warn")
         # Filling every new tensor first costs a kernel each and only helps code that reads what it never wrote.
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
-        torch.backends.cudnn.benchmark = False
+
+
+@contextmanager
+def fastest_kernels() -> Iterator[None]:
+    """Run a net as its users would: no deterministic kernels, and cuDNN tries several on each new size.
+
+    Yields:
+        Nothing; the caller's settings are restored afterwards.
+    """
+    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    torch.set_deterministic_debug_mode("default")
+    torch.backends.cudnn.benchmark = True
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        torch.backends.cudnn.benchmark = benchmark
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from oba.training.device import fastest_kernels
 from oba.training.evaluation import evaluating
 
 _WARM_UP = 5
@@ -29,6 +30,10 @@ class Latency:
     """Lower quartile."""
     speedup_high: float
     """Upper quartile."""
+    deterministic: bool
+    """Whether torch was told to use deterministic kernels while the nets were timed."""
+    cudnn_benchmark: bool
+    """Whether cuDNN was free to try several kernels and keep the fastest."""
 
 
 def compare_latency(
@@ -41,14 +46,14 @@ def compare_latency(
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Latency:
-    """Time two nets in turns, so that whatever else the machine does meets both alike.
+    """Time two nets in turns, so that other load on the machine affects both alike.
 
-    Each turn times both, the one that starts alternating, and gives one ratio. A few turns before are
-    not timed.
+    Each turn times both, the one that starts alternating, and gives one ratio. A few untimed turns come first, in
+    which cuDNN chooses its kernels. Deterministic kernels are off: users of the nets would not run them.
 
     Args:
-        model: The net in question, on ``device``; its modes stay as they were.
-        reference: What to compare it with, likewise.
+        model: The net to time, on ``device``; its modes stay as they were.
+        reference: The net to compare it with, also on ``device``.
         input_size: Channels, height and width of the images.
         batch: Images per pass.
         runs: Timed turns, at least 2.
@@ -61,7 +66,8 @@ def compare_latency(
     images = torch.randn(batch, *input_size, generator=torch.Generator().manual_seed(0)).to(device)
     own: list[float] = []
     other: list[float] = []
-    with evaluating(model), evaluating(reference), torch.inference_mode():
+    with fastest_kernels(), evaluating(model), evaluating(reference), torch.inference_mode():
+        kernels = (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)
         for _ in range(_WARM_UP):
             model(images)
             reference(images)
@@ -70,7 +76,7 @@ def compare_latency(
             for net, times in reversed(pair) if turn % 2 else pair:
                 times.append(_time(net, images, clock))
     low, middle, high = statistics.quantiles([b / a for a, b in zip(own, other, strict=True)], method="inclusive")
-    return Latency(batch, runs, statistics.median(own), statistics.median(other), middle, low, high)
+    return Latency(batch, runs, statistics.median(own), statistics.median(other), middle, low, high, *kernels)
 
 
 def _time(net: nn.Module, images: Tensor, clock: Callable[[], float]) -> float:

@@ -11,7 +11,15 @@ import pytest
 import torch
 
 from oba.errors import ConfigError
-from oba.training.device import derive_seed, keep_freed_memory, make_deterministic, pick_device, seeded, set_threads
+from oba.training.device import (
+    derive_seed,
+    fastest_kernels,
+    keep_freed_memory,
+    make_deterministic,
+    pick_device,
+    seeded,
+    set_threads,
+)
 
 
 @pytest.mark.parametrize(
@@ -98,6 +106,30 @@ def test_only_gpus_need_other_kernels(kind: str) -> None:
     assert torch.is_deterministic_algorithms_warn_only_enabled() == on
     assert torch.backends.cudnn.benchmark == (not on)
     assert os.environ.get("CUBLAS_WORKSPACE_CONFIG") == (":4096:8" if on else None)
+
+
+@pytest.mark.usefixtures("_settings_restored")
+def test_determinism_can_be_switched_off_for_speed() -> None:
+    torch.backends.cudnn.benchmark = False
+    make_deterministic(torch.device("cuda"), enabled=False)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.backends.cudnn.benchmark
+    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+
+
+@pytest.mark.usefixtures("_settings_restored")
+@pytest.mark.parametrize("mode", ["default", "warn", "error"])
+def test_the_fastest_kernels_are_borrowed_also_through_an_error(mode: str) -> None:
+    torch.set_deterministic_debug_mode(mode)
+    torch.backends.cudnn.benchmark = False
+    before = torch.get_deterministic_debug_mode()
+    with fastest_kernels():
+        inside = (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)
+    assert inside == (False, True)
+    with pytest.raises(RuntimeError), fastest_kernels():
+        torch.mm(torch.zeros(1, 2), torch.zeros(3, 1))
+    assert torch.get_deterministic_debug_mode() == before
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_derived_seeds_are_fixed_and_differ_by_each_part() -> None:

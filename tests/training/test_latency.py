@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -61,3 +61,35 @@ def test_real_nets_give_ordered_quartiles() -> None:
     assert 0 < latency.speedup_low <= latency.speedup <= latency.speedup_high
     assert latency.median_ms > 0
     assert latency.reference_median_ms > 0
+
+
+class Probe(nn.Module):
+    """Notes which kernels each pass may use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[bool, bool]] = set()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.add((torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark))
+        return x
+
+
+@pytest.fixture
+def _deterministic() -> Iterator[None]:
+    benchmark = torch.backends.cudnn.benchmark
+    torch.set_deterministic_debug_mode("warn")
+    torch.backends.cudnn.benchmark = False
+    yield
+    torch.set_deterministic_debug_mode("default")
+    torch.backends.cudnn.benchmark = benchmark
+
+
+@pytest.mark.usefixtures("_deterministic")
+def test_deterministic_kernels_are_off_while_nets_are_timed_and_this_is_recorded() -> None:
+    model, reference = Probe(), Probe()
+    latency = compare_latency(model, reference, (1, 2, 2), batch=1, runs=2, device=CPU)
+    assert model.seen == reference.seen == {(False, True)}
+    assert (latency.deterministic, latency.cudnn_benchmark) == (False, True)
+    assert torch.is_deterministic_algorithms_warn_only_enabled()
+    assert not torch.backends.cudnn.benchmark

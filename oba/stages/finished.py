@@ -1,0 +1,106 @@
+"""Finished work that survives the deletion of its files.
+
+A killed Snakemake leaves its jobs running. When it starts again, it deletes the outputs of every job that it did
+not see end, also of one that has finished meanwhile. So a finished job keeps its outputs a second time, out of
+Snakemake's sight; hard links cost no space.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from oba.errors import FileError
+from oba.files import digest_file, read_json, write_atomic, write_json
+
+_log = logging.getLogger(__name__)
+_DIGESTS = "digests.json"
+
+
+def keep(outputs: Sequence[Path], folder: Path) -> bool:
+    """Keep the outputs of a finished job, all or none.
+
+    The folder appears under its name complete, by renaming, with a digest of each file.
+
+    Args:
+        outputs: The job's files, complete; they are replaced from now on, never written in place.
+        folder: Where to keep them; what it held goes. It belongs to this job and key alone, and the caller holds
+            the job's lock.
+
+    Returns:
+        Whether they were kept. If not, a warning says why: a file is gone already, or the disk is full.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        for output, kept in zip(outputs, _kept(outputs, part), strict=True):
+            _link(output, kept)
+        write_json(part / _DIGESTS, _digests(_kept(outputs, part)))
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+    except (FileError, OSError) as error:
+        _log.warning("outputs not kept for a restart: %s", error)
+        shutil.rmtree(part, ignore_errors=True)
+        return False
+    return True
+
+
+def restore(outputs: Sequence[Path], folder: Path) -> bool:
+    """Put kept outputs back, in their order, with the present time so that they are newer than the job's inputs.
+
+    Args:
+        outputs: The job's files, as they were kept; those that exist are replaced.
+        folder: Where they may be kept.
+
+    Returns:
+        Whether all are back. If not, nothing was changed, and a warning says what was damaged, if anything was.
+    """
+    if not folder.is_dir():
+        return False
+    kept = _kept(outputs, folder)
+    try:
+        _check(kept, folder)
+    except (FileError, OSError) as error:
+        _log.warning("finished work not used: %s", error)
+        return False
+    for source, output in zip(kept, outputs, strict=True):
+        _replace(source, output)
+        os.utime(output)
+    return True
+
+
+def _kept(outputs: Sequence[Path], folder: Path) -> list[Path]:
+    """Return the names of kept files: numbered, because outputs of several folders may have one name."""
+    return [folder / f"{number}-{output.name}" for number, output in enumerate(outputs)]
+
+
+def _digests(kept: Sequence[Path]) -> dict[str, str]:
+    return {path.name: digest_file(path) for path in kept}
+
+
+def _check(kept: Sequence[Path], folder: Path) -> None:
+    if read_json(folder / _DIGESTS) != _digests(kept):
+        raise FileError(f"{folder}: damaged, its files are not those that were kept")
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where the file system, or the file's owner, allows no links."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        write_atomic(target, partial(shutil.copyfile, source))
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Link a file to a name that may be taken."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    linked = target.with_name(f".{target.name}.kept")
+    linked.unlink(missing_ok=True)
+    _link(source, linked)
+    linked.replace(target)
+    linked.unlink(missing_ok=True)  # two names of one file: POSIX leaves both
