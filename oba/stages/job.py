@@ -16,8 +16,9 @@ from typing import Any, Generic, TypeVar
 
 from oba.codedigest import stage_code
 from oba.config import Study
-from oba.files import digest_file, digest_json, git_state, locked, provenance, read_json, write_json
+from oba.files import digest_file, digest_json, locked, read_json, write_json
 from oba.layout import Cell, Layout, models_by_slug
+from oba.provenance import git_state, provenance
 from oba.sections import STAGES, StageSections
 from oba.tracking import RunIdentity, StageRun, resolve_uri, stage_run
 
