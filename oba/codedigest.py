@@ -83,7 +83,8 @@ def code_digest(*roots: str, without: tuple[str, ...] = ()) -> str:
     return digest.hexdigest()[:16]
 
 
-def reachable(*roots: str, without: tuple[str, ...] = ()) -> list[str]:
+@cache
+def reachable(*roots: str, without: tuple[str, ...] = ()) -> tuple[str, ...]:
     """Return the modules that :func:`code_digest` covers.
 
     Args:
@@ -93,15 +94,15 @@ def reachable(*roots: str, without: tuple[str, ...] = ()) -> list[str]:
     Returns:
         Dotted names, sorted. Packages are not among them: they only pass names on.
     """
-    left_out = (*NEUTRAL, *without)
+    left_out = tuple(f"{name}." for name in (*NEUTRAL, *without))
     seen: set[str] = set()
     waiting = list(roots)
     while waiting:
         module = waiting.pop()
         if module not in seen:
             seen.add(module)
-            waiting += [m for m in _imports(module) if _is_ours(m) and not _within(m, left_out)]
-    return sorted(m for m in seen if not _is_package(m))
+            waiting += [m for m in _imports(module) if _is_ours(m) and not f"{m}.".startswith(left_out)]
+    return tuple(sorted(m for m in seen if not _is_package(m)))
 
 
 def libraries(*roots: str, without: tuple[str, ...] = ()) -> dict[str, str]:
@@ -146,7 +147,7 @@ def _pieces(node: ast.JoinedStr) -> Iterator[str]:
     text = ""
     for part in node.values:
         if isinstance(part, ast.Constant):
-            text += part.value
+            text += str(part.value)
         else:
             yield ascii(text) + canonical(part)
             text = ""
@@ -157,8 +158,9 @@ def _is_inert(node: object) -> bool:
     """Tell whether a statement does nothing when it runs."""
     if isinstance(node, ast.Expr):
         return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    typing_only = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-    return typing_only and not node.orelse
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse
+    return False
 
 
 def _running(node: ast.AST) -> Iterator[ast.AST]:
@@ -169,12 +171,8 @@ def _running(node: ast.AST) -> Iterator[ast.AST]:
             yield from _running(child)
 
 
-def _within(module: str, prefixes: tuple[str, ...]) -> bool:
-    return any(module == prefix or module.startswith(f"{prefix}.") for prefix in prefixes)
-
-
 def _is_ours(module: str) -> bool:
-    return _within(module, ("oba",))
+    return f"{module}.".startswith("oba.")
 
 
 @cache
