@@ -60,7 +60,7 @@ def stage_code(stage: str, roots: Sequence[str] = ()) -> str:
         16 hexadecimal digits.
     """
     # The report's rows are laid out in oba.layout; for every other stage that module only names files. The dense
-    # stage counts MACs with oba.pruning and stores its net in the format of the pruned ones.
+    # stage uses oba.pruning to count MACs, for people to see, and to name the plan that removes nothing.
     return code_digest(f"oba.stages.{stage}", *_OWN_ROOTS.get(stage, ()), *roots, without=_WITHOUT.get(stage, ()))
 
 

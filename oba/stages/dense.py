@@ -24,8 +24,8 @@ def run(study: Study, cell: Cell) -> None:
 def perform(job: Job[DenseSections]) -> dict[str, Any]:
     """Train and leave the net; return its measures."""
     from oba.models import build_model, load_weights
+    from oba.models.stored import ModelCard
     from oba.pruning.plan import Plan
-    from oba.pruning.replay import ModelCard
     from oba.stages.nets import device_of, load_data, train_and_save
     from oba.training.device import seeded
 

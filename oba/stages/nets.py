@@ -13,9 +13,9 @@ from oba.data.bundle import DataBundle, load_bundle
 from oba.data.types import Splits
 from oba.files import read_json, write_json, write_text
 from oba.models import build_model
+from oba.models.stored import ModelCard, save_pruned
 from oba.pruning.cost import measure
 from oba.pruning.plan import Plan
-from oba.pruning.replay import ModelCard, save_pruned
 from oba.stages.job import Job, readable
 from oba.training.device import derive_seed, keep_freed_memory, make_deterministic, pick_device, set_threads
 from oba.training.evaluation import evaluate

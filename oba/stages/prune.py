@@ -28,8 +28,9 @@ def run(study: Study, cell: Cell) -> None:
 
 def perform(job: Job[PruneSections], start: Path) -> dict[str, Any]:
     """Prune, measure and leave the net; return its measures."""
+    from oba.models.stored import save_pruned
     from oba.pruning.levels import channel_warnings, prune_to_level
-    from oba.pruning.replay import load_pruned, read_plan, save_pruned
+    from oba.pruning.replay import load_pruned, read_plan
     from oba.stages.nets import device_of, load_data, measures
     from oba.stages.scoring import Scorer
     from oba.training.evaluation import recalibrate_norm
