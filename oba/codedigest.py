@@ -2,7 +2,7 @@
 
 A digest covers every ``oba`` module that a stage and its chosen parts reach by imports, and the versions of the
 libraries that these modules import. What is left out is named in :data:`NEUTRAL` and :data:`NEUTRAL_LIBRARIES`,
-each with the reason; ``tests/test_codedigest.py`` checks the reasons and mutates every function.
+each with the reason; ``tests/codedigest`` checks the reasons and mutates every function.
 
 Only the standard library is imported here, and no text depends on the interpreter's version: a stage that ran under
 one Python counts as done under another.
