@@ -13,7 +13,7 @@ import typer
 
 from oba.config import Study
 from oba.dag import STAGES, stage_of
-from oba.errors import ConfigError, ObaError, TrackingError
+from oba.errors import ConfigError, ObaError, TrackingError, explain_oserror
 from oba.files import write_text
 from oba.layout import RESULTS, Coordinates, Layout, nets
 from oba.study import load_resolved, load_study
@@ -179,6 +179,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
-    except ObaError as error:
-        sys.stderr.write("".join(f"error: {line}\n" for line in str(error).splitlines()))
-        sys.exit(error.exit_code)
+    except (ObaError, OSError) as error:
+        known = error if isinstance(error, ObaError) else explain_oserror(error)
+        if known is None:
+            raise
+        sys.stderr.write("".join(f"error: {line}\n" for line in str(known).splitlines()))
+        sys.exit(known.exit_code)

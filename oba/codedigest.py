@@ -1,101 +1,184 @@
 """Digests of the code that a stage's result depends on, without importing it.
 
-A stage's digest covers the syntax trees (docstrings and comments left out) of its own module and of all
-``oba`` modules reachable from it by imports, plus the criterion, model and data set that were chosen,
-but not their siblings. What cannot change a result is left out: registries, configuration, file and
-path handling, tracking, report and command line.
+A digest covers every ``oba`` module that a stage and its chosen parts reach by imports, and the versions of the
+libraries that these modules import. What is left out is named in :data:`NEUTRAL` and :data:`NEUTRAL_LIBRARIES`,
+each with the reason; ``tests/codedigest`` checks the reasons and mutates every function.
+
+Only the standard library is imported here, and no text depends on the interpreter's version: a stage that ran under
+one Python counts as done under another.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+NEUTRAL = {
+    "oba.config": "settings: their values are part of a job's parameters",
+    "oba.sections": "settings, cut to what a stage sees",
+    "oba.errors": "exceptions: a stage that raises has no result",
+    "oba.models.names": "refuses names that no net has",
+    "oba.registry": "finds modules by name: the chosen ones are roots of the digest",
+    "oba.stages.job": "locks, records and reports a job",
+    "oba.training.progress": "shows a training",
+}
+"""Modules that covered modules import and that cannot change a result, each with the reason. They hand over
+exceptions, settings, names and paths, never a number, an array or the content of a file."""
+
+NEUTRAL_LIBRARIES = {
+    "filelock": "waits",
+    "pydantic": "checks values",
+    "rich": "shows progress",
+    "safetensors": "stores tensors byte for byte",
+    "tqdm": "shows progress",
+}
+"""Libraries that covered modules import and whose version cannot change a result; all others count."""
+
+_DISTRIBUTIONS = {"PIL": "pillow", "sklearn": "scikit-learn", "yaml": "pyyaml"}
 _PACKAGE = Path(__file__).parent
-_NEUTRAL = (
-    "oba.config",
-    "oba.sections",
-    "oba.study",
-    "oba.layout",
-    "oba.registry",
-    "oba.errors",
-    "oba.files",
-    "oba.codedigest",
-    "oba.cli",
-    "oba.stages.job",
-    "oba.tracking",
-    "oba.report",
-    "oba.models.names",
-    "oba.training.progress",
-)
+_ROWS = ("oba.layout",)
+_OWN_ROOTS = {"collect": _ROWS, "report": _ROWS}
+_UNUSED_FIELDS = {"ctx", "kind", "type_comment", "type_ignores"}
 
 
 def stage_code(stage: str, roots: Sequence[str] = ()) -> str:
     """Return the digest of the code that a job's result depends on.
 
     Args:
-        stage: Name of the stage's module.
-        roots: Further modules that the study chooses.
+        stage: The stage's name: its module in ``oba.stages``.
+        roots: Dotted names of the modules that the study chose by name: the source of the images, the family of the
+            net, the parts of the method.
 
     Returns:
         16 hexadecimal digits.
     """
-    return code_digest(f"oba.stages.{stage}", *roots, without=("oba.pruning",) if stage == "dense" else ())
+    # The report's rows are laid out in oba.layout; for every other stage that module only names files.
+    return code_digest(f"oba.stages.{stage}", *_OWN_ROOTS.get(stage, ()), *roots)
 
 
-def code_digest(*roots: str, without: tuple[str, ...] = ()) -> str:
-    """Return the digest of modules and of everything they import from ``oba``.
+@cache
+def code_digest(*roots: str) -> str:
+    """Return the digest of modules, of everything they import from ``oba``, and of the libraries' versions.
 
     Args:
-        roots: Dotted names of modules, with those of the chosen criterion, family or data set, which are
-            imported by name at run time.
-        without: Packages that cannot change the results of these roots.
+        roots: Dotted names of modules; these count even where :data:`NEUTRAL` names them.
 
     Returns:
-        16 hexadecimal digits, the same when only comments, docstrings or formatting change.
+        16 hexadecimal digits, the same when only comments, docstrings, formatting or the Python version change.
     """
     digest = hashlib.sha256()
-    for module in reachable(*roots, without=without):
-        digest.update(module.encode())
-        digest.update(_tree(module).encode())
+    for module in reachable(*roots):
+        digest.update(f"{module} {_content(module)}\n".encode())
+    for library, installed in libraries(*roots).items():
+        digest.update(f"{library} {installed}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def reachable(*roots: str, without: tuple[str, ...] = ()) -> list[str]:
+@cache
+def reachable(*roots: str) -> tuple[str, ...]:
     """Return the modules that :func:`code_digest` covers.
 
     Args:
         roots: Dotted names of modules.
-        without: Packages that are left out.
 
     Returns:
-        Dotted names, sorted.
+        Dotted names, sorted. Packages are not among them: they only pass names on.
     """
-    left_out = (*_NEUTRAL, *without)
+    left_out = tuple(f"{name}." for name in NEUTRAL)
     seen: set[str] = set()
     waiting = list(roots)
     while waiting:
         module = waiting.pop()
-        if module in seen:
-            continue
-        seen.add(module)
-        waiting += [m for m in _imports(module) if not _within(m, left_out)]
-    return sorted(seen)
+        if module not in seen:
+            seen.add(module)
+            waiting += [m for m in _imports(module) if _is_ours(m) and not f"{m}.".startswith(left_out)]
+    return tuple(sorted(m for m in seen if not _is_package(m)))
 
 
-def _within(module: str, prefixes: tuple[str, ...]) -> bool:
-    return any(module == prefix or module.startswith(prefix + ".") for prefix in prefixes)
+def libraries(*roots: str) -> dict[str, str]:
+    """Return the versions that :func:`code_digest` covers.
+
+    Args:
+        roots: Dotted names of modules.
+
+    Returns:
+        The installed version by the library's import name, sorted; ``absent`` for what is not installed.
+    """
+    imported = {m.partition(".")[0] for module in reachable(*roots) for m in _imports(module)}
+    return {name: _version(name) for name in sorted(imported - {"oba", *NEUTRAL_LIBRARIES, *sys.stdlib_module_names})}
 
 
+def canonical(node: object) -> str:
+    """Return a syntax tree as text that all supported Python versions agree on.
+
+    Positions, bare strings (docstrings of all kinds), imports for type checkers and empty fields are left out:
+    Python versions differ in the fields they know, and what is new is empty where the old syntax is used.
+
+    Args:
+        node: A tree from :mod:`ast`, or a list or value inside one.
+
+    Returns:
+        The text; equal for trees that run alike.
+    """
+    if isinstance(node, ast.JoinedStr):
+        return f"JoinedStr({''.join(_pieces(node))})"
+    if isinstance(node, ast.AST):
+        fields = [(name, value) for name, value in ast.iter_fields(node) if name not in _UNUSED_FIELDS]
+        text = ",".join(f"{name}={canonical(value)}" for name, value in fields if value is not None and value != [])
+        return f"{type(node).__name__}({text})"
+    if isinstance(node, list):
+        return f"[{','.join(canonical(child) for child in node if not _is_inert(child))}]"
+    return ascii(node)  # repr() depends on the interpreter's edition of Unicode
+
+
+def _pieces(node: ast.JoinedStr) -> Iterator[str]:
+    """Return an f-string's parts, neighbouring and empty texts joined: Python versions cut them differently."""
+    text = ""
+    for part in node.values:
+        if isinstance(part, ast.Constant):
+            text += str(part.value)
+        else:
+            yield ascii(text) + canonical(part)
+            text = ""
+    yield ascii(text)
+
+
+def _is_inert(node: object) -> bool:
+    """Tell whether a statement does nothing when it runs."""
+    if isinstance(node, ast.Expr):
+        return isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    if isinstance(node, ast.If):
+        return isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" and not node.orelse
+    return False
+
+
+def _running(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk through what runs."""
+    if not _is_inert(node):
+        yield node
+        for child in ast.iter_child_nodes(node):
+            yield from _running(child)
+
+
+def _is_ours(module: str) -> bool:
+    return f"{module}.".startswith("oba.")
+
+
+@cache
 def _file(module: str) -> Path | None:
     path = _PACKAGE.parent.joinpath(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+    candidates = (path.with_name(f"{path.name}.py"), path / "__init__.py")
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
+def _is_package(module: str) -> bool:
+    path = _file(module)
+    return path is not None and path.name == "__init__.py"
 
 
 @cache
@@ -107,40 +190,38 @@ def _parsed(module: str) -> ast.Module:
 
 
 @cache
+def _content(module: str) -> str:
+    return hashlib.sha256(canonical(_parsed(module)).encode()).hexdigest()
+
+
+@cache
 def _imports(module: str) -> frozenset[str]:
-    """Return the ``oba`` modules that a module imports, at its top or inside functions."""
+    """Return the modules that a module imports at its top or inside functions; of a package, all it passes on."""
     found: set[str] = set()
-    for node in ast.walk(_parsed(module)):
+    for node in (ast.walk if _is_package(module) else _running)(_parsed(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+        elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {_origin(node.module, alias.name) for alias in node.names}
-    return frozenset(m for m in found if m.startswith("oba.") and not _is_package(m))
+    return frozenset(found)
 
 
 def _origin(module: str, name: str) -> str:
     """Return the module that a name comes from: packages only pass names on, and are followed name by name."""
+    if not _is_ours(module):
+        return module
     if _file(f"{module}.{name}"):
         return f"{module}.{name}"
-    if module.startswith("oba") and _is_package(module):
+    if _is_package(module):
         for node in ast.walk(_parsed(module)):
             if isinstance(node, ast.ImportFrom) and node.module and name in {alias.name for alias in node.names}:
                 return _origin(node.module, name)
     return module
 
 
-def _is_package(module: str) -> bool:
-    path = _file(module)
-    return path is not None and path.name == "__init__.py"
-
-
 @cache
-def _tree(module: str) -> str:
-    """Return a module's syntax tree as text, without docstrings and positions."""
-    tree = ast.parse(ast.unparse(_parsed(module)))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = node.body[1:]
-    return ast.dump(tree)
+def _version(library: str) -> str:
+    try:
+        return version(_DISTRIBUTIONS.get(library, library))
+    except PackageNotFoundError:
+        return "absent"

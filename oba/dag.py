@@ -24,7 +24,7 @@ from oba.layout import (
     model_of,
     start_of,
 )
-from oba.models.names import family
+from oba.models.parse import family
 from oba.sections import STAGES as SECTIONS
 from oba.sections import StageSections
 
@@ -107,12 +107,17 @@ def _images(study: Study, layout: Layout, at: Coordinates) -> dict[str, list[Pat
     return {"data": _data(layout), "split": [layout.split(at.seed)]}
 
 
+def _pixels(study: Study, layout: Layout, at: Coordinates) -> dict[str, list[Path]]:
+    """The images themselves must be there; whether they changed is said by ``data.json``, which has their digest."""
+    return {"images": [layout.data / name for name in PREPARED_FILES if name != INFO]}
+
+
 def _level(layout: Layout, at: Coordinates) -> Path:
     return layout.level(at.model, at.seed, at.method, at.schedule, at.keep)
 
 
-def _check(study: Study, layout: Layout, at: Coordinates) -> Files:
-    return {"check": [layout.check(at.model)]}
+def _checked(study: Study, layout: Layout, at: Coordinates) -> Files:
+    return _pixels(study, layout, at) | {"check": [layout.check(at.model)]}
 
 
 def _dense_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
@@ -147,7 +152,7 @@ STAGES: dict[str, Stage] = {
             "prepare",
             (),
             writes=lambda layout, at: [layout.data / name for name in (*PREPARED_FILES, "run.json")],
-            sees=lambda study, layout: fingerprint(study.data, layout.root / ".fingerprint"),
+            sees=lambda study, layout: fingerprint(study.data, layout.root / ".state" / "source.jsonl"),
             uses=lambda study, at: [("data set", study.data.name)],
         ),
         Stage(
@@ -157,7 +162,8 @@ STAGES: dict[str, Stage] = {
                 layout.split(at.seed),
                 layout.split(at.seed).with_name(f"split-seed{at.seed}-run.json"),
             ],
-            reads=lambda study, layout, at: {"data": [*_data(layout), layout.data / "labels.npy"]},
+            reads=lambda study, layout, at: {"data": _data(layout)},
+            after=_pixels,
         ),
         Stage(
             "trace",
@@ -183,7 +189,7 @@ STAGES: dict[str, Stage] = {
             ("model", "seed"),
             writes=lambda layout, at: [layout.dense(at.model, at.seed) / name for name in TRAINED_FILES],
             reads=_dense_inputs,
-            after=_check,
+            after=_checked,
             builds=True,
             gpu=True,
             priority=10,
@@ -198,6 +204,7 @@ STAGES: dict[str, Stage] = {
             reads=lambda study, layout, at: (
                 _images(study, layout, at) | {"net": [layout.dense(at.model, at.seed) / name for name in NET_FILES[:2]]}
             ),
+            after=_pixels,
             builds=True,
             gpu=True,
         ),
@@ -206,7 +213,7 @@ STAGES: dict[str, Stage] = {
             _LEVEL,
             writes=lambda layout, at: [_level(layout, at) / "pruned" / name for name in NET_FILES],
             reads=_prune_inputs,
-            after=_check,
+            after=_checked,
             uses=_parts,
             builds=True,
             gpu=True,
@@ -219,6 +226,7 @@ STAGES: dict[str, Stage] = {
                 _images(study, layout, at)
                 | {"pruned": [_level(layout, at) / "pruned" / name for name in NET_FILES[:3]]}
             ),
+            after=_pixels,
             builds=True,
             gpu=True,
         ),
@@ -233,6 +241,7 @@ STAGES: dict[str, Stage] = {
                     "finetuned": [_level(layout, at) / "finetuned" / "metrics.json"],
                 }
             ),
+            after=_pixels,
             builds=True,
             gpu=True,
         ),
@@ -245,7 +254,8 @@ STAGES: dict[str, Stage] = {
             reads=lambda study, layout, at: (
                 _images(study, layout, at) | {"net": [_level(layout, at) / at.variant / name for name in NET_FILES[:2]]}
             ),
-            after=lambda study, layout, at: {"dense": [layout.dense(at.model, at.seed) / "evaluation.json"]},
+            after=lambda study, layout, at: _pixels(study, layout, at)
+            | {"dense": [layout.dense(at.model, at.seed) / "evaluation.json"]},
             builds=True,
             gpu=True,
         ),

@@ -10,6 +10,7 @@ import difflib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -113,7 +114,7 @@ def load(kind: str, name: str) -> ModuleType:
     return importlib.import_module(module_name(kind, name))
 
 
-def entry(kind: str, name: str) -> Any:
+def entry(kind: str, name: str) -> Callable[..., Any]:
     """Import the entry itself: the class, or for a data set the function that opens it.
 
     Args:

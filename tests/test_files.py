@@ -68,9 +68,3 @@ def test_a_lock_dies_with_its_process(tmp_path):
     process.wait()
     with files.locked(tmp_path):
         assert (tmp_path / ".lock").exists()
-
-
-def test_provenance_names_what_a_result_depends_on():
-    made = files.provenance()
-    assert {"oba", "torch", "python", "host", "git", "time"} == set(made)
-    assert made["torch"] == torch.__version__.split("+")[0]

@@ -19,7 +19,7 @@ FLOORS = [
     {"study", "sections", "layout", "codedigest", "locks"},
     {"models"},
     {"data"},
-    {"structures", "config", "registry", "files", "errors"},
+    {"structures", "config", "registry", "files", "errors", "provenance"},
 ]
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from oba.errors import ModelError
-from oba.models.names import check_name, family
+from oba.models.names import check_name
+from oba.models.parse import family
 
 
 def build_model(

@@ -21,19 +21,6 @@ _OWN = re.compile(r"(resnet|vgg)(\d+)(?:x(\d+(?:\.\d+)?))?")
 _WIDTHS = (0.0625, 16.0)
 
 
-def family(name: str) -> str:
-    """Return the kind of net that a name means: the module of :mod:`oba.models.families` that builds it.
-
-    Args:
-        name: A name that :func:`check_name` accepts.
-
-    Returns:
-        ``resnet``, ``vgg``, ``timm`` or ``torchvision``.
-    """
-    library, slash, _ = name.partition("/")
-    return library if slash else re.split(r"\d", name, maxsplit=1)[0]
-
-
 def check_name(name: str, where: str) -> None:
     """Refuse a name that no net has.
 
@@ -54,19 +41,6 @@ def check_name(name: str, where: str) -> None:
         raise ConfigError(f"{where}: {name!r} needs {library}, which cannot be imported ({error})") from error
     if name not in known:
         raise ConfigError(_unknown(name, where, known, f"the names in {library}'s list_models()"))
-
-
-def parse_own(name: str) -> tuple[int, float]:
-    """Read the name of one of this project's nets.
-
-    Args:
-        name: A name that :func:`check_name` accepts, of the family ``resnet`` or ``vgg``.
-
-    Returns:
-        The depth and the width factor.
-    """
-    depth, _, width = name.removeprefix(family(name)).partition("x")
-    return int(depth), float(width or 1)
 
 
 def slug(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Replay plans: from a dense net to the pruned one, and to and from disk, without Torch-Pruning.
+"""Replay plans: from a dense net to the pruned one, and from disk, without Torch-Pruning.
 
 A pruned net is stored as plan and weights, never as a pickled module: the dense net is built, the
 plan replayed, the weights loaded strictly.
@@ -8,76 +8,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from oba.errors import FileError, ModelError, ObaError
-from oba.files import digest_file, read_json, read_tensors, write_json, write_tensors
+from oba.files import digest_file, read_json, read_tensors
+from oba.models.stored import PLAN, WEIGHTS, ModelCard
 from oba.pruning import layers
 from oba.pruning.plan import Kept, Plan
 from oba.structures import StructureGroup
-
-WEIGHTS = "model.safetensors"
-PLAN = "plan.json"
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What rebuilds the dense net and feeds it.
-
-    Attributes:
-        name: Name that ``oba.models.build_model`` knows.
-        num_classes: Number of outputs.
-        input_size: Channels, height and width.
-        classes: Names of the classes, in the order of the outputs.
-        mean: Mean of each input channel, in [0, 1] units.
-        std: Standard deviation of each input channel, in [0, 1] units.
-    """
-
-    name: str
-    num_classes: int
-    input_size: tuple[int, int, int]
-    classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the card as plain JSON values.
-
-        Returns:
-            One entry per attribute.
-        """
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, data: Any) -> ModelCard:
-        """Return the card that :meth:`to_json` wrote.
-
-        Args:
-            data: The parsed JSON.
-
-        Returns:
-            The card.
-
-        Raises:
-            FileError: If the values are not a card.
-        """
-        try:
-            channels, height, width = map(int, data["input_size"])
-            return cls(
-                name=str(data["name"]),
-                num_classes=int(data["num_classes"]),
-                input_size=(channels, height, width),
-                classes=tuple(map(str, data["classes"])),
-                mean=tuple(map(float, data["mean"])),
-                std=tuple(map(float, data["std"])),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise FileError(f"not a model card ({type(error).__name__}: {error})") from error
 
 
 def removal_plan(model: nn.Module, groups: Sequence[StructureGroup], removed: Mapping[str, Iterable[int]]) -> Plan:
@@ -138,26 +79,11 @@ def _check(name: str, layer: nn.Module | nn.Parameter, kept: dict[str, Kept]) ->
             raise ModelError(f"layer {name!r} is grouped: only whole groups can go, alike on every axis")
 
 
-def save_pruned(directory: Path, model: nn.Module, plan: Plan, card: ModelCard) -> None:
-    """Write a net as ``model.safetensors`` and ``plan.json``, each atomically, the plan last.
-
-    Args:
-        directory: Where; made if missing.
-        model: The net that the plan leaves (the dense net with the identity plan).
-        plan: What is left of the dense net.
-        card: What rebuilds the dense net.
-    """
-    directory = Path(directory)
-    write_tensors(directory / WEIGHTS, model.state_dict())
-    weights = digest_file(directory / WEIGHTS)
-    write_json(directory / PLAN, {"card": card.to_json(), "plan": plan.to_json(), "weights": weights})
-
-
 def read_plan(directory: Path) -> tuple[ModelCard, Plan]:
     """Read what a stored net is, without its weights.
 
     Args:
-        directory: Where :func:`save_pruned` wrote.
+        directory: Where :func:`~oba.models.stored.save_pruned` wrote.
 
     Returns:
         The card of the dense net, and the plan.
@@ -181,7 +107,7 @@ def load_pruned(directory: Path) -> nn.Module:
     torch's global random state is left as found.
 
     Args:
-        directory: Where :func:`save_pruned` wrote.
+        directory: Where :func:`~oba.models.stored.save_pruned` wrote.
 
     Returns:
         The net, on the CPU, in eval mode: ready to classify images normalised as the card says.

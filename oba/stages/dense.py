@@ -12,9 +12,9 @@ from oba.stages.job import Job
 def perform(job: Job[DenseSections]) -> dict[str, Any]:
     """Train and leave the net; return its measures."""
     from oba.models import build_model, load_weights
-    from oba.pruning.plan import Plan
-    from oba.pruning.replay import ModelCard
-    from oba.stages.nets import device_of, load_data, train_and_save
+    from oba.models.stored import ModelCard
+    from oba.stages.nets import train_and_save
+    from oba.stages.start import device_of, load_data
     from oba.training.device import seeded
 
     dense, device = job.sections.dense, device_of(job)
@@ -32,4 +32,4 @@ def perform(job: Job[DenseSections]) -> dict[str, Any]:
         model = build_model(job.model, num_classes=card.num_classes, input_size=card.input_size, pretrained=pretrained)
     if dense.source not in {"train", "pretrained"}:
         load_weights(model, Path(dense.source))
-    return train_and_save(job, model.to(device), Plan(), card, bundle, dense, epochs_before=0)
+    return train_and_save(job, model.to(device), card, bundle, dense, epochs_before=0)

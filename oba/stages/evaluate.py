@@ -16,7 +16,7 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     from oba.models import build_model
     from oba.pruning.cost import measure
     from oba.pruning.replay import load_pruned, read_plan
-    from oba.stages.nets import device_of, load_data
+    from oba.stages.start import device_of, load_data
     from oba.training.evaluation import evaluate
     from oba.training.latency import compare_latency
 

@@ -12,11 +12,12 @@ from oba.stages.job import Job
 def perform(job: Job[FinetuneSections]) -> dict[str, Any]:
     """Train and leave the net; return its measures."""
     from oba.pruning.replay import load_pruned, read_plan
-    from oba.stages.nets import device_of, load_data, train_and_save
+    from oba.stages.nets import train_and_save
+    from oba.stages.start import device_of, load_data
 
     pruned, device = job.directory.parent / "pruned", device_of(job)
     bundle = load_data(job, job.sections.augment, device)
     card, plan = read_plan(pruned)
     before = read_json(pruned / "metrics.json")["total_epochs"]
     model = load_pruned(pruned).to(device)
-    return train_and_save(job, model, plan, card, bundle, job.sections.finetune, epochs_before=before)
+    return train_and_save(job, model, card, bundle, job.sections.finetune, epochs_before=before, plan=plan)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,10 +18,13 @@ from typing import Generic, TypeVar
 from oba.codedigest import stage_code
 from oba.config import Study
 from oba.dag import Files, stage_of
-from oba.files import digest_file, digest_json, git_state, locked, provenance, read_json, write_json
+from oba.files import digest_file, digest_json, locked, read_json, write_json
 from oba.layout import Coordinates, Layout, models_by_slug
+from oba.provenance import git_state, provenance
 from oba.sections import StageSections
+from oba.stages.finished import keep, restore
 from oba.tracking import RunIdentity, StageRun, resolve_uri, stage_run
+from oba.training.slots import device_slot
 
 S = TypeVar("S", bound=StageSections)
 FORWARD_AFTER = 20.0
@@ -67,8 +71,8 @@ class Job(Generic[S]):
 def execute(command: str, study: Study, at: Coordinates) -> None:
     """Run one job: once, under its lock, journalled and recorded.
 
-    A job whose record carries the same key and whose outputs are all there is left as it is: an orphan of a
-    killed run finished it while this job waited for the lock.
+    A job that was finished before, with the same settings, inputs and code, is not run again: its outputs are left as
+    they are, or put back where Snakemake deleted them, as it does after a kill.
 
     Args:
         command: The stage's command.
@@ -86,11 +90,13 @@ def execute(command: str, study: Study, at: Coordinates) -> None:
     *_, record = outputs = stage.writes(layout, at)
     place = stage.place(layout, at)
     base = layout.root / ".state" / place
+    finished = base / f"{key}-finished"
     with locked(base):
-        if all(path.exists() for path in outputs) and read_json(record)["key"] == key:
+        done = all(path.exists() for path in outputs) and read_json(record)["key"] == key
+        if done or restore(outputs, finished):
             return
         for stale in base.iterdir():
-            if stale.is_dir() and stale.name != key:
+            if stale.is_dir() and stale.name not in {key, finished.name}:
                 shutil.rmtree(stale)
         identity = RunIdentity(
             experiment=study.experiment,
@@ -99,20 +105,36 @@ def execute(command: str, study: Study, at: Coordinates) -> None:
             parent=chain_identity(layout, at) if at.schedule else None,
             tags=_tags(command, layout, at, digest_json(settings), code),
         )
-        journal = layout.journals / f"{place}.jsonl"
-        uri = resolve_uri(study.tracking.uri, layout.results)
-        started = perf_counter()
-        with stage_run(journal, identity, uri=uri, results_dir=layout.results, min_seconds=FORWARD_AFTER) as run:
+        inputs = {**reads, **stage.after(study, layout, at)}
+        model = models_by_slug(study).get(at.model, "")
+        with _slot(sections), _tracked(study, layout, place, identity) as run:
+            started = perf_counter()
             run.params({"stage": command} | at.given() | settings)
-            inputs = {**reads, **stage.after(study, layout, at)}
-            model = models_by_slug(study).get(at.model, "")
             job = Job(command, sections, at, model, layout, inputs, record.parent, base / key, run)
             facts = import_module(f"oba.stages.{command}").perform(job)
             summary = {"stage": command, "at": at.given(), "key": key, "settings": settings, "code": code}
             summary |= {"inputs": digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
             write_json(record, summary)
             run.artifact(record)
-        shutil.rmtree(base / key, ignore_errors=True)
+        if keep(outputs, finished):
+            shutil.rmtree(base / key, ignore_errors=True)
+
+
+def _slot(sections: StageSections) -> AbstractContextManager[object]:
+    """Hold a GPU for a stage that runs on one; before anything asks CUDA for its devices."""
+    runtime = getattr(sections, "runtime", None)
+    return device_slot(runtime.device) if runtime is not None else nullcontext()
+
+
+def _tracked(study: Study, layout: Layout, place: str, identity: RunIdentity) -> AbstractContextManager[StageRun]:
+    """Keep a job's journal, and mirror it to MLflow."""
+    return stage_run(
+        layout.journals / f"{place}.jsonl",
+        identity,
+        uri=resolve_uri(study.tracking.uri, layout.results),
+        results_dir=layout.results,
+        min_seconds=FORWARD_AFTER,
+    )
 
 
 def chain_identity(layout: Layout, at: Coordinates) -> RunIdentity:

@@ -14,11 +14,14 @@ from oba.structures import StructureGroup, groups_from_json
 
 def perform(job: Job[PruneSections]) -> dict[str, Any]:
     """Prune, measure and leave the net; return its measures."""
+    from oba.models.stored import save_pruned
+    from oba.pruning.cost import CostModel
     from oba.pruning.levels import channel_warnings, prune_to_level
     from oba.pruning.method import Method
-    from oba.pruning.replay import load_pruned, read_plan, save_pruned
-    from oba.stages.nets import device_of, load_data, measures
+    from oba.pruning.replay import load_pruned, read_plan
     from oba.stages.scoring import Scorer
+    from oba.stages.start import device_of, load_data
+    from oba.training.evaluation import evaluate
 
     start, calibration, device = job.folder("start"), job.sections.calibration, device_of(job)
     bundle = load_data(job, AugmentConfig(), device, calibration.images)
@@ -47,10 +50,13 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
         scorer.write(job.directory / "scores.safetensors")
     recalibrated = job.sections.method is not None and job.sections.method.update.name != "none"
     facts |= {"calibration_images": len(bundle.calibration), "norm_recalibrated": recalibrated}
-    facts |= measures(model, card, bundle.val, device) | {"total_epochs": origin["total_epochs"]}
-    save_pruned(job.directory, model, plan, card)
+    cost = CostModel.of(model, card.input_size)
+    macs_kept = cost.macs / cost.dense_macs(plan)
+    facts |= {"val": asdict(evaluate(model, bundle.val, device=device)), "macs": cost.macs, "macs_kept": macs_kept}
+    facts |= {"total_epochs": origin["total_epochs"]}
+    save_pruned(job.directory, model, card, plan)
     write_json(job.directory / "metrics.json", facts)
-    measured = {"val_top1": facts["val"]["top1"], "macs_kept": facts["macs_kept"], **facts["cost"]}
+    measured = {"val_top1": facts["val"]["top1"], "macs": cost.macs, "macs_kept": macs_kept}
     job.run.metrics(measured | facts.get("scoring", {}))
     for name in ("plan.json", "metrics.json"):
         job.run.artifact(job.directory / name)

@@ -18,7 +18,8 @@ def perform(job: Job[ScratchSections]) -> dict[str, Any]:
     """Train and leave the net; return its measures."""
     from oba.models import build_model
     from oba.pruning.replay import apply_plan, read_plan
-    from oba.stages.nets import device_of, load_data, train_and_save
+    from oba.stages.nets import train_and_save
+    from oba.stages.start import device_of, load_data
     from oba.training.device import seeded
 
     level, device = job.directory.parent, device_of(job)
@@ -29,7 +30,7 @@ def perform(job: Job[ScratchSections]) -> dict[str, Any]:
     apply_plan(model, plan)
     epochs = read_json(level / "finetuned" / "metrics.json")["total_epochs"]
     config = _stretched(job.sections.dense, epochs)
-    return train_and_save(job, model.to(device), plan, card, bundle, config, epochs_before=0)
+    return train_and_save(job, model.to(device), card, bundle, config, epochs_before=0, plan=plan)
 
 
 def _stretched(config: TrainConfig, epochs: int) -> TrainConfig:

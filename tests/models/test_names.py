@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from oba.errors import ConfigError
-from oba.models.names import DEPTHS, check_name, family, parse_own, slug
+from oba.models.names import DEPTHS, check_name, slug
+from oba.models.parse import family, parse_own
 
 
 @pytest.mark.parametrize("name", [f"{kind}{depth}" for kind, depths in DEPTHS.items() for depth in depths])

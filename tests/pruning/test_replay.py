@@ -13,9 +13,10 @@ from torch import nn
 import oba.models
 import oba.pruning
 from oba.errors import FileError, ModelError
+from oba.models.stored import ModelCard, save_pruned
 from oba.pruning.dependencies import find_groups
 from oba.pruning.plan import Kept, Plan
-from oba.pruning.replay import ModelCard, apply_plan, load_pruned, read_plan, removal_plan, save_pruned
+from oba.pruning.replay import apply_plan, load_pruned, read_plan, removal_plan
 
 CARD = ModelCard("resnet8", 4, (3, 16, 16), ("a", "b", "c", "d"), (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 

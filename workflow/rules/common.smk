@@ -15,6 +15,7 @@ from oba.files import write_json
 from oba.layout import DENSE_LONGER, Coordinates, Layout, models_by_slug, nets
 from oba.locks import remember_host
 from oba.study import dump_study, parse_study, retyped
+from oba.training.slots import visible_gpus
 
 update_config(config, retyped(workflow.config_settings.config))
 try:
@@ -24,6 +25,10 @@ except ObaError as error:
 
 layout = Layout(study.experiment)
 methods = [*(method.name for method in study.methods), DENSE_LONGER]
+# One GPU job for each GPU of this machine, unless --resources gpu=N says otherwise or a cluster counts its own.
+if "gpu" not in workflow.global_resources and workflow.resource_settings.nodes is None:
+    if visible := visible_gpus():
+        workflow.register_resource("gpu", visible)
 # Jobs find `oba` beside the interpreter that runs Snakemake, activated or not.
 shell.prefix(
     f'command -v oba > /dev/null || export PATH="{Path(sys.executable).parent}:$PATH"; '

@@ -11,7 +11,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from oba.models.families._parts import initialise, refuse_pretrained, scaled
-from oba.models.names import parse_own
+from oba.models.parse import parse_own
 
 
 def build(name: str, *, num_classes: int, input_size: tuple[int, int, int], pretrained: bool) -> ResNet:

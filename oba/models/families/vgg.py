@@ -12,7 +12,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from oba.models.families._parts import initialise, refuse_pretrained, scaled
-from oba.models.names import parse_own
+from oba.models.parse import parse_own
 
 _CHANNELS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}

@@ -1,0 +1,27 @@
+"""Where the work of a stage begins: its device, with threads and kernels set, and its images."""
+
+from __future__ import annotations
+
+import torch
+
+from oba.config import AugmentConfig
+from oba.data.bundle import DataBundle, load_bundle
+from oba.data.types import Splits
+from oba.files import read_json
+from oba.stages.job import Job
+from oba.training.device import keep_freed_memory, make_deterministic, pick_device, set_threads
+
+
+def device_of(job: Job) -> torch.device:
+    """Set the job's threads and kernels and return its device."""
+    set_threads(job.sections.threads)
+    keep_freed_memory()
+    device = pick_device(job.sections.runtime.device)
+    make_deterministic(device, job.sections.runtime.deterministic)
+    return device
+
+
+def load_data(job: Job, augment: AugmentConfig, device: torch.device, calibration: int = 0) -> DataBundle:
+    """Return the images of the job's seed, on its device, so many of them for calibration."""
+    splits = Splits.from_json(read_json(job.layout.split(job.seed)))
+    return load_bundle(job.layout.data, splits, augment, device, calibration=calibration)
