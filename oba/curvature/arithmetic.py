@@ -8,12 +8,14 @@ family cannot be differentiated. Written out, all of them can be differentiated 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 
@@ -188,20 +190,18 @@ class Arithmetic(TorchFunctionMode):
         self._refused = _WRONG_TANGENTS if tangents else frozenset()
 
     def __torch_function__(self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Any = None) -> Any:
-        """Run one operation.
-
-        Args:
-            func: The function that was called.
-            types: Types of its tensors; not used.
-            args: Its arguments.
-            kwargs: Its keyword arguments.
-
-        Returns:
-            What ``func`` returns.
-
-        Raises:
-            RuntimeError: If tangents are to be differentiated and the function's cannot be.
-        """
+        """Run one operation."""
         if func in self._refused:
             raise RuntimeError("its tangent cannot be differentiated")
         return self._replaced.get(func, func)(*args, **(kwargs or {}))
+
+
+@contextmanager
+def differentiable_attention() -> Iterator[None]:
+    """Run scaled-dot-product attention as plain arithmetic: the fused kernels can be differentiated only once.
+
+    Yields:
+        Nothing.
+    """
+    with sdpa_kernel(SDPBackend.MATH):
+        yield

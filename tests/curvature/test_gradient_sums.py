@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from convolutions import LAYERS, Units, X, loss, network
+from convolutions import LAYERS, ConvolutionCounter, X, loss, network
 from nested import trainable
 from torch import Tensor, nn
 from zoo import CASES, IDS, Member
@@ -53,9 +53,9 @@ def test_sums_are_those_of_values_times_gradients(member: Member, norm: str) -> 
 def test_channels_cost_two_units(axis: str) -> None:
     model = network()
     wanted = {(f"{2 * i}.weight", axis) for i in range(1, LAYERS)}
-    with Units() as units:
+    with ConvolutionCounter() as counter:
         sums, others = channel_gradients(model, X, loss, trainable(model), wanted)
-    assert units.count == {"forward": LAYERS, "to input": LAYERS - 1, "to weight": 0}
+    assert counter.count == {"forward": LAYERS, "to input": LAYERS - 1, "to weight": 0}
     biases = {(f"{2 * i}.bias", "out") for i in range(1, LAYERS)} if axis == "out" else set()
     assert sums.keys() == wanted | biases
     assert all(value.dtype == torch.float64 for value in sums.values())
@@ -66,9 +66,9 @@ def test_what_an_activation_overwrites_is_computed_again() -> None:
     plain, inplace = network(), network(inplace=True)
     wanted = {(f"{2 * i}.weight", "out") for i in range(LAYERS)}
     expected, _ = channel_gradients(plain, X, loss, trainable(plain), wanted)
-    with Units() as units:
+    with ConvolutionCounter() as counter:
         found, _ = channel_gradients(inplace, X, loss, trainable(inplace), wanted)
-    assert units.count["forward"] == 2 * LAYERS
+    assert counter.count["forward"] == 2 * LAYERS
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-12, atol=1e-15)
