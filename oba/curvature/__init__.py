@@ -1,4 +1,4 @@
-"""Pure differentiation: tangents, curvature adjoints and exact directional derivatives; knows nothing of pruning."""
+"""Pure differentiation: gradient sums, curvature adjoints and exact directional derivatives; unaware of pruning."""
 
 from oba.curvature.adjoints import channel_curvature, curvature_adjoints
 from oba.curvature.arithmetic import Arithmetic, differentiable_attention

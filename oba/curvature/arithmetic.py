@@ -1,9 +1,10 @@
 """Operations written as arithmetic where PyTorch's own cannot be differentiated often enough.
 
-PyTorch's hard sigmoid has no second derivative; its batch norm refuses a third one, and its layer norm returns a wrong
-one without a word (the second derivative takes the statistics for constants). The same happens a derivative earlier
-where a tangent is differentiated: the tangents of norms take the statistics for constants, and those of the softmax
-family cannot be differentiated. Written out, all of them can be differentiated at any order and in either way.
+PyTorch's hard sigmoid has no second derivative and its batch norm no third one; the third derivative of its layer norm
+is silently wrong, because the second treats the statistics as constants. The same happens one derivative earlier where
+a tangent is differentiated: the tangents of norms treat the statistics as constants, and those of the softmax family
+cannot be differentiated. The fused kernels of attention can be differentiated only once. Written out, all of these can
+be differentiated at any order and in either mode.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ _WRONG_TANGENTS: frozenset[Any] = frozenset(
     for space in (torch, Tensor, torch.linalg)
     if hasattr(space, name)
 )
-"""Functions whose tangent has a wrong derivative, without a word, and that are too rare to be written out."""
+"""Functions whose tangent has a silently wrong derivative, and that are too rare to be written out."""
 
 
 class Arithmetic(TorchFunctionMode):

@@ -34,7 +34,7 @@ class TangentMode(DualMode):
     """Carry tangents through a forward pass and record its products.
 
     Attributes:
-        phase: What the layers' nodes are told of the backward passes.
+        phase: Tells the layers' nodes which backward pass is running.
         products: For every product of two moving factors but those of :mod:`oba.curvature.adjoint_layers`, in order:
             where the gradient with respect to its output z is found, and where that of its tangent ż enters, on the way
             to the factors.

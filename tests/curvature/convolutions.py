@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class ConvolutionCounter(TorchDispatchMode):
+class Units(TorchDispatchMode):
     """Counts convolutions: forward, to the input and to the weight."""
 
     def __init__(self) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from convolutions import LAYERS, ConvolutionCounter, X, loss, network
+from convolutions import LAYERS, Units, X, loss, network
 from torch import Tensor, nn
 
 from oba.curvature import channel_curvature, curvature_adjoints, layer_parameters
@@ -12,9 +12,9 @@ from oba.curvature.adjoint_layers import AdjointLayer
 
 def test_a_plain_gradient_is_three_units() -> None:
     model = network()
-    with ConvolutionCounter() as counter:
+    with Units() as units:
         torch.autograd.grad(loss(model(X)), list(model.parameters()))
-    assert counter.count == {"forward": LAYERS, "to input": LAYERS - 1, "to weight": LAYERS}
+    assert units.count == {"forward": LAYERS, "to input": LAYERS - 1, "to weight": LAYERS}
 
 
 class BothWays(nn.Module):

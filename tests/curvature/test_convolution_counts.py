@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from convolutions import LAYERS, ConvolutionCounter, X, loss, network
+from convolutions import LAYERS, Units, X, loss, network
 
 from oba.curvature import (
     channel_curvature,
@@ -26,19 +26,19 @@ def way(request: pytest.FixtureRequest) -> Any:
 
 def test_parameters_cost_six_units(way: Any) -> None:
     model = network()
-    with ConvolutionCounter() as counter:
+    with Units() as units:
         way[0](model, X, loss, layer_parameters(model))
     # The first layer's input does not move: no tangent to compute, nothing to send on, one product to the weight.
-    assert counter.count == {"forward": 2 * LAYERS - 1, "to input": 2 * (LAYERS - 1), "to weight": 2 * LAYERS - 1}
+    assert units.count == {"forward": 2 * LAYERS - 1, "to input": 2 * (LAYERS - 1), "to weight": 2 * LAYERS - 1}
 
 
 @pytest.mark.parametrize("axis", ["out", "in"])
 def test_channels_cost_four_units(way: Any, axis: str) -> None:
     model = network()
     wanted = {(f"{2 * i}.weight", axis) for i in range(1, LAYERS)}
-    with ConvolutionCounter() as counter:
+    with Units() as units:
         sums, others = way[1](model, X, loss, layer_parameters(model), wanted)
-    assert counter.count == {"forward": 2 * LAYERS - 1, "to input": 2 * (LAYERS - 1), "to weight": 0}
+    assert units.count == {"forward": 2 * LAYERS - 1, "to input": 2 * (LAYERS - 1), "to weight": 0}
     biases = {(f"{2 * i}.bias", "out") for i in range(1, LAYERS)} if axis == "out" else set()
     assert sums.keys() == wanted | biases
     assert not others
@@ -48,9 +48,9 @@ def test_what_an_activation_overwrites_is_computed_again(way: Any) -> None:
     plain, inplace = network(), network(inplace=True)
     wanted = {(f"{2 * i}.weight", "out") for i in range(LAYERS)}
     expected, _ = way[1](plain, X, loss, layer_parameters(plain), wanted)
-    with ConvolutionCounter() as counter:
+    with Units() as units:
         found, _ = way[1](inplace, X, loss, layer_parameters(inplace), wanted)
-    assert counter.count["forward"] == 2 * LAYERS - 1 + LAYERS
+    assert units.count["forward"] == 2 * LAYERS - 1 + LAYERS
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=1e-12, atol=1e-15)
