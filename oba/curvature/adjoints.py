@@ -18,20 +18,17 @@ pass. Products (weight, input) of ordinary layers take part as nodes of their ow
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from oba.curvature.channel_sums import ChannelKey
-from oba.curvature.passes import channel_derivatives, parameter_derivatives
+from oba.curvature.passes import Loss, channel_derivatives, parameter_derivatives
 from oba.curvature.tangents import TangentMode
 
 
-def curvature_adjoints(
-    model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor], names: Iterable[str]
-) -> dict[str, Tensor]:
+def curvature_adjoints(model: nn.Module, inputs: Tensor, loss: Loss, names: Iterable[str]) -> dict[str, Tensor]:
     """Return λ of parameters whose direction is their own value.
 
     Args:
@@ -49,7 +46,7 @@ def curvature_adjoints(
 def channel_curvature(
     model: nn.Module,
     inputs: Tensor,
-    loss: Callable[[Any], Tensor],
+    loss: Loss,
     names: Iterable[str],
     wanted: Collection[ChannelKey],
 ) -> tuple[dict[ChannelKey, Tensor], dict[str, Tensor]]:

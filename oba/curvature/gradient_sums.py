@@ -10,7 +10,7 @@ so that a forward pass and a backward pass to the activations are enough: 2 unit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from oba.curvature.channel_sums import ChannelKey, LayerNode
 from oba.curvature.layer_mode import LayerMode
 from oba.curvature.linear_maps import LinearMap
-from oba.curvature.passes import channel_derivatives
+from oba.curvature.passes import Loss, channel_derivatives
 
 
 def channel_gradients(
     model: nn.Module,
     inputs: Tensor,
-    loss: Callable[[Any], Tensor],
+    loss: Loss,
     names: Iterable[str],
     wanted: Collection[ChannelKey],
 ) -> tuple[dict[ChannelKey, Tensor], dict[str, Tensor]]:

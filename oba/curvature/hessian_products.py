@@ -8,7 +8,7 @@ forward-mode AD does all the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,14 +22,12 @@ from oba.curvature.dual_layers import Dual, DualLayer
 from oba.curvature.dual_mode import DualMode, dual_level
 from oba.curvature.frozen_norms import FrozenNorm
 from oba.curvature.linear_maps import LinearMap
-from oba.curvature.passes import channel_derivatives, parameter_derivatives
+from oba.curvature.passes import Loss, channel_derivatives, parameter_derivatives
 from oba.curvature.running_modules import Watch
 from oba.errors import ScoreError
 
 
-def self_product(
-    model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor], names: Iterable[str]
-) -> dict[str, Tensor]:
+def self_product(model: nn.Module, inputs: Tensor, loss: Loss, names: Iterable[str]) -> dict[str, Tensor]:
     """Return Hθ.
 
     Args:
@@ -47,7 +45,7 @@ def self_product(
 def channel_self_product(
     model: nn.Module,
     inputs: Tensor,
-    loss: Callable[[Any], Tensor],
+    loss: Loss,
     names: Iterable[str],
     wanted: Collection[ChannelKey],
 ) -> tuple[dict[ChannelKey, Tensor], dict[str, Tensor]]:
