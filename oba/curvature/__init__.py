@@ -1,14 +1,16 @@
-"""Pure differentiation: tangents, curvature adjoints and exact directional derivatives; knows nothing of pruning."""
+"""Pure differentiation: gradient sums, curvature adjoints and exact directional derivatives; unaware of pruning."""
 
 from oba.curvature.adjoints import channel_curvature, curvature_adjoints
-from oba.curvature.arithmetic import Arithmetic
-from oba.curvature.derivatives import check_differentiable, differentiable_attention, nested_gradient
+from oba.curvature.arithmetic import Arithmetic, differentiable_attention
+from oba.curvature.checks import check_differentiable
 from oba.curvature.directions import directed_parameters
-from oba.curvature.exact import channel_self_product, self_product
-from oba.curvature.first import channel_gradients
-from oba.curvature.norms import ConstantNorms
-from oba.curvature.units import is_unit, layer_parameters, parameter_layers
-from oba.curvature.watch import Watch
+from oba.curvature.frozen_norms import ConstantNorms
+from oba.curvature.frozen_units import is_unit
+from oba.curvature.gradient_sums import channel_gradients
+from oba.curvature.hessian_products import channel_self_product, self_product
+from oba.curvature.layers import layer_parameters, parameter_layers
+from oba.curvature.nested_gradients import nested_gradient
+from oba.curvature.running_modules import Watch
 
 __all__ = [
     "Arithmetic",

@@ -12,28 +12,23 @@ With the direction v = θ on the weights and biases of parameter layers:
    and λ flows back through the same frozen Jacobians; at the loss λ = 0.
 
 The score of parameter i is :math:`\theta_i \lambda_{\theta_i}`. Since λ is linear, all products share one backward
-pass. Products (weight, input) of ordinary layers take part as nodes of their own (:mod:`oba.curvature.layers`), all
-others through their attached tangents (:mod:`oba.curvature.tangents`).
+pass. Products (weight, input) of ordinary layers take part as nodes of their own
+(:mod:`oba.curvature.adjoint_layers`), all others through their attached tangents (:mod:`oba.curvature.tangents`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from oba.curvature.layers import Sweep
-from oba.curvature.sums import ChannelKey
-from oba.curvature.tangents import TangentMode, dual_level
-from oba.curvature.transparent import require_transparent, require_visible
-from oba.curvature.watch import Watch
+from oba.curvature.channel_sums import ChannelKey
+from oba.curvature.passes import Loss, channel_derivatives, parameter_derivatives
+from oba.curvature.tangents import TangentMode
 
 
-def curvature_adjoints(
-    model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor], names: Iterable[str]
-) -> dict[str, Tensor]:
+def curvature_adjoints(model: nn.Module, inputs: Tensor, loss: Loss, names: Iterable[str]) -> dict[str, Tensor]:
     """Return λ of parameters whose direction is their own value.
 
     Args:
@@ -45,20 +40,17 @@ def curvature_adjoints(
     Returns:
         λ for each name, in the parameter's shape.
     """
-    parameters = dict(model.named_parameters())
-    moving = {name: parameters[name] for name in names}
-    adjoints = _adjoints(model, inputs, loss, moving, Sweep())
-    return {name: torch.zeros_like(moving[name]) if a is None else a for name, a in adjoints.items()}
+    return parameter_derivatives(_AdjointMode, model, inputs, loss, names)
 
 
 def channel_curvature(
     model: nn.Module,
     inputs: Tensor,
-    loss: Callable[[Any], Tensor],
+    loss: Loss,
     names: Iterable[str],
     wanted: Collection[ChannelKey],
 ) -> tuple[dict[ChannelKey, Tensor], dict[str, Tensor]]:
-    """Return sums of θ ⊙ λ over channels, as far as they need no gradient of a weight.
+    """Return sums of θ ⊙ λ over channels, where no gradient of a weight is needed.
 
     Args:
         model: The network, in the mode in which it is to be differentiated.
@@ -72,41 +64,21 @@ def channel_curvature(
         layers contribute that are used in the ordinary way. Then λ of parameters that are used in other ways; their
         part of a sum is still to be added.
     """
-    parameters = dict(model.named_parameters())
-    sweep = Sweep(wanted)
-    adjoints = _adjoints(model, inputs, loss, {name: parameters[name] for name in names}, sweep)
-    return sweep.sums, {name: a for name, a in adjoints.items() if a is not None}
+    return channel_derivatives(_AdjointMode, model, inputs, loss, names, wanted)
 
 
-def _adjoints(
-    model: nn.Module, inputs: Tensor, loss: Callable[[Any], Tensor], moving: dict[str, nn.Parameter], sweep: Sweep
-) -> dict[str, Tensor | None]:
-    """Run Algorithm 1; λ is None where no product contributes."""
-    require_transparent(model)
-    with Watch(model) as watch:
-        with watch.explain("the forward pass with tangents"), dual_level():
-            mode = TangentMode(moving, watch, sweep)
-            with mode:
-                outputs = model(inputs.clone())
-        value = loss(outputs)
-        with watch.explain("the backward pass"):
-            if not (moving and value.requires_grad):
-                return dict.fromkeys(moving)
-            pairs = zip(mode.products, _deltas(value, mode, moving), strict=True)
-            roots = [(tangent, delta) for (_, tangent), delta in pairs if delta is not None]
-            sweep.second = True
-            # At the loss λ = 0; its node is a root all the same, because the layers' nodes are reached from there.
-            tangents, weights = zip((value, torch.zeros_like(value)), *roots, strict=True)
-            adjoints = torch.autograd.grad(tangents, list(mode.leaves.values()), weights, allow_unused=True)
-    return dict(zip(mode.leaves, adjoints, strict=True))
+class _AdjointMode(TangentMode):
+    """Send the adjoints δ of all products back, then their curvature adjoints λ."""
 
-
-def _deltas(value: Tensor, mode: TangentMode, moving: dict[str, nn.Parameter]) -> list[Tensor | None]:
-    """Give δ = ∂L/∂z to the layers' nodes; return those of the other products, None where L does not depend on z."""
-    edges = [edge for edge, _ in mode.products]
-    leaves = [mode.leaves[name] for name in mode.weights]
-    visible = {name: parameter for name, parameter in moving.items() if parameter.requires_grad}
-    wanted = [*edges, *visible.values(), *leaves]
-    gradients = torch.autograd.grad(value, wanted, retain_graph=True, allow_unused=True) if wanted else ()
-    require_visible(visible, gradients[len(edges) : len(edges) + len(visible)])
-    return list(gradients[: len(edges)])
+    def backward(self, loss: Tensor) -> Sequence[Tensor | None]:
+        """Return λ of each leaf, None where no product contributes."""
+        edges = [edge for edge, _ in self.products]
+        # Asking for the weights makes δ reach every layer's node.
+        weights = [self.leaves[name] for name in self.weights]
+        deltas = self.gradients(loss, [*edges, *weights], retain_graph=True)
+        self.phase.second = True
+        found = zip(self.products, deltas, strict=False)
+        roots = [(tangent, delta) for (_, tangent), delta in found if delta is not None]
+        # At the loss λ = 0; its node is a root all the same, because the layers' nodes are reached from there.
+        tangents, adjoints = zip((loss, torch.zeros_like(loss)), *roots, strict=True)
+        return torch.autograd.grad(tangents, list(self.leaves.values()), adjoints, allow_unused=True)

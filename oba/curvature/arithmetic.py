@@ -1,19 +1,22 @@
 """Operations written as arithmetic where PyTorch's own cannot be differentiated often enough.
 
-PyTorch's hard sigmoid has no second derivative; its batch norm refuses a third one, and its layer norm returns a wrong
-one without a word (the second derivative takes the statistics for constants). The same happens a derivative earlier
-where a tangent is differentiated: the tangents of norms take the statistics for constants, and those of the softmax
-family cannot be differentiated. Written out, all of them can be differentiated at any order and in either way.
+PyTorch's hard sigmoid has no second derivative and its batch norm no third one; the third derivative of its layer norm
+is silently wrong, because the second treats the statistics as constants. The same happens one derivative earlier where
+a tangent is differentiated: the tangents of norms treat the statistics as constants, and those of the softmax family
+cannot be differentiated. The fused kernels of attention can be differentiated only once. Written out, all of these can
+be differentiated at any order and in either mode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 
@@ -169,7 +172,7 @@ _WRONG_TANGENTS: frozenset[Any] = frozenset(
     for space in (torch, Tensor, torch.linalg)
     if hasattr(space, name)
 )
-"""Functions whose tangent has a wrong derivative, without a word, and that are too rare to be written out."""
+"""Functions whose tangent has a silently wrong derivative, and that are too rare to be written out."""
 
 
 class Arithmetic(TorchFunctionMode):
@@ -188,20 +191,18 @@ class Arithmetic(TorchFunctionMode):
         self._refused = _WRONG_TANGENTS if tangents else frozenset()
 
     def __torch_function__(self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Any = None) -> Any:
-        """Run one operation.
-
-        Args:
-            func: The function that was called.
-            types: Types of its tensors; not used.
-            args: Its arguments.
-            kwargs: Its keyword arguments.
-
-        Returns:
-            What ``func`` returns.
-
-        Raises:
-            RuntimeError: If tangents are to be differentiated and the function's cannot be.
-        """
+        """Run one operation."""
         if func in self._refused:
             raise RuntimeError("its tangent cannot be differentiated")
         return self._replaced.get(func, func)(*args, **(kwargs or {}))
+
+
+@contextmanager
+def differentiable_attention() -> Iterator[None]:
+    """Run scaled-dot-product attention as plain arithmetic: the fused kernels can be differentiated only once.
+
+    Yields:
+        Nothing.
+    """
+    with sdpa_kernel(SDPBackend.MATH):
+        yield

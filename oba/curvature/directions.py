@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from oba.curvature.layers import layer_parameters
 from oba.curvature.products import COMPOSITES, LAYERS
-from oba.curvature.units import layer_parameters
-from oba.curvature.watch import Watch
+from oba.curvature.running_modules import Watch
 
 
 class _WeightMode(TorchFunctionMode):

@@ -1,155 +1,45 @@
-r"""The products (weight, input) of Conv and Linear layers, at the least cost.
-
-For ``Z = W*X + b`` with the direction v = θ the tangent of the weight is the weight itself, so
-
-.. math:: \dot Z = Z + W*\dot X
-
-With the adjoint δ of Z and the curvature adjoint u that arrives at Z, Algorithm 1 gives
-
-.. math:: \lambda_X = W^Tu + W^T\delta, \qquad \lambda_b = \sum u, \qquad
-          \lambda_W = u \otimes X + \delta \otimes \dot X
-
-and, summed over the weights of an output or input channel c, without any weight gradient,
-
-.. math:: \langle u_c, Z_c - b_c\rangle + \langle \delta_c, (W*\dot X)_c\rangle, \qquad
-          \langle (W^Tu)_c, X_c\rangle + \langle (W^T\delta)_c, \dot X_c\rangle
-
-Every first term belongs to the backward pass of u, every second term to that of δ, which leaves behind what the other
-adds to its own. Counted in convolutions of the layer, where a plain gradient is 3 (forward, to the input, to the
-weight), parameters cost 6, two forwards and two plain backward passes; channels cost 4: no products to the weight.
-"""
+"""The layers that multiply their input by a weight, and their parameters."""
 
 from __future__ import annotations
 
-from typing import Any
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
 
-import torch
-from torch import Tensor
+PARAMETER_LAYERS = (_ConvNd, nn.Linear)
+"""Layers that multiply their input by a weight: the factors that Algorithm 1 differentiates."""
 
-from oba.curvature.geometry import Geometry
-from oba.curvature.sums import LayerNode, Sums, Tensors
-
-LayerFlows = tuple[Tensor | None, Tensor | None, Tensor | None]
-"""What flows back to an input, a weight and a bias."""
+_ATTENTION_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight", "in_proj_bias")
 
 
-class Sweep(Sums):
-    """What the two backward passes share."""
+def parameter_layers(model: nn.Module) -> dict[str, _ConvNd | nn.Linear]:
+    """Return a model's Conv and Linear layers.
 
-    second = False
-    """False while the adjoints δ are collected, True while the curvature adjoints flow."""
+    Args:
+        model: Any model.
+
+    Returns:
+        The layers under all their names, in order.
+    """
+    modules = model.named_modules(remove_duplicate=False)
+    return {name: module for name, module in modules if isinstance(module, PARAMETER_LAYERS)}
 
 
-class LayerCall(LayerNode):
-    """One call of a layer whose weight and bias move in their own direction."""
+def layer_parameters(model: nn.Module) -> list[str]:
+    """Return the names of the weights and biases of all Conv and Linear layers and attention projections.
 
-    def __init__(self, names: tuple[str, str], geometry: Geometry, x_dot: Tensor | None, sweep: Sweep) -> None:
-        """Prepare a call.
+    Args:
+        model: Any model.
 
-        Args:
-            names: Names of the weight and of the bias, empty without one.
-            geometry: How the layer maps.
-            x_dot: Tangent of the input; None where it does not move.
-            sweep: The state shared with the other layers.
-        """
-        super().__init__(names, geometry, sweep)
-        self._x_dot, self._sweep = x_dot, sweep
-        self._step: Tensor | None = None
-        self._flow: Tensor | None = None
-        self._product: Tensor | None = None
-        self._factors: tuple[Tensor, Tensor] | None = None
-
-    def run(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Run the layer.
-
-        Args:
-            x: Input X, attached to the graph.
-            weight: W, a leaf.
-            bias: b, a leaf, or None.
-
-        Returns:
-            The output Z, attached to the graph, and its tangent.
-        """
-        z: Tensor = _LayerFunction.apply(x, weight, bias, self)
-        self.keep(z)
-        with torch.no_grad():
-            if self._x_dot is None:
-                return z, z.clone()  # because activations may work in place
-            step = self.forward(self._x_dot, weight, None)
-            if not self.outward:
-                return z, step.add_(z)
-            self._step = step
-            return z, z + step
-
-    def backward(self, gradient: Tensor, tensors: Tensors, moves: bool) -> LayerFlows:
-        """Take δ in the first backward pass and u in the second.
-
-        Args:
-            gradient: δ or u, in the shape of Z.
-            tensors: X, W and b.
-            moves: Whether a gradient with respect to X is needed.
-
-        Returns:
-            What flows on to X, W and b: in the first pass the gradient with respect to X alone, in the second λ.
-        """
-        return self._second(gradient, tensors, moves) if self._sweep.second else self._first(gradient, tensors, moves)
-
-    def _first(self, delta: Tensor, tensors: Tensors, moves: bool) -> LayerFlows:
-        """Use the tangents; leave for the second pass what takes less memory, products or their factors."""
-        x, weight, _ = tensors
-        x_dot, self._x_dot = self._x_dot, None
-        step, self._step = self._step, None
-        of_weight = self.of_parameters and x_dot is not None
-        if of_weight and x_dot is not None and weight.numel() > delta.numel() + x_dot.numel():
-            self._factors, of_weight = (delta, x_dot), False
-        flow, self._product = self.geometry.backward(
-            delta, x if x_dot is None else x_dot, weight, moves or self.inward, of_weight
-        )
-        if step is not None:
-            self.add("out", delta, step)
-        if self.inward and flow is not None and x_dot is not None:
-            self.add("in", flow, x_dot)
-        if moves and self._factors is None:
-            self._flow = flow
-        return flow if moves else None, None, None
-
-    def _second(self, u: Tensor, tensors: Tensors, moves: bool) -> LayerFlows:
-        """Add up what both passes contribute."""
-        x, weight, bias = tensors
-        flow, of_weight = self._both(u, x, weight, moves or self.inward)
-        if self.inward and flow is not None:
-            self.add("in", flow, x)
-        if self.outward:
-            self.add_outward(u, tensors)
-        first, self._flow = self._flow, None
-        if flow is not None and first is not None:
-            flow += first
-        return flow, of_weight, self.per_channel(u) if self.of_parameters and bias is not None else None
-
-    def _both(self, u: Tensor, x: Tensor, weight: Tensor, moves: bool) -> tuple[Tensor | None, Tensor | None]:
-        """Return what flows to X, as far as it is not known yet, and ``λ_W``."""
-        if self._factors is None:
-            flow, of_weight = self.geometry.backward(u, x, weight, moves, self.of_parameters)
-            part, self._product = self._product, None
+    Returns:
+        Names as in ``named_parameters()``, in its order; a shared parameter is named once.
+    """
+    owned: set[int] = set()
+    for module in model.modules():
+        if isinstance(module, PARAMETER_LAYERS):
+            names: tuple[str, ...] = ("weight", "bias")
+        elif isinstance(module, nn.MultiheadAttention):
+            names = _ATTENTION_PROJECTIONS
         else:
-            (delta, x_dot), self._factors = self._factors, None
-            flow, _ = self.geometry.backward(u + delta, x, weight, moves, False)
-            _, of_weight = self.geometry.backward(u, x, weight, False, True)
-            _, part = self.geometry.backward(delta, x_dot, weight, False, True)
-        if of_weight is not None and part is not None:
-            of_weight += part
-        return flow, of_weight
-
-
-class _LayerFunction(torch.autograd.Function):
-    """The node of a layer in the graph; both backward passes go through it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, call: LayerCall) -> Tensor:
-        ctx.save_for_backward(x, weight, bias)
-        ctx.call = call
-        return call.forward(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> tuple[Tensor | None, ...]:
-        return *ctx.call.backward(*grad_outputs, ctx.saved_tensors, ctx.needs_input_grad[0]), None
+            continue
+        owned.update(id(parameter) for name, parameter in module.named_parameters(recurse=False) if name in names)
+    return [name for name, parameter in model.named_parameters() if id(parameter) in owned]

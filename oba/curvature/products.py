@@ -71,7 +71,7 @@ def _plus(product: Callable[[Tensor, Tensor], Tensor], scale_name: str = "alpha"
         beta, alpha = options.pop("beta", 1), options.pop(scale_name, 1)
         added, a, b = (*args, *options.values())
         scaled = product(a, b) * alpha
-        # PyTorch does not even look at the input when beta is 0.
+        # PyTorch ignores the input, NaN included, when beta is 0.
         return scaled + added * beta if beta else scaled
 
     return run

@@ -12,9 +12,7 @@ in which ``ȧ`` and ``ḃ`` are constants and ``a`` and ``b`` stay attached to t
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,55 +21,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from oba.curvature.geometry import Geometry
-from oba.curvature.layers import LayerCall, Sweep
-from oba.curvature.modes import LayerMode
-from oba.curvature.norms import FrozenNorm
+from oba.curvature.adjoint_layers import AdjointLayer, Phase
+from oba.curvature.channel_sums import Sums
+from oba.curvature.dual_mode import DualMode
+from oba.curvature.frozen_norms import FrozenNorm
+from oba.curvature.linear_maps import LinearMap
 from oba.curvature.products import IN_PLACE, MULTILINEAR
-from oba.curvature.watch import Watch
+from oba.curvature.running_modules import Watch
 
 
-@contextmanager
-def dual_level() -> Iterator[None]:
-    """Enter a level of forward-mode AD; all tangents are gone when it ends.
-
-    Yields:
-        Nothing.
-    """
-    with warnings.catch_warnings():
-        # The first dual tensor makes PyTorch compile its forward formulas with the torch.jit.script that it deprecates.
-        warnings.simplefilter("ignore")
-        with forward_ad.dual_level():
-            forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
-    with forward_ad.dual_level():
-        yield
-
-
-class TangentMode(LayerMode):
+class TangentMode(DualMode):
     """Carry tangents through a forward pass and record its products.
 
     Attributes:
-        products: For every product of two moving factors but those of :mod:`oba.curvature.layers`, in order: where the
-            gradient with respect to its output z is found, and where that of its tangent ż enters, on the way to the
-            factors.
+        phase: Tells the layers' nodes which backward pass is running.
+        products: For every product of two moving factors but those of :mod:`oba.curvature.adjoint_layers`, in order:
+            where the gradient with respect to its output z is found, and where that of its tangent ż enters, on the way
+            to the factors.
     """
 
-    def __init__(self, moving: Mapping[str, nn.Parameter], watch: Watch, sweep: Sweep) -> None:
-        """Prepare one forward pass, inside a level of forward-mode AD.
-
-        Args:
-            moving: The parameters whose direction is their own value, by name.
-            watch: Says when the pass is inside a frozen unit.
-            sweep: A fresh state for the layers' products.
-        """
-        leaves = {name: parameter.detach().requires_grad_() for name, parameter in moving.items()}
-        duals = {name: forward_ad.make_dual(leaf, leaf.detach()) for name, leaf in leaves.items()}
-        super().__init__(moving, leaves, duals, watch)
+    def __init__(self, parameters: Mapping[str, nn.Parameter], sums: Sums, watch: Watch) -> None:
+        """Prepare one forward pass in which parameters move in their own direction."""
+        super().__init__(parameters, sums, watch)
+        self.phase = Phase()
         self.products: list[tuple[GradientEdge, GradientEdge]] = []
-        self._sweep = sweep
 
     def run(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Run an operation on dual tensors, see :class:`LayerMode`."""
+        """Run an operation on dual tensors."""
         if self._watch.in_unit and func is not F.batch_norm:
             return self.plain(func, args, kwargs)
         if func in MULTILINEAR:
@@ -83,19 +59,19 @@ class TangentMode(LayerMode):
         return super().run(func, args, kwargs)
 
     def frozen_norm(self, input: Tensor, norm: FrozenNorm) -> Tensor | None:
-        """Multiply value and tangent by the same numbers, see :class:`LayerMode`."""
+        """Multiply value and tangent by the same numbers."""
         x, x_dot = _unpack(input)
         y = super().frozen_norm(x, norm)
         return y if y is None or x_dot is None else forward_ad.make_dual(y, x_dot * norm.scale(x_dot))
 
-    def node(self, names: tuple[str, str], geometry: Geometry, input: Tensor) -> Tensor:
-        """Run a layer the quick way, see :class:`LayerMode`."""
+    def node(self, names: tuple[str, str], linear_map: LinearMap, input: Tensor) -> Tensor:
+        """Run a layer the quick way."""
         x, x_dot = _unpack(input)
-        call = LayerCall(names, geometry, x_dot, self._sweep)
+        call = AdjointLayer(names, linear_map, self.sums, x_dot, self.phase)
         return forward_ad.make_dual(*call.run(x, self.leaves[names[0]], self.leaves.get(names[1])))
 
     def other_layer(self, func: Any, args: list[Any], options: dict[str, Any]) -> Tensor:
-        """Run a layer as any product, see :class:`LayerMode`."""
+        """Run a layer as any product."""
         input, weight, bias, *rest = args
         (x, x_dot), (w, w_dot) = _unpack(input), _unpack(weight)
         b, b_dot = (None, None) if bias is None else _unpack(bias)
@@ -105,8 +81,12 @@ class TangentMode(LayerMode):
         return self._record(func(x, w, b, *rest, **options), tangent)
 
     def plain(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
-        """Hold the Jacobian of an operation at the current point, see :class:`LayerMode`."""
-        return _frozen(func, args, kwargs)
+        """Run an operation whose Jacobian is held at the current point."""
+        result = super().plain(func, args, kwargs)
+        if torch.is_grad_enabled():
+            for output in result if isinstance(result, (list, tuple)) else (result,):
+                _detach_tangent(output)
+        return result
 
     def _product(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> Any:
         """Run a function that is linear in each of its tensors; an argument may also be a list of tensors."""
@@ -135,19 +115,13 @@ class TangentMode(LayerMode):
         return forward_ad.make_dual(z, tangent.detach())
 
 
-def _frozen(func: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Run an operation whose Jacobian is held at the current point; where no gradient flows, no tangent does."""
-    if not torch.is_grad_enabled():
-        with forward_ad._set_fwd_grad_enabled(False):
-            return func(*args, **kwargs)
-    result = func(*args, **kwargs)
-    for output in result if isinstance(result, (list, tuple)) else (result,):
-        if isinstance(output, Tensor) and output.is_floating_point():
-            tangent = forward_ad.unpack_dual(output).tangent
-            # Tangents are constants: their own graph would only hold memory. Views cannot be cut, and need not be.
-            if tangent is not None and tangent.requires_grad and not tangent._is_view():
-                tangent.detach_()
-    return result
+def _detach_tangent(output: Any) -> None:
+    """Cut a tangent off its graph: it is a constant, and the graph would only hold memory."""
+    if isinstance(output, Tensor) and output.is_floating_point():
+        tangent = forward_ad.unpack_dual(output).tangent
+        # Views cannot be cut, and need not be.
+        if tangent is not None and tangent.requires_grad and not tangent._is_view():
+            tangent.detach_()
 
 
 def _unpack(tensor: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oba.curvature.watch import first_line
+from oba.curvature.running_modules import first_line
 from oba.errors import ScoreError
 
 Loss = Callable[[Any, Any], Tensor]

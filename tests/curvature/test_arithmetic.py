@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oba.curvature import Arithmetic
-from oba.curvature.tangents import dual_level
+from oba.curvature.dual_mode import dual_level
 
 X = torch.linspace(-5, 5, 48, dtype=torch.float64).reshape(2, 3, 4, 2).sin() * 4
 MEAN, VARIANCE = torch.tensor([0.1, 0.2, 0.3]).double(), torch.tensor([0.5, 1.0, 2.0]).double()

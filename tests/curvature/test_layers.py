@@ -1,81 +1,36 @@
 from __future__ import annotations
 
-import pytest
-import torch
-import torch.nn.functional as F
-from convolutions import LAYERS, Units, X, loss, network
-from torch import Tensor, nn
+from torch import nn
 
-from oba.curvature import channel_curvature, curvature_adjoints, layer_parameters
-from oba.curvature.layers import LayerCall, Sweep
+from oba.curvature import layer_parameters, parameter_layers
 
 
-def test_a_plain_gradient_is_three_units() -> None:
-    model = network()
-    with Units() as units:
-        torch.autograd.grad(loss(model(X)), list(model.parameters()))
-    assert units.count == {"forward": LAYERS, "to input": LAYERS - 1, "to weight": LAYERS}
+def test_layer_parameters_are_weights_and_biases_of_layers_and_projections() -> None:
+    model = nn.ModuleDict({
+        "conv": nn.Conv2d(2, 2, 1),
+        "norm": nn.BatchNorm2d(2),
+        "attention": nn.MultiheadAttention(4, 2, add_bias_kv=True),
+        "separate": nn.MultiheadAttention(4, 2, kdim=3, vdim=3, bias=False),
+        "embed": nn.Embedding(3, 2),
+    })
+    model["tied"] = nn.Linear(2, 3, bias=False)
+    model["tied"].weight = model["embed"].weight
+    assert layer_parameters(model) == [
+        "conv.weight",
+        "conv.bias",
+        "attention.in_proj_weight",
+        "attention.in_proj_bias",
+        "attention.out_proj.weight",
+        "attention.out_proj.bias",
+        "separate.q_proj_weight",
+        "separate.k_proj_weight",
+        "separate.v_proj_weight",
+        "separate.out_proj.weight",
+        "embed.weight",
+    ]
 
 
-class BothWays(nn.Module):
-    """A weight that is used as it is, and computed with."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.tanh(self.first(x))
-        return F.linear(torch.tanh(self.second(x)), self.second.weight.mT, self.second.bias)
-
-
-def test_a_weight_that_is_also_used_in_other_ways_is_reported_in_both_parts() -> None:
-    torch.manual_seed(0)
-    model = BothWays().double()
-    x = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(2, 3)
-    names = layer_parameters(model)
-    adjoints = curvature_adjoints(model, x, loss, names)
-    sums, others = channel_curvature(model, x, loss, names, {("second.weight", "out"), ("first.weight", "out")})
-    # Autograd may find zeros for a bias that no product reaches; nothing else is left for the other way.
-    assert {name for name, value in others.items() if value.any()} == {"second.weight"}
-    scores = {name: dict(model.named_parameters())[name].detach() * value for name, value in adjoints.items()}
-    expected = scores["second.weight"].sum(1) + scores["second.bias"]
-    of_others = (model.second.weight.detach() * others["second.weight"]).sum(1)
-    found = sums["second.weight", "out"] + sums["second.bias", "out"] + of_others
-    assert of_others.abs().max() > 1e-6
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
-
-
-def test_what_is_kept_between_the_passes_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Of one example the factors of a weight's product are small, of many the product is.
-    kept: list[bool] = []
-    both = LayerCall._both
-    monkeypatch.setattr(
-        LayerCall, "_both", lambda self, *rest: (kept.append(self._factors is not None), both(self, *rest))[1]
-    )
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)).double()
-    names, x = layer_parameters(model), torch.randn(20, 6, dtype=torch.float64)
-
-    def value(outputs: Tensor) -> Tensor:
-        return outputs.square().sum(1).mean()
-
-    together = curvature_adjoints(model, x, value, names)
-    assert kept == [False] * 3
-    alone = [curvature_adjoints(model, one, value, names) for one in x.split(1)]
-    assert kept[3:] == [True, True, False] * 20, "the input of the first layer does not move"
-    for name in names:
-        mean = torch.stack([found[name] for found in alone]).mean(0)
-        assert mean.any().item() is (name != "4.bias"), "at the loss λ = 0"
-        torch.testing.assert_close(together[name], mean, rtol=1e-10, atol=1e-13)
-
-
-def test_sums_are_added_up() -> None:
-    sweep = Sweep({("w", "out")})
-    assert sweep.wants("w", "out")
-    assert not sweep.wants("w", "in")
-    assert not Sweep().wants("w", "out")
-    sweep.add("w", "out", torch.ones(2))
-    sweep.add("w", "out", torch.ones(2))
-    assert sweep.sums["w", "out"].tolist() == [2, 2]
-    assert sweep.sums["w", "out"].dtype == torch.float64
+def test_parameter_layers_are_found_under_all_their_names() -> None:
+    layer = nn.Linear(2, 2)
+    model = nn.Sequential(layer, nn.ReLU(), layer, nn.Conv1d(1, 1, 1))
+    assert list(parameter_layers(model)) == ["0", "2", "3"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,11 +9,49 @@ import torch
 import torch.nn.functional as F
 from nested import assert_same, nested, trainable
 from torch import Tensor, nn
+from zoo import CASES, IDS, Member
 
-from oba.curvature import channel_gradients, channel_self_product, self_product
+from oba.curvature import channel_self_product, parameter_layers, self_product
 from oba.errors import ScoreError
+from oba.importance.slices import channel_sums
+from oba.importance.state import left_as_found
 
 PLANE = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4)
+
+
+@pytest.mark.parametrize(("member", "norm"), CASES, ids=IDS)
+def test_the_product_is_that_of_nested_differentiation(member: Member, norm: str) -> None:
+    model, (inputs, targets) = member.make(), member.batch()
+    with left_as_found(model, norm):
+        found = self_product(model, inputs, lambda y: F.cross_entropy(y, targets), trainable(model))
+        expected = nested(model, inputs, lambda y: F.cross_entropy(y, targets))
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize(("member", "norm"), CASES, ids=IDS)
+def test_sums_over_channels_are_those_of_the_product(member: Member, norm: str) -> None:
+    model, (inputs, targets) = member.make(), member.batch()
+    parameters = dict(model.named_parameters())
+    of_parameter = {id(p): name for name, p in parameters.items()}
+    layers = parameter_layers(model)
+    pairs = [(name, axis) for name in layers for axis in ("out", "in")]
+    weights = {layer: of_parameter[id(layers[layer].weight)] for layer in layers}
+    with left_as_found(model, norm):
+        names = trainable(model)
+        wanted = {(weights[layer], axis) for layer, axis in pairs}
+        sums, others = channel_self_product(model, inputs, lambda y: F.cross_entropy(y, targets), names, wanted)
+        exact = nested(model, inputs, lambda y: F.cross_entropy(y, targets))
+    scores = {name: parameters[name].detach() * value for name, value in exact.items()}
+    expected = channel_sums(model, scores, pairs)
+    rest = channel_sums(model, {name: parameters[name].detach() * value for name, value in others.items()}, pairs)
+    largest = max(float(e.abs().max()) for e in expected.values())
+    assert largest > 0
+    for (layer, axis), value in expected.items():
+        total = rest.get((layer, axis), torch.zeros_like(value))
+        total = total + sums.get((weights[layer], axis), 0)
+        if axis == "out" and layers[layer].bias is not None:
+            total = total + sums.get((of_parameter[id(layers[layer].bias)], "out"), 0)
+        assert (total - value).abs().max() <= 1e-9 * value.abs().max() + 1e-13 * largest, (layer, axis)
 
 
 class Outputs(nn.Module):
@@ -120,70 +157,6 @@ def test_an_operation_without_forward_derivative_is_named() -> None:
         self_product(model, PLANE, torch.sum, trainable(model))
     with pytest.raises(ScoreError, match=expected):
         channel_self_product(model, PLANE, torch.sum, trainable(model), {("0.weight", "out")})
-
-
-def test_modules_that_cannot_be_seen_through_are_refused() -> None:
-    compiled, hooked = small(nn.ReLU()), small(nn.ReLU())
-    compiled[1]._compiled_call_impl = compiled[1]._call_impl  # as nn.Module.compile() does, without its slow imports
-    hooked[1].register_full_backward_hook(lambda *_: None)
-    computed = small(torch.nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trace: Any = torch.jit.trace(nn.ReLU(), PLANE)
-        traced = small(trace)
-    for model, what in (
-        (compiled, r"module '1' \(ReLU\) is compiled"),
-        (traced, r"module '1' \(.*\) is compiled"),
-        (hooked, r"module '1' \(ReLU\) carries backward hooks"),
-        (computed, r"module '1' \(ParametrizedLinear\) computes its weight"),
-    ):
-        with pytest.raises(ScoreError, match=what):
-            self_product(model, PLANE, torch.sum, trainable(model))
-        with pytest.raises(ScoreError, match=what):
-            channel_self_product(model, PLANE, torch.sum, trainable(model), set())
-
-
-class Smuggled(nn.Module):
-    """Uses its weight where no function mode can see it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(3, dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch._C.DisableTorchFunction():
-            return x * self.weight
-
-
-@pytest.mark.parametrize(("inside", "outside"), [(Smuggled(), 0), (nn.Tanh(), 1)])
-def test_a_parameter_used_out_of_sight_is_refused(inside: nn.Module, outside: float) -> None:
-    model = small(inside, nn.Tanh())
-
-    def value(outputs: Tensor) -> Tensor:
-        return (outputs**2).sum() + outside * (model.get_parameter("3.weight") ** 2).sum()
-
-    name = "3.weight" if outside else "1.weight"
-    with pytest.raises(ScoreError, match=f"parameter '{name}' is used out of sight"):
-        self_product(model, PLANE, value, trainable(model))
-    with pytest.raises(ScoreError, match=f"parameter '{name}' is used out of sight"):
-        channel_self_product(model, PLANE, value, trainable(model), set())
-
-
-def test_a_loss_that_depends_on_no_parameter_is_refused() -> None:
-    model = small()
-    for value in (lambda y: y.detach().sum(), lambda y: torch.zeros(())):
-        with pytest.raises(ScoreError, match="the loss does not depend on any trainable parameter"):
-            self_product(model, PLANE, value, trainable(model))
-    frozen = small().requires_grad_(False)
-    with pytest.raises(ScoreError, match="the loss does not depend on any trainable parameter"):
-        self_product(frozen, PLANE, torch.sum, trainable(frozen))
-
-
-def test_no_parameters_have_no_products() -> None:
-    model = small()
-    assert self_product(model, PLANE, torch.sum, []) == {}
-    assert channel_self_product(model, PLANE, torch.sum, [], set()) == ({}, {})
-    assert channel_gradients(model, PLANE, torch.sum, [], set()) == ({}, {})
 
 
 def test_what_the_loss_does_not_depend_on_has_zeros_and_no_sums() -> None:

@@ -6,8 +6,8 @@ With u and δ, what arrives at Z and at Ż, and the direction held constant,
 .. math:: \bar X = W^Tu + W^T\delta, \qquad \bar{\dot X} = W^T\delta, \qquad \bar b = \sum u, \qquad
           \bar W = u \otimes X + \delta \otimes \dot X
 
-which is what :mod:`oba.curvature.layers` computes in two passes, and costs as much: 6 units for parameters, 4 for
-channels.
+which is what :mod:`oba.curvature.adjoint_layers` computes in two passes, and costs as much: 6 units for parameters, 4
+for channels.
 """
 
 from __future__ import annotations
@@ -17,57 +17,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oba.curvature.geometry import Geometry
-from oba.curvature.sums import LayerNode, Sums, Tensors
+from oba.curvature.channel_sums import LayerNode, Sums, Tensors
+from oba.curvature.linear_maps import LinearMap
 
-Pair = tuple[Tensor, Tensor]
+Dual = tuple[Tensor, Tensor]
 """A value and its tangent."""
 Flows = tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]
 """What flows back to an input, its tangent, a weight and a bias."""
 
 
-class PairCall(LayerNode):
+class DualLayer(LayerNode):
     """One call of a layer on a value and its tangent."""
 
-    def __init__(self, names: tuple[str, str], geometry: Geometry, x_dot: Tensor | None, sums: Sums) -> None:
-        """Prepare a call.
-
-        Args:
-            names: Names of the weight and of the bias, empty without one.
-            geometry: How the layer maps.
-            x_dot: Tangent of the input; None where it does not move.
-            sums: What is shared with the other layers.
-        """
-        super().__init__(names, geometry, sums)
+    def __init__(self, names: tuple[str, str], linear_map: LinearMap, sums: Sums, x_dot: Tensor | None) -> None:
+        """Prepare a call with the tangent of its input, None where that does not move."""
+        super().__init__(names, linear_map, sums)
         self._x_dot = None if x_dot is None else x_dot.detach()
         self._step: Tensor | None = None
 
-    def run(self, x: Tensor, x_dot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Pair:
-        """Run the layer.
-
-        Args:
-            x: Input X.
-            x_dot: Its tangent, attached to the graph; None where it does not move.
-            weight: W, a leaf.
-            bias: b, a leaf, or None.
-
-        Returns:
-            Z and Ż, attached to the graph.
-        """
-        z, z_dot = _PairedLayer.apply(x, x_dot, weight, bias, self)
+    def run(self, x: Tensor, x_dot: Tensor | None, weight: Tensor, bias: Tensor | None) -> Dual:
+        """Return Z and Ż, attached to the graph."""
+        z, z_dot = _DualLayerFunction.apply(x, x_dot, weight, bias, self)
         self.keep(z)
         return z, z_dot
 
     def tangent(self, z: Tensor, weight: Tensor) -> Tensor:
-        """Return Ż; a copy of Z where X does not move, because activations may work in place.
-
-        Args:
-            z: Output Z.
-            weight: W.
-
-        Returns:
-            The tangent of the output.
-        """
+        """Return Ż; a copy of Z where X does not move, because activations may work in place."""
         if self._x_dot is None:
             return z.clone()
         step = self.forward(self._x_dot, weight, None)
@@ -77,29 +52,19 @@ class PairCall(LayerNode):
         return z + step
 
     def backward(self, u: Tensor, delta: Tensor, tensors: Tensors, needs: tuple[bool, bool]) -> Flows:
-        """Return what flows back.
-
-        Args:
-            u: What arrives at Z.
-            delta: What arrives at Ż.
-            tensors: X, W and b.
-            needs: Whether X and its tangent need theirs.
-
-        Returns:
-            What flows to X, its tangent, W and b.
-        """
+        """Return what flows to X and its tangent, where needed, and to W and b."""
         x, weight, bias = tensors
         x_dot, step = self._x_dot, self._step
         self._x_dot = self._step = None
         # Where X does not move, Ż depends on X all the same.
-        flow_dot, part = self.geometry.backward(
+        flow_dot, part = self.linear_map.backward(
             delta,
             x if x_dot is None else x_dot,
             weight,
             any(needs) or self.inward,
             self.of_parameters and x_dot is not None,
         )
-        flow, of_weight = self.geometry.backward(u, x, weight, needs[0] or self.inward, self.of_parameters)
+        flow, of_weight = self.linear_map.backward(u, x, weight, needs[0] or self.inward, self.of_parameters)
         if self.inward and flow is not None:
             self.add("in", flow, x)
             if x_dot is not None and flow_dot is not None:
@@ -116,11 +81,13 @@ class PairCall(LayerNode):
         return flow if needs[0] else None, flow_dot if needs[1] else None, of_weight, of_bias
 
 
-class _PairedLayer(torch.autograd.Function):
+class _DualLayerFunction(torch.autograd.Function):
     """The node of a layer."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, x_dot: Tensor | None, weight: Tensor, bias: Tensor | None, call: PairCall) -> Pair:
+    def forward(
+        ctx: Any, x: Tensor, x_dot: Tensor | None, weight: Tensor, bias: Tensor | None, call: DualLayer
+    ) -> Dual:
         ctx.save_for_backward(x, weight, bias)
         ctx.call = call
         z = call.forward(x, weight, bias)

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from zoo import CASES, IDS, Member
 
 from oba.curvature import channel_gradients, parameter_layers
-from oba.errors import ScoreError
 from oba.importance.slices import channel_sums
 from oba.importance.state import left_as_found
 
@@ -124,23 +123,3 @@ def test_a_custom_function_is_no_hindrance() -> None:
     )
     torch.testing.assert_close(sums["0.weight", "out"], (model.get_parameter("0.weight").detach() * gradient).sum(1))
     torch.testing.assert_close(sums["0.bias", "out"], model.get_parameter("0.bias").detach() * of_bias)
-
-
-def test_what_cannot_be_seen_through_is_refused() -> None:
-    model = small(nn.ReLU())
-    model[1].register_full_backward_hook(lambda *_: None)
-    with pytest.raises(ScoreError, match=r"module '1' \(ReLU\) carries backward hooks"):
-        channel_gradients(model, PLANE, torch.sum, trainable(model), set())
-    model = small(nn.ReLU())
-    with pytest.raises(ScoreError, match=r"parameter '2.weight' is used out of sight"):
-        channel_gradients(
-            model, PLANE, lambda y: y.sum() + model.get_parameter("2.weight").sum(), trainable(model), set()
-        )
-    with pytest.raises(ScoreError, match="the loss does not depend on any trainable parameter"):
-        channel_gradients(model, PLANE, lambda y: torch.zeros(()), trainable(model), set())
-
-
-def test_an_operation_that_fails_is_named() -> None:
-    model = nn.Sequential(nn.Linear(4, 3), nn.Flatten(), nn.Linear(4, 3)).double()
-    with pytest.raises(ScoreError, match=r"the forward pass failed at operation '.*' of module '2' \(Linear\): mat1"):
-        channel_gradients(model, PLANE, torch.sum, trainable(model), set())

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from oba.curvature.pairs import Pair
+from oba.curvature.dual_layers import Dual
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class FrozenNorm:
         variance: Running variance, shape (channels,).
         eps: What is added to the variance.
         weight: Scale, shape (channels,), or None.
-        bias: Shift, likewise.
+        bias: Shift, shape (channels,), or None.
     """
 
     mean: Tensor
@@ -38,60 +38,28 @@ class FrozenNorm:
 
     @property
     def affine(self) -> list[Tensor]:
-        """Scale and shift, as far as there are any."""
+        """Scale and shift, where there are any."""
         return [tensor for tensor in (self.weight, self.bias) if tensor is not None]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the normalised input.
-
-        Args:
-            x: Input, shape (N, channels, ...).
-
-        Returns:
-            Shape of the input.
-        """
+        """Return the normalised input."""
         return F.batch_norm(x, self.mean, self.variance, self.weight, self.bias, False, 0.0, self.eps)
 
     def scale(self, like: Tensor) -> Tensor:
-        """Return what the norm multiplies each channel by.
-
-        Args:
-            like: Activations (N, channels, ...) that it multiplies.
-
-        Returns:
-            A constant that can be multiplied with the activations.
-        """
+        """Return what the norm multiplies each channel by, in a shape that goes with activations (N, channels, ...)."""
         scale = (self.variance + self.eps).rsqrt()
         if self.weight is not None:
             scale = scale * self.weight.detach()
         return scale.view(-1, *[1] * (like.dim() - 2))
 
     def run(self, x: Tensor) -> Tensor:
-        """Normalise; scale and shift are constants.
-
-        Args:
-            x: Input, shape (N, channels, ...).
-
-        Returns:
-            The output, attached to the graph of x.
-        """
+        """Normalise; scale and shift are constants."""
         return _Norm.apply(x, self)
 
-    def run_pair(self, x: Tensor, x_dot: Tensor | None, *, moves: bool, of_parameters: bool) -> Pair:
-        """Normalise a value and its tangent.
-
-        Args:
-            x: Input, shape (N, channels, ...).
-            x_dot: Its tangent; None where it does not move.
-            moves: Whether scale and shift, which are leaves then, move in their own direction; otherwise they are
-                constants.
-            of_parameters: Whether their adjoints are wanted.
-
-        Returns:
-            The output and its tangent, attached to the graph.
-        """
+    def run_dual(self, x: Tensor, x_dot: Tensor | None, *, moves: bool, of_parameters: bool) -> Dual:
+        """Normalise a value and its tangent; scale and shift move in their own direction, or are constants."""
         leaves = (self.weight, self.bias) if moves and of_parameters else (None, None)
-        return _PairedNorm.apply(x, x_dot, *leaves, self, moves)
+        return _DualNorm.apply(x, x_dot, *leaves, self, moves)
 
 
 def frozen_norm(
@@ -104,35 +72,14 @@ def frozen_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> tuple[Tensor, FrozenNorm] | None:
-    """Read a call of ``torch.nn.functional.batch_norm``, whose arguments these are.
-
-    Args:
-        input: Shape (N, channels, ...).
-        running_mean: Running mean, or None.
-        running_var: Running variance, or None.
-        weight: Scale, or None.
-        bias: Shift, or None.
-        training: Whether the statistics of the batch are taken.
-        momentum: Of the running statistics.
-        eps: What is added to the variance.
-
-    Returns:
-        The input and the norm; None if its statistics are not frozen.
-    """
+    """Read a call of ``torch.nn.functional.batch_norm``: its input and norm, None if the statistics are not frozen."""
     if training or running_mean is None or running_var is None:
         return None
     return input, FrozenNorm(running_mean, running_var, eps, weight, bias)
 
 
 def is_computed(tensor: Tensor) -> bool:
-    """Tell whether gradients flow through a tensor to something else: then it is no constant.
-
-    Args:
-        tensor: Scale or shift of a norm.
-
-    Returns:
-        True for what was computed, False for parameters and buffers.
-    """
+    """Tell whether gradients flow through a norm's scale or shift to something else: then it is no constant."""
     return tensor.grad_fn is not None
 
 
@@ -140,17 +87,7 @@ class ConstantNorms(TorchFunctionMode):
     """Take scale and shift of frozen batch norms for constants, where they are not computed from something else."""
 
     def __torch_function__(self, func: Any, types: Any, args: Iterable[Any] = (), kwargs: Any = None) -> Any:
-        """Run one operation.
-
-        Args:
-            func: The function that was called.
-            types: Types of its tensors; not used.
-            args: Its arguments.
-            kwargs: Its keyword arguments.
-
-        Returns:
-            What ``func`` returns.
-        """
+        """Run one operation."""
         call = frozen_norm(*args, **(kwargs or {})) if func is F.batch_norm else None
         if call is None or not torch.is_grad_enabled() or any(map(is_computed, call[1].affine)):
             return func(*args, **(kwargs or {}))
@@ -172,8 +109,8 @@ class _Norm(torch.autograd.Function):
         return gradient * ctx.norm.scale(gradient), None
 
 
-class _PairedNorm(torch.autograd.Function):
-    """The node of a value and its tangent: a layer with one weight for each channel, see :mod:`oba.curvature.pairs`."""
+class _DualNorm(torch.autograd.Function):
+    """The node of a value and its tangent: a dual layer with one weight for each channel."""
 
     @staticmethod
     def forward(
@@ -184,7 +121,7 @@ class _PairedNorm(torch.autograd.Function):
         bias: Tensor | None,
         norm: FrozenNorm,
         moves: bool,
-    ) -> Pair:
+    ) -> Dual:
         ctx.norm, ctx.moves, ctx.of_parameters = norm, moves, weight is not None or bias is not None
         ctx.save_for_backward(*((x, x_dot) if ctx.of_parameters else (None, None)))
         y = norm.forward(x)

@@ -10,25 +10,12 @@ so ``D^1`` is the gradient and ``D^2 = Hv`` the Hessian-vector product (Pearlmut
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from oba.errors import ScoreError
-
-
-@contextmanager
-def differentiable_attention() -> Iterator[None]:
-    """Run scaled-dot-product attention as plain arithmetic: the fused kernels can be differentiated only once.
-
-    Yields:
-        Nothing.
-    """
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
+from oba.curvature.checks import check_differentiable
 
 
 def nested_gradient(
@@ -36,7 +23,7 @@ def nested_gradient(
 ) -> list[Tensor]:
     """Return ``D^order`` of a scalar.
 
-    Run the forward pass under :class:`oba.curvature.arithmetic.Arithmetic`, or some operations fail or are wrong.
+    Run the forward pass under :class:`oba.curvature.Arithmetic`, or some operations fail or are wrong.
 
     Args:
         value: The scalar L, attached to ``parameters``.
@@ -60,26 +47,3 @@ def nested_gradient(
             break
         check_differentiable(form)
     return [torch.zeros_like(p) for p in parameters]
-
-
-def check_differentiable(form: Tensor) -> None:
-    """Refuse a custom ``autograd.Function`` that is marked as once differentiable.
-
-    PyTorch leaves a node in the graph there that raises an error, but with no way on to the parameters: a gradient with
-    respect to them would not run it, and be silently too small.
-
-    Args:
-        form: What is to be differentiated, itself a derivative.
-
-    Raises:
-        ScoreError: If there is such a node.
-    """
-    waiting, seen = [form.grad_fn], set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        if type(node).__name__ == "Error":
-            raise ScoreError("an operation can be differentiated only once (a once_differentiable autograd.Function)")
-        seen.add(node)
-        waiting.extend(following for following, _ in node.next_functions)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.autograd.function import BackwardCFunction
 from torch.utils.hooks import RemovableHandle
 
-from oba.curvature.units import is_unit
+from oba.curvature.frozen_units import is_unit
 from oba.errors import ScoreError
 
 
@@ -106,12 +106,5 @@ def _custom_function(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text.
-
-    Args:
-        error: Any exception.
-
-    Returns:
-        One line, the class's name where there is no text.
-    """
+    """Return the first line of an error's text, or the name of its class where there is none."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-r"""First-order sums over channels without a gradient of any weight.
+r"""Sums of θ ⊙ ∇L over channels without a gradient of any weight.
 
 For ``Z = W*X + b`` and the gradient δ that arrives at Z, the sums of ``θ ⊙ ∇L`` over an output channel (with its bias)
 and an input channel are
@@ -10,28 +10,26 @@ so that a forward pass and a backward pass to the activations are enough: 2 unit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from oba.curvature.derivatives import differentiable_attention
-from oba.curvature.geometry import Geometry
-from oba.curvature.modes import LayerMode
-from oba.curvature.sums import ChannelKey, LayerNode, Sums
-from oba.curvature.transparent import require_attached, require_transparent, require_visible
-from oba.curvature.watch import Watch
+from oba.curvature.channel_sums import ChannelKey, LayerNode
+from oba.curvature.layer_mode import LayerMode
+from oba.curvature.linear_maps import LinearMap
+from oba.curvature.passes import Loss, channel_derivatives
 
 
 def channel_gradients(
     model: nn.Module,
     inputs: Tensor,
-    loss: Callable[[Any], Tensor],
+    loss: Loss,
     names: Iterable[str],
     wanted: Collection[ChannelKey],
 ) -> tuple[dict[ChannelKey, Tensor], dict[str, Tensor]]:
-    """Return sums of θ ⊙ ∇L over channels, as far as they need no gradient of a weight.
+    """Return sums of θ ⊙ ∇L over channels, where no gradient of a weight is needed.
 
     Args:
         model: The network, in the mode in which it is to be differentiated.
@@ -43,32 +41,14 @@ def channel_gradients(
     Returns:
         As :func:`oba.curvature.channel_curvature`, with gradients in the place of curvature adjoints.
     """
-    require_transparent(model)
-    parameters = dict(model.named_parameters())
-    moving = {name: parameters[name] for name in names}
-    sums = Sums(wanted)
-    leaves = {name: parameter.detach().requires_grad_() for name, parameter in moving.items()}
-    with Watch(model) as watch, differentiable_attention():
-        with watch.explain("the forward pass"), _GradientMode(moving, leaves, leaves, watch) as mode:
-            mode.sums = sums
-            outputs = model(inputs.clone())
-        value = loss(outputs)
-        require_attached(value)
-        if not moving:
-            return {}, {}
-        with watch.explain("the backward pass"):
-            found = torch.autograd.grad(value, [*leaves.values(), *moving.values()], allow_unused=True)
-    require_visible(moving, found[len(leaves) :])
-    return sums.sums, {name: g for name, g in zip(leaves, found, strict=False) if g is not None}
+    return channel_derivatives(_GradientMode, model, inputs, loss, names, wanted)
 
 
 class _GradientMode(LayerMode):
     """Make every layer a node that adds up its channels."""
 
-    sums: Sums
-
-    def node(self, names: tuple[str, str], geometry: Geometry, input: Tensor) -> Tensor:
-        call = LayerNode(names, geometry, self.sums)
+    def node(self, names: tuple[str, str], linear_map: LinearMap, input: Tensor) -> Tensor:
+        call = LayerNode(names, linear_map, self.sums)
         weight, bias = self.leaves[names[0]], self.leaves.get(names[1])
         z: Tensor = _SummingLayer.apply(input, weight, bias, call)
         call.keep(z)
@@ -89,7 +69,7 @@ class _SummingLayer(torch.autograd.Function):
         (delta,) = grad_outputs
         call: LayerNode = ctx.call
         x, weight, bias = ctx.saved_tensors
-        flow, _ = call.geometry.backward(delta, x, weight, ctx.needs_input_grad[0] or call.inward, False)
+        flow, _ = call.linear_map.backward(delta, x, weight, ctx.needs_input_grad[0] or call.inward, False)
         if call.inward and flow is not None:
             call.add("in", flow, x)
         if call.outward:

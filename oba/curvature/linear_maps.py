@@ -13,8 +13,8 @@ Flows = tuple[Tensor | None, Tensor | None]
 _CONVOLUTIONS: dict[Any, int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 
 
-class Geometry:
-    """How a Linear layer maps activations of shape (N, ..., channels).
+class LinearMap:
+    """A Linear layer's map of activations of shape (N, ..., channels).
 
     Attributes:
         channels: Dimension of the activations that holds the channels.
@@ -23,60 +23,36 @@ class Geometry:
     channels = -1
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return ``W*X + b``.
-
-        Args:
-            x: Input X.
-            weight: W.
-            bias: b, or None.
-
-        Returns:
-            The output.
-        """
+        """Return ``W*X + b``."""
         return F.linear(x, weight, bias)
 
     def backward(self, gradient: Tensor, x: Tensor, weight: Tensor, moves: bool, of_weight: bool) -> Flows:
-        """Return both transposed products of a gradient with respect to the output.
+        """Return ``WᵀG`` in the shape of X if X moves, and ``G ⊗ X`` in the shape of W if wanted.
 
-        Args:
-            gradient: The gradient G, in the shape of the output.
-            x: Input X; for the first product only its shape counts.
-            weight: W; for the second product only its shape counts.
-            moves: Whether the first product is wanted.
-            of_weight: Whether the second product is wanted.
-
-        Returns:
-            ``WᵀG`` in the shape of X and ``G ⊗ X`` in the shape of W; None where not wanted.
+        Of a tensor whose values a wanted product does not use, only the shape counts: X for the first, W for the
+        second.
         """
         product = gradient.flatten(0, -2).mT @ x.flatten(0, -2) if of_weight else None
         return gradient @ weight if moves else None, product
 
 
-class ConvGeometry(Geometry):
-    """How a convolution maps activations of shape (N, channels, ...)."""
+class ConvolutionMap(LinearMap):
+    """A convolution's map of activations of shape (N, channels, ...)."""
 
     channels = 1
 
     def __init__(self, function: Any, stride: Any = 1, padding: Any = 0, dilation: Any = 1, groups: int = 1) -> None:
-        """Take the settings of the convolution.
-
-        Args:
-            function: ``torch.conv1d``, ``torch.conv2d`` or ``torch.conv3d``.
-            stride: One number, or one for each dimension.
-            padding: Likewise.
-            dilation: Likewise.
-            groups: Number of groups.
-        """
+        """Take the arguments that follow the bias of ``torch.conv1d``, ``torch.conv2d`` or ``torch.conv3d``."""
         self._function = function
         self._settings = [_each(value, _CONVOLUTIONS[function]) for value in (stride, padding, dilation)]
         self._groups = groups
 
     def forward(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """Return ``W*X + b``, see :class:`Geometry`."""
+        """Return ``W*X + b``."""
         return self._function(x, weight, bias, *self._settings, self._groups)
 
     def backward(self, gradient: Tensor, x: Tensor, weight: Tensor, moves: bool, of_weight: bool) -> Flows:
-        """Return both transposed products of a gradient, see :class:`Geometry`."""
+        """Return both transposed products, see :class:`LinearMap`."""
         if not (moves or of_weight):
             return None, None
         no_output_padding = [0] * len(self._settings[0])
@@ -92,21 +68,14 @@ def _each(value: Any, dimensions: int) -> list[int]:
     return values * dimensions if len(values) == 1 else values
 
 
-def geometry_of(function: Any, x: Tensor, *settings: Any, **options: Any) -> Geometry | None:
-    """Return the geometry of a call of a layer's function.
+def linear_map_of(function: Any, x: Tensor, *settings: Any, **options: Any) -> LinearMap | None:
+    """Return the map of a call ``function(x, weight, bias, *settings, **options)``.
 
-    Args:
-        function: What was called with an input, a weight and a bias.
-        x: The input.
-        *settings: The arguments after the bias.
-        **options: The same by name.
-
-    Returns:
-        The geometry of a Linear or of an ordinary convolution of a batch; None for anything else (transposed
-        convolutions, padding by name, a single example).
+    It is None for anything but a Linear or an ordinary convolution of a batch: transposed convolutions, padding by
+    name, a single example.
     """
     if function is F.linear:
-        return Geometry() if x.dim() > 1 else None
+        return LinearMap() if x.dim() > 1 else None
     dimensions = _CONVOLUTIONS.get(function)
     if (
         dimensions is None
@@ -114,4 +83,4 @@ def geometry_of(function: Any, x: Tensor, *settings: Any, **options: Any) -> Geo
         or any(isinstance(s, str) for s in (*settings, *options.values()))
     ):
         return None
-    return ConvGeometry(function, *settings, **options)
+    return ConvolutionMap(function, *settings, **options)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from oba.curvature.geometry import ConvGeometry, Geometry, geometry_of
+from oba.curvature.linear_maps import ConvolutionMap, LinearMap, linear_map_of
 
 
 def randn(*shape: int) -> Tensor:
@@ -30,32 +30,32 @@ CALLS: list[tuple[Any, Tensor, Tensor, tuple[Any, ...], dict[str, Any]]] = [
 def test_both_transposes_are_those_of_autograd(number: int) -> None:
     function, x, weight, settings, options = CALLS[number]
     bias = randn(len(weight))
-    geometry = geometry_of(function, x, *settings, **options)
-    assert geometry is not None
+    linear_map = linear_map_of(function, x, *settings, **options)
+    assert linear_map is not None
     x.requires_grad_(), weight.requires_grad_()
     z = function(x, weight, bias, *settings, **options)
     gradient = randn(*z.shape)
     to_x, to_weight = torch.autograd.grad(z, [x, weight], gradient)
     with torch.no_grad():
-        torch.testing.assert_close(geometry.forward(x, weight, bias), z)
+        torch.testing.assert_close(linear_map.forward(x, weight, bias), z)
         for moves, of_weight in ((True, True), (True, False), (False, True), (False, False)):
-            flow, product = geometry.backward(gradient, x, weight, moves, of_weight)
+            flow, product = linear_map.backward(gradient, x, weight, moves, of_weight)
             assert (flow is not None) is moves
             assert (product is not None) is of_weight
             if flow is not None:
                 torch.testing.assert_close(flow, to_x, rtol=1e-12, atol=1e-12)
             if product is not None:
                 torch.testing.assert_close(product, to_weight, rtol=1e-12, atol=1e-12)
-    kept = geometry.channels % z.dim()
+    kept = linear_map.channels % z.dim()
     assert z.shape[kept] == len(weight)
 
 
 def test_calls_are_told_apart() -> None:
     image = randn(2, 3, 6, 6)
-    assert type(geometry_of(F.linear, image)) is Geometry
-    assert isinstance(geometry_of(torch.conv2d, image, 1, 2), ConvGeometry)
-    assert geometry_of(F.linear, image[0, 0, 0]) is None
-    assert geometry_of(torch.conv2d, image[0]) is None
-    assert geometry_of(torch.conv2d, image, 1, "same") is None
-    assert geometry_of(torch.conv2d, image, padding="valid") is None
-    assert geometry_of(torch.conv_transpose2d, image) is None
+    assert type(linear_map_of(F.linear, image)) is LinearMap
+    assert isinstance(linear_map_of(torch.conv2d, image, 1, 2), ConvolutionMap)
+    assert linear_map_of(F.linear, image[0, 0, 0]) is None
+    assert linear_map_of(torch.conv2d, image[0]) is None
+    assert linear_map_of(torch.conv2d, image, 1, "same") is None
+    assert linear_map_of(torch.conv2d, image, padding="valid") is None
+    assert linear_map_of(torch.conv_transpose2d, image) is None
