@@ -14,7 +14,7 @@ from oba.config import AugmentConfig, DataConfig, SplitsConfig
 from oba.data import load_bundle, make_splits
 from oba.data.augment import draw
 from oba.data.bundle import ArrayPixels, DataBundle, Split
-from oba.data.splits import calibration_images
+from oba.data.calibration import calibration_images
 from oba.data.types import Splits
 from oba.errors import ConfigError, FileError
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oba.config import DataConfig, SplitsConfig
-from oba.data.describe import describe
+from oba.data.calibration import calibration_images
+from oba.data.describe import describe, train_images
 from oba.data.prepare import prepare
-from oba.data.splits import _rounded, calibration_images, make_splits, train_images
+from oba.data.splits import _rounded, make_splits
 from oba.data.types import Splits
 from oba.errors import ConfigError, DataError
 from oba.files import digest_json
