@@ -45,7 +45,7 @@ class DataConfig(Section):
     normalization: Literal["dataset", "imagenet"] = "dataset"
     """Channel means and standard deviations: of the data set's training images, or ImageNet's (pretrained nets)."""
     duplicates: Literal["warn", "error"] = "warn"
-    """What identical images in two of `train`, `val` and `test` are: `warn` counts them for the report, `error` stops."""
+    """On identical images in two of `train`, `val` and `test`: `warn` counts them for the report, `error` stops."""
 
 
 class SplitsConfig(Section):
