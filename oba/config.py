@@ -47,7 +47,7 @@ class DataConfig(Section):
     normalization: Literal["dataset", "imagenet"] = "dataset"
     """Channel means and standard deviations: of the data set's training images, or ImageNet's (pretrained nets)."""
     duplicates: Literal["warn", "error"] = "warn"
-    """What happens when an identical image lies in two of `train`, `val` and `test`: the report says so, or `error`."""
+    """On identical images in two of `train`, `val` and `test`: `warn` counts them for the report, `error` stops."""
 
 
 class SplitsConfig(Section):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from oba.config import AugmentConfig
 from oba.data.augment import crop_boxes, draw, mirror, pad_and_crop, resize_boxes
+from oba.data.calibration import calibration_images
 from oba.data.loader import FilePixels
-from oba.data.splits import calibration_images
 from oba.data.store import open_prepared
 from oba.data.types import DataInfo, Splits
 from oba.errors import FileError
@@ -24,7 +24,13 @@ class Pixels(Protocol):
     """Where images come from."""
 
     def stream(self, order: Tensor, batch_size: int, draws: np.ndarray | None) -> Iterator[Tensor]:
-        """Yield batches of images with values 0 to 255, cut by :func:`crop_boxes` where there are draws."""
+        """Yield batches of images with values 0 to 255, cut by :func:`crop_boxes` where there are draws.
+
+        Args:
+            order: (N,) int64 indices of the data set, on the CPU.
+            batch_size: Images per batch.
+            draws: (N, 22) numbers of :class:`oba.data.augment.Draws`, or ``None``.
+        """
         ...
 
 
@@ -32,25 +38,11 @@ class ArrayPixels:
     """All images of a data set in the device's memory."""
 
     def __init__(self, images: np.ndarray, device: torch.device) -> None:
-        """Copy images to the device.
-
-        Args:
-            images: (N, H, W, C) uint8.
-            device: Where to.
-        """
+        """Copy images, (N, H, W, C) uint8, to the device."""
         self.images = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(device)
 
     def stream(self, order: Tensor, batch_size: int, draws: np.ndarray | None) -> Iterator[Tensor]:
-        """Yield batches of images.
-
-        Args:
-            order: (N,) int64 indices of the data set, on the CPU.
-            batch_size: Images per batch.
-            draws: (N, 22) numbers of :class:`oba.data.augment.Draws`, or ``None``.
-
-        Yields:
-            (B, C, H, W) uint8, or float32 with values 0 to 255 where boxes were cut.
-        """
+        """Yield batches of (B, C, H, W) uint8, or float32 with values 0 to 255 where boxes were cut."""
         device = self.images.device
         height, width = self.images.shape[-2:]
         order = order.to(device)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from oba import registry
-from oba.config import DataConfig
+from oba.config import DataConfig, SplitsConfig
+from oba.data.splits import shares_of
+from oba.data.streams import Stream
 from oba.data.types import ArraySource, ImageFiles
 
 
@@ -49,3 +51,24 @@ def describe(data: DataConfig) -> Description:
     train = source.labels[: len(source.labels) - source.test_images]
     sizes = np.bincount(train, minlength=len(source.classes)).tolist()
     return Description(source.classes, sizes, source.test_images)
+
+
+def train_images(description: Description, splits: SplitsConfig) -> int:
+    """Return how many images will train, before anything is prepared or drawn: no seed changes it.
+
+    Args:
+        description: The data set.
+        splits: Fractions.
+
+    Returns:
+        The length of ``train`` that :func:`oba.data.splits.make_splits` will give.
+
+    Raises:
+        ConfigError: If a fraction leaves a class without images in one of the parts.
+        DataError: If a class has fewer images than there are parts to divide it into.
+    """
+    counts = np.array(description.class_sizes)
+    if not description.test_images:
+        counts -= shares_of(counts, description.classes, splits.test, Stream.TEST)
+    counts -= shares_of(counts, description.classes, splits.val, Stream.VAL)
+    return int(counts.sum())

@@ -25,13 +25,13 @@ from oba import registry
 from oba.config import DataConfig
 from oba.data.store import usable_cpus
 from oba.data.types import ArraySource, ImageFiles
-from oba.files import digest_file, write_atomic
+from oba.files import write_atomic
 
 _UNSETTLED = 2_000_000_000
 """Nanoseconds in which a file may change twice and keep its time: the coarsest clock of a common file system."""
 _NO_TIME = -1
 """Stored as the time of a file that must be read again on the next call."""
-_CHUNK = 128
+_CHUNK, _BLOCK = 128, 1 << 16
 
 
 def fingerprint(data: DataConfig, cache: Path) -> str:
@@ -55,7 +55,7 @@ def fingerprint(data: DataConfig, cache: Path) -> str:
     root, names = os.path.abspath(source.root.expanduser()), sorted(source.files)
     started = time.time_ns()
     sizes, times = _stat(root, names)
-    with cache.open(encoding="utf-8") if cache.is_file() else io.StringIO() as stream:
+    with cache.open("rb") if cache.is_file() else io.BytesIO() as stream:
         rows = map(_parsed, stream)
         head = next(rows, [])
         if head[:2] == [root, _state(names, sizes, times)]:
@@ -106,7 +106,7 @@ def _state(names: list[str], sizes: array, times: array) -> str:
     return sha.hexdigest()[:16]
 
 
-def _parsed(line: str) -> list[Any]:
+def _parsed(line: bytes) -> list[Any]:
     """Read one line of the cache; a damaged one is the end of what is known."""
     try:
         return list(json.loads(line))
@@ -129,7 +129,7 @@ def _hash_missing(root: str, names: list[str], digests: list[str]) -> None:
     chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
 
     def hash_chunk(chunk: list[int]) -> list[str]:
-        return [_digest(Path(root, names[index])) for index in chunk]
+        return [_digest(f"{root}/{names[index]}") for index in chunk]
 
     with (
         ThreadPoolExecutor(min(32, usable_cpus())) as pool,
@@ -141,8 +141,13 @@ def _hash_missing(root: str, names: list[str], digests: list[str]) -> None:
             bar.update(len(chunk))
 
 
-def _digest(path: Path) -> str:
+def _digest(path: str) -> str:
+    """Return what ``digest_file`` would, in a third of its time for small files: its buffer is larger than they are."""
+    sha = hashlib.sha256()
     try:
-        return digest_file(path)
+        with open(path, "rb", buffering=0) as stream:
+            while block := stream.read(_BLOCK):
+                sha.update(block)
     except OSError:
         return ""
+    return sha.hexdigest()[:16]

@@ -42,31 +42,14 @@ def decode(content: bytes, draft: tuple[int, int] | None = None) -> tuple[Image.
 
 
 def with_channels(image: Image.Image, channels: int) -> Image.Image:
-    """Convert an image's colours.
-
-    Args:
-        image: In any 8-bit mode. Transparency is dropped.
-        channels: 1 for grey, 3 for RGB.
-
-    Returns:
-        The image in mode ``L`` or ``RGB``.
-    """
+    """Convert an image of any 8-bit mode to grey (one channel) or RGB (three); transparency is dropped."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     return image.convert("L" if channels == 1 else "RGB")
 
 
 def fit(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Resize an image until it just covers a size, and cut the centre out.
-
-    Args:
-        image: In mode ``L`` or ``RGB``.
-        height: Wanted height in pixels.
-        width: Wanted width in pixels.
-
-    Returns:
-        The image in the wanted size; bilinear, with antialiasing.
-    """
+    """Resize an image until it just covers a size (bilinear, with antialiasing), and cut the centre out."""
     if image.size == (width, height):
         return image
     if image.height * width < image.width * height:
@@ -79,30 +62,13 @@ def fit(image: Image.Image, height: int, width: int) -> Image.Image:
 
 
 def crop_and_resize(image: Image.Image, box: Sequence[int], height: int, width: int) -> Image.Image:
-    """Cut a box out of an image and resize it.
-
-    Args:
-        image: In mode ``L`` or ``RGB``.
-        box: (top, left, height, width) in pixels.
-        height: Wanted height in pixels.
-        width: Wanted width in pixels.
-
-    Returns:
-        The image in the wanted size; bilinear, with antialiasing.
-    """
+    """Cut the box (top, left, height, width) out of an image and resize it, bilinearly with antialiasing."""
     top, left, rows, columns = (int(value) for value in box)
     cut = image.crop((left, top, left + columns, top + rows))
     return cut.resize((width, height), Image.Resampling.BILINEAR)
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-    """Return an image's pixels.
-
-    Args:
-        image: In mode ``L`` or ``RGB``.
-
-    Returns:
-        (H, W, C) uint8, writable.
-    """
+    """Return the pixels of an image in mode ``L`` or ``RGB``: (H, W, C) uint8, writable."""
     pixels = np.array(image, dtype=np.uint8)
     return pixels[:, :, None] if pixels.ndim == 2 else pixels

@@ -51,34 +51,14 @@ class FilePixels:
     """Images that are read from their files whenever they are needed."""
 
     def __init__(self, prepared: Prepared, device: torch.device) -> None:
-        """Remember the files.
-
-        Args:
-            prepared: A data set with ``storage="files"``.
-            device: Where batches are wanted.
-
-        Raises:
-            ValueError: If the data set is stored as arrays.
-        """
+        """Remember the files of a data set with ``storage="files"``."""
         if prepared.images is not None or prepared.files is None:
             raise ValueError("the data set is stored as arrays")
         self._files = _Files(prepared.files, prepared.info.input_size)
         self._device = device
 
     def stream(self, order: Tensor, batch_size: int, draws: np.ndarray | None) -> Iterator[Tensor]:
-        """Yield batches of images, read by up to eight processes.
-
-        Args:
-            order: (N,) int64 indices of the data set, on the CPU.
-            batch_size: Images per batch.
-            draws: (N, 22) numbers of :class:`oba.data.augment.Draws`, or ``None``.
-
-        Yields:
-            (B, C, H, W) uint8.
-
-        Raises:
-            DataError: If an image cannot be read.
-        """
+        """Yield batches of (B, C, H, W) uint8, read by up to eight processes; raise DataError for a bad image."""
         indices = order.numpy()
         batches = [
             (indices[start : start + batch_size], None if draws is None else draws[start : start + batch_size])

@@ -13,16 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from oba.config import DataConfig, SplitsConfig
-from oba.data.describe import Description
 from oba.data.images import fit, to_array
 from oba.data.store import Prepared, open_prepared
+from oba.data.streams import Stream, stream
 from oba.data.types import Splits
 from oba.errors import ConfigError, DataError
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 STATISTICS_IMAGES = 2048
 """Training images that mean and std are estimated from where images are not stored decoded."""
-_TEST, _VAL, _CALIBRATION, _STATISTICS = range(4)
 
 
 def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: int) -> Splits:
@@ -49,8 +48,8 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
     if info.test_images:
         test = np.arange(info.train_images, info.train_images + info.test_images)
     else:
-        pool, test = _take(pool, labels, info.classes, splits.test, seed, _TEST)
-    train, val = _take(pool, labels, info.classes, splits.val, seed, _VAL)
+        pool, test = _take(pool, labels, info.classes, splits.test, seed, Stream.TEST)
+    train, val = _take(pool, labels, info.classes, splits.val, seed, Stream.VAL)
     if data.normalization == "dataset":
         mean, std = _statistics(prepared, train, seed)
     elif info.input_size[0] == len(IMAGENET_MEAN):
@@ -62,80 +61,35 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
     return Splits(seed, train.tolist(), val.tolist(), test.tolist(), list(mean), list(std))
 
 
-def train_images(description: Description, splits: SplitsConfig) -> int:
-    """Return how many images will train, before anything is prepared or drawn: no seed changes it.
-
-    Args:
-        description: The data set.
-        splits: Fractions.
-
-    Returns:
-        The length of ``train`` that :func:`make_splits` will give.
-
-    Raises:
-        ConfigError: If a fraction leaves a class without images in one of the parts.
-        DataError: If a class has fewer images than there are parts to divide it into.
-    """
-    counts = np.array(description.class_sizes)
-    if not description.test_images:
-        counts -= _shares(counts, description.classes, splits.test, _TEST)
-    counts -= _shares(counts, description.classes, splits.val, _VAL)
-    return int(counts.sum())
-
-
-def check_calibration(images: int, train: int) -> None:
-    """Refuse to calibrate on more images than train.
-
-    Args:
-        images: ``calibration.images``.
-        train: Number of training images.
-
-    Raises:
-        ConfigError: If there are not as many.
-    """
-    if images > train:
-        raise ConfigError(
-            f"calibration.images: got {images}, but the training split has {train} images; allowed: 1 to {train}"
-        )
-
-
-def calibration_images(splits: Splits, images: int) -> list[int]:
-    """Draw the calibration images: a function of the seed, the training images and the number.
-
-    Args:
-        splits: The splits.
-        images: How many.
-
-    Returns:
-        A part of ``train``, in random order, so that any run of them mixes the classes; the first ones of a larger
-        draw are those of a smaller one.
-
-    Raises:
-        ConfigError: If fewer images train.
-    """
-    check_calibration(images, len(splits.train))
-    return _random(splits.seed, _CALIBRATION).permutation(splits.train)[:images].tolist()
-
-
-def _random(seed: int, part: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64([seed, part]))
-
-
 def _take(
-    pool: np.ndarray, labels: np.ndarray, classes: list[str], fraction: float, seed: int, part: int
+    pool: np.ndarray, labels: np.ndarray, classes: list[str], fraction: float, seed: int, part: Stream
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide a pool into what stays and what is taken, class by class."""
     counts = np.bincount(labels[pool], minlength=len(classes))
-    shares = _shares(counts, classes, fraction, part)
-    order = _random(seed, part).permutation(pool)
+    shares = shares_of(counts, classes, fraction, part)
+    order = stream(seed, part).permutation(pool)
     order = order[np.argsort(labels[order], kind="stable")]
     rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
     taken = rank < shares[labels[order]]
     return np.sort(order[~taken]), np.sort(order[taken])
 
 
-def _shares(counts: np.ndarray, classes: list[str], fraction: float, part: int) -> np.ndarray:
-    """Return how many images of each class are taken; refuse a division that leaves a class out on one side."""
+def shares_of(counts: np.ndarray, classes: list[str], fraction: float, part: Stream) -> np.ndarray:
+    """Return how many of each class's ``counts`` images become `test` or `val`.
+
+    Args:
+        counts: (K,) int64, images of each class.
+        classes: Their names.
+        fraction: ``splits.test`` or ``splits.val``.
+        part: Which of them.
+
+    Returns:
+        (K,) int64; the sum is the fraction of all images, rounded.
+
+    Raises:
+        ConfigError: If a class would have no image on one side.
+        DataError: If a class has fewer than two images.
+    """
     shares = _rounded(counts, fraction)
     _check_shares(counts, shares, classes, fraction, part)
     return shares
@@ -150,8 +104,8 @@ def _rounded(counts: np.ndarray, fraction: float) -> np.ndarray:
     return shares
 
 
-def _check_shares(counts: np.ndarray, shares: np.ndarray, classes: list[str], fraction: float, part: int) -> None:
-    key, what = ("splits.test", "test") if part == _TEST else ("splits.val", "validation")
+def _check_shares(counts: np.ndarray, shares: np.ndarray, classes: list[str], fraction: float, part: Stream) -> None:
+    key, what = ("splits.test", "test") if part == Stream.TEST else ("splits.val", "validation")
     smallest = int(counts.min())
     if smallest < 2:
         name = classes[int(counts.argmin())]
@@ -181,7 +135,7 @@ def _statistics(prepared: Prepared, train: np.ndarray, seed: int) -> tuple[list[
         for start in range(0, len(train), 1024):
             count(prepared.images[train[start : start + 1024]])
     elif prepared.files is not None:
-        for index in np.sort(_random(seed, _STATISTICS).permutation(train)[:STATISTICS_IMAGES]):
+        for index in np.sort(stream(seed, Stream.STATISTICS).permutation(train)[:STATISTICS_IMAGES]):
             count(to_array(fit(prepared.files.read(int(index), channels), height, width)))
     values = np.arange(256) / 255
     share = levels / levels.sum(axis=1, keepdims=True)

@@ -31,18 +31,7 @@ class FileList:
     """Digest of each file's bytes."""
 
     def read(self, index: int, channels: int) -> Image.Image:
-        """Decode one image.
-
-        Args:
-            index: Index of the image in the data set.
-            channels: 1 for grey, 3 for RGB.
-
-        Returns:
-            The image in its own size.
-
-        Raises:
-            DataError: If the file is gone, damaged, or not as long as it was.
-        """
+        """Decode one image in its own size; raise DataError if it is gone, damaged or not as long as it was."""
         path = self.root / self.files[index]
         try:
             content = path.read_bytes()
@@ -71,11 +60,7 @@ class Prepared:
 
 
 def usable_cpus() -> int:
-    """Return how many CPUs this process may use, which a cluster's job may limit.
-
-    Returns:
-        At least 1.
-    """
+    """Return how many CPUs this process may use, which a cluster's job may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -86,18 +71,7 @@ def content_digest(
     labels: np.ndarray,
     content: np.ndarray | FileList,
 ) -> str:
-    """Return the digest of a data set's content; where it lies and what it is called do not count.
-
-    Args:
-        classes: Names of the classes.
-        input_size: (C, H, W).
-        test_images: Number of the source's own test images.
-        labels: (N,) int64.
-        content: (N, H, W, C) uint8, or the files: of them names, sizes and digests count.
-
-    Returns:
-        16 hexadecimal digits.
-    """
+    """Return the digest of a data set's content (of files: names, sizes and digests), wherever it lies."""
     sha = hashlib.sha256(json.dumps([classes, list(input_size), test_images, len(labels)]).encode())
     sha.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
     if isinstance(content, FileList):

@@ -10,7 +10,7 @@ from oba.stages.job import Job
 
 
 def perform(job: Job[PrepareSections]) -> dict[str, Any]:
-    """Prepare the images; return their number, their digest, and which test images are training images too."""
+    """Prepare the images; return their number, their digest, and which of its own test images train as well."""
     from oba.data.duplicates import find_duplicates
     from oba.data.prepare import prepare
     from oba.data.store import open_prepared
@@ -18,7 +18,9 @@ def perform(job: Job[PrepareSections]) -> dict[str, Any]:
     config = job.sections.data
     info = prepare(config, job.directory)
     images = info.train_images + info.test_images
-    parts = {"train": range(info.train_images), "test": range(info.train_images, images)}
+    parts = {"train": range(info.train_images)}
+    if info.test_images:
+        parts["test"] = range(info.train_images, images)
     duplicates = find_duplicates(open_prepared(job.directory), parts, config.duplicates)
     job.run.metrics({"images": images, "classes": len(info.classes)})
     facts = {"images": images, "classes": len(info.classes), "digest": info.digest}

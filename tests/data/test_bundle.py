@@ -14,8 +14,9 @@ from oba.config import AugmentConfig, DataConfig, SplitsConfig
 from oba.data import load_bundle, make_splits
 from oba.data.augment import draw
 from oba.data.bundle import ArrayPixels, DataBundle, Split
+from oba.data.calibration import calibration_images
 from oba.data.types import Splits
-from oba.errors import FileError
+from oba.errors import ConfigError, FileError
 
 CPU = torch.device("cpu")
 AUGMENTS = [
@@ -33,7 +34,7 @@ def splits(digits: Path) -> Splits:
 
 @pytest.fixture
 def bundle(digits: Path, splits: Splits) -> DataBundle:
-    return load_bundle(digits, splits, AugmentConfig(crop="pad", padding=1, flip=True), CPU)
+    return load_bundle(digits, splits, AugmentConfig(crop="pad", padding=1, flip=True), CPU, calibration=512)
 
 
 def joined(batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -63,12 +64,19 @@ def normalised(images: np.ndarray) -> torch.Tensor:
 
 def test_bundle_has_the_four_parts(digits: Path, splits: Splits, bundle: DataBundle) -> None:
     labels = np.load(digits / "labels.npy")
-    for name in ("train", "val", "test", "calibration"):
-        split, indices = getattr(bundle, name), getattr(splits, name)
+    parts = {name: getattr(splits, name) for name in ("train", "val", "test")}
+    for name, indices in (parts | {"calibration": calibration_images(splits, 512)}).items():
+        split = getattr(bundle, name)
         assert len(split) == len(indices)
         assert joined(split.batches(100))[1].tolist() == labels[indices].tolist()
     assert bundle.info.input_size == (1, 8, 8)
     assert bundle.splits is splits
+
+
+def test_calibration_images_are_drawn_only_on_request(digits: Path, splits: Splits) -> None:
+    assert len(load_bundle(digits, splits, AugmentConfig(), CPU).calibration) == 0
+    with pytest.raises(ConfigError, match=r"^calibration\.images: got 2000, but the training split has 1294 images"):
+        load_bundle(digits, splits, AugmentConfig(), CPU, calibration=2000)
 
 
 def test_training_images_are_normalised(bundle: DataBundle) -> None:
@@ -168,7 +176,7 @@ def test_batches_are_not_empty(bundle: DataBundle) -> None:
         bundle.train.batches(0)
 
 
-@pytest.mark.parametrize(("index", "name"), [(1797, "val"), (-1, "calibration")])
+@pytest.mark.parametrize(("index", "name"), [(1797, "val"), (-1, "train")])
 def test_splits_of_another_data_set(digits: Path, splits: Splits, index: int, name: str) -> None:
     wrong = dataclasses.replace(splits, **{name: [0, index]})
     with pytest.raises(FileError, match=rf"^splits: {name} names image {index}, but .* holds 1797; split again$"):

@@ -30,8 +30,8 @@ def make_bundle(tmp_path: Path, make_folder: Callable[..., Path]) -> MakeBundle:
     root = make_folder({"train/a": 8, "train/b": 8, "test/a": 2, "test/b": 2}, size=(90, 100))
     config = DataConfig(name="imagefolder", root=str(root), image_size=80)
     prepare(config, tmp_path / "out")
-    splits = make_splits(tmp_path / "out", config, SplitsConfig(val=0.25, calibration=6), 0)
-    return lambda augment: load_bundle(tmp_path / "out", splits, augment, CPU)
+    splits = make_splits(tmp_path / "out", config, SplitsConfig(val=0.25), 0)
+    return lambda augment: load_bundle(tmp_path / "out", splits, augment, CPU, calibration=6)
 
 
 def joined(split: Split, batch_size: int, **options: int | bool) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ from PIL import Image
 from oba.config import DataConfig
 from oba.data.prepare import prepare
 from oba.data.store import open_prepared
-from oba.data.types import DataInfo
+from oba.data.types import PREPARED_FILES, DataInfo
 from oba.errors import ConfigError, DataError
 
 MakeFolder = Callable[..., Path]
@@ -61,7 +61,7 @@ from pathlib import Path
 import oba.data.prepare
 from oba.config import DataConfig, SplitsConfig
 from oba.data import make_splits
-splits = SplitsConfig(val=0.34, test=0.26, calibration=2)
+splits = SplitsConfig(val=0.34, test=0.26)
 for config in (DataConfig(name="digits"), DataConfig(name="imagefolder", root={str(root)!r})):
     directory = Path({str(tmp_path)!r}) / config.name
     oba.data.prepare.prepare(config, directory)
@@ -112,8 +112,9 @@ def test_large_images_stay_files(tmp_path: Path, make_folder: MakeFolder, edge: 
     info = prepare(folder(root), tmp_path / "out")
     assert info.storage == storage
     assert info.input_size == (3, edge, 40)
-    assert (tmp_path / "out/images.npy").exists() == (storage == "arrays")
-    assert (tmp_path / "out/files.json").exists() == (storage == "files")
+    assert len(images(tmp_path / "out")) == (4 if storage == "arrays" else 0)
+    files = json.loads((tmp_path / "out/files.json").read_text())
+    assert files["files"] == ["a/000.jpg", "a/001.jpg", "b/000.jpg", "b/001.jpg"]
 
 
 def test_files_are_listed_with_sizes(tmp_path: Path, make_folder: MakeFolder) -> None:
@@ -127,14 +128,19 @@ def test_files_are_listed_with_sizes(tmp_path: Path, make_folder: MakeFolder) ->
     assert files.sizes[2] == (root / "b/000.jpeg").stat().st_size
 
 
-def test_preparing_anew_leaves_nothing_of_the_other_storage(tmp_path: Path, make_folder: MakeFolder) -> None:
+@pytest.mark.parametrize("storage", ["arrays", "files", "no files"])
+def test_a_prepared_folder_always_holds_the_same_files(tmp_path: Path, make_folder: MakeFolder, storage: str) -> None:
     root = make_folder({"a": 2, "b": 2}, size=(80, 80))
+    digits = DataConfig(name="digits")
+    config = {"arrays": folder(root, 32), "files": folder(root, 72), "no files": digits}[storage]
     out = tmp_path / "out"
-    prepare(folder(root, 32), out)
-    prepare(folder(root, 72), out)
-    assert sorted(path.name for path in out.iterdir()) == ["data.json", "files.json", "labels.npy"]
-    prepare(folder(root, 32), out)
-    assert sorted(path.name for path in out.iterdir()) == ["data.json", "images.npy", "labels.npy"]
+    for earlier in (folder(root, 72), folder(root, 32), digits):
+        prepare(earlier, out)
+        prepare(config, out)
+        assert {path.name for path in out.iterdir()} == set(PREPARED_FILES)
+        prepared = open_prepared(out)
+        assert (prepared.images is None) == (storage == "files")
+        assert (prepared.files is None) == (storage == "no files")
 
 
 @pytest.mark.parametrize("size", [12, 80])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from oba.config import DataConfig, SplitsConfig
+from oba.data.calibration import calibration_images
+from oba.data.describe import describe, train_images
 from oba.data.prepare import prepare
-from oba.data.splits import _shares, make_splits
+from oba.data.splits import _rounded, make_splits
 from oba.data.types import Splits
 from oba.errors import ConfigError, DataError
+from oba.files import digest_json
 
 DIGITS = DataConfig(name="digits")
 MakeFolder = Callable[..., Path]
@@ -30,7 +34,7 @@ def prepared_folder(make_folder: MakeFolder, tmp_path: Path, counts: dict[str, i
 
 def split(directory: Path, seed: int = 0, *, normalization: str = "dataset", **values: object) -> Splits:
     config = DataConfig.model_validate({"name": "imagefolder", "normalization": normalization})
-    return make_splits(directory, config, SplitsConfig.model_validate({"calibration": 1, **values}), seed)
+    return make_splits(directory, config, SplitsConfig.model_validate(values), seed)
 
 
 def test_parts_are_disjoint_and_complete(digits: Path) -> None:
@@ -38,8 +42,6 @@ def test_parts_are_disjoint_and_complete(digits: Path) -> None:
     assert sorted(splits.train + splits.val + splits.test) == list(range(1797))
     assert len(splits.test) == round(0.2 * 1797)
     assert len(splits.val) == round(0.1 * (1797 - len(splits.test)))
-    assert len(set(splits.calibration)) == 512
-    assert set(splits.calibration) <= set(splits.train)
 
 
 def test_test_and_val_are_stratified(digits: Path) -> None:
@@ -51,11 +53,34 @@ def test_test_and_val_are_stratified(digits: Path) -> None:
     assert np.abs(np.bincount(labels[splits.val]) - 0.1 * (counts - test)).max() < 1
 
 
+def test_calibration_images_are_training_images(digits: Path) -> None:
+    splits = make_splits(digits, DIGITS, SplitsConfig(), 0)
+    drawn = calibration_images(splits, 512)
+    assert len(set(drawn)) == 512
+    assert set(drawn) <= set(splits.train)
+
+
+def test_calibration_images_are_those_of_earlier_releases(digits: Path) -> None:
+    """They were once stored with the splits; results scored on them stand only if the same ones are drawn."""
+    drawn = calibration_images(make_splits(digits, DIGITS, SplitsConfig(), 3), 512)
+    assert drawn[:8] == [657, 375, 171, 215, 1456, 232, 935, 1649]
+    assert digest_json(drawn) == "fd205d06cfc02fcd"
+
+
+def test_calibration_images_depend_on_seed_train_and_number_alone(digits: Path) -> None:
+    splits = make_splits(digits, DIGITS, SplitsConfig(), 0)
+    drawn = calibration_images(splits, 100)
+    assert calibration_images(splits, 40) == drawn[:40]
+    other = dataclasses.replace(splits, val=[], test=[], mean=[0.0], std=[1.0])
+    assert calibration_images(other, 100) == drawn
+    assert calibration_images(dataclasses.replace(splits, seed=1), 100) != drawn
+
+
 def test_calibration_mixes_the_classes_in_any_run(digits: Path) -> None:
     labels = np.load(digits / "labels.npy")
-    splits = make_splits(digits, DIGITS, SplitsConfig(), 0)
-    assert splits.calibration != sorted(splits.calibration)
-    assert all(len(set(labels[splits.calibration[i : i + 64]])) > 7 for i in range(0, 512, 64))
+    drawn = calibration_images(make_splits(digits, DIGITS, SplitsConfig(), 0), 512)
+    assert drawn != sorted(drawn)
+    assert all(len(set(labels[drawn[i : i + 64]])) > 7 for i in range(0, 512, 64))
 
 
 def test_splits_are_a_function_of_the_seed(digits: Path) -> None:
@@ -70,7 +95,7 @@ def test_splits_are_a_function_of_the_seed(digits: Path) -> None:
 
 def test_test_does_not_depend_on_the_other_settings(digits: Path) -> None:
     first = make_splits(digits, DIGITS, SplitsConfig(), 0)
-    other = make_splits(digits, DIGITS, SplitsConfig(val=0.3, calibration=5), 0)
+    other = make_splits(digits, DIGITS, SplitsConfig(val=0.3), 0)
     assert other.test == first.test
 
 
@@ -86,7 +111,7 @@ def test_own_test_set_is_the_test_set(tmp_path: Path, make_folder: MakeFolder) -
 @given(st.lists(st.integers(0, 500), min_size=1, max_size=30), st.floats(0.01, 0.99))
 def test_shares_are_fair(counts: list[int], fraction: float) -> None:
     array = np.array(counts)
-    shares = _shares(array, fraction)
+    shares = _rounded(array, fraction)
     assert shares.sum() == round(float((array * fraction).sum()))
     assert (np.abs(shares - array * fraction) < 1 + 1e-9).all()
     assert ((shares >= 0) & (shares <= array)).all()
@@ -98,17 +123,31 @@ def test_allowed_range_in_messages_is_allowed(smallest: int, more: list[int]) ->
     counts = np.array([smallest, *(smallest + extra for extra in more)])
     low, high = -(-1000 // smallest) / 1000, (1000 * (smallest - 1) // smallest) / 1000
     for fraction in (low, high):
-        shares = _shares(counts, fraction)
+        shares = _rounded(counts, fraction)
         assert shares.min() >= 1
         assert (counts - shares).min() >= 1
 
 
 def test_calibration_larger_than_train(tmp_path: Path, make_folder: MakeFolder) -> None:
-    directory = prepared_folder(make_folder, tmp_path, {"a": 10, "b": 10})
-    message = r"^splits\.calibration: got 600, but the training split has 8 images; allowed: 1 to 8$"
+    splits = split(prepared_folder(make_folder, tmp_path, {"a": 10, "b": 10}), val=0.5, test=0.2)
+    message = r"^calibration\.images: got 9, but the training split has 8 images; allowed: 1 to 8$"
     with pytest.raises(ConfigError, match=message):
-        split(directory, val=0.5, test=0.2, calibration=600)
-    assert len(split(directory, val=0.5, test=0.2, calibration=8).calibration) == 8
+        calibration_images(splits, 9)
+    assert sorted(calibration_images(splits, 8)) == splits.train
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [{"a": 17, "b": 22, "c": 19}, {"train/a": 17, "train/b": 22, "test/a": 3, "test/b": 1}],
+    ids=["drawn", "own"],
+)
+@pytest.mark.parametrize("fractions", [{}, {"val": 0.37, "test": 0.41}], ids=["default", "other"])
+def test_number_of_training_images_is_known_before(
+    tmp_path: Path, make_folder: MakeFolder, counts: dict[str, int], fractions: dict[str, float]
+) -> None:
+    splits = split(prepared_folder(make_folder, tmp_path, counts), **fractions)
+    described = describe(DataConfig(name="imagefolder", root=str(tmp_path / "images")))
+    assert train_images(described, SplitsConfig(**fractions)) == len(splits.train)
 
 
 @pytest.mark.parametrize(
@@ -126,15 +165,24 @@ def test_class_missing_on_one_side(tmp_path: Path, make_folder: MakeFolder, key:
         rf"^splits\.{key}: got {value}, which leaves class '.' \(\d+ images\) without a {side} image; "
         r"allowed: 0\.\d+ to 0\.\d+$"
     )
-    with pytest.raises(ConfigError, match=message):
-        split(directory, **{"val": 0.3, "test": 0.3, key: value})
+    fractions = {"val": 0.3, "test": 0.3, key: value}
+    with pytest.raises(ConfigError, match=message) as late:
+        split(directory, **fractions)
+    with pytest.raises(ConfigError) as early:
+        train_images(describe(DataConfig(name="imagefolder", root=str(tmp_path / "images"))), SplitsConfig(**fractions))
+    assert str(early.value) == str(late.value)
 
 
 @pytest.mark.parametrize(("count", "key"), [(1, "test"), (2, "val")])
 def test_class_too_small_to_divide(tmp_path: Path, make_folder: MakeFolder, count: int, key: str) -> None:
     directory = prepared_folder(make_folder, tmp_path, {"a": count, "b": 10})
-    with pytest.raises(DataError, match=rf"^splits\.{key}: class 'a' has 1 images left to take .* at least 2"):
+    message = rf"^splits\.{key}: class 'a' has 1 images left to take .* at least 2"
+    with pytest.raises(DataError, match=message):
         split(directory, val=0.5, test=0.5)
+    with pytest.raises(DataError, match=message):
+        train_images(
+            describe(DataConfig(name="imagefolder", root=str(tmp_path / "images"))), SplitsConfig(val=0.5, test=0.5)
+        )
 
 
 def test_statistics_are_of_the_training_images(digits: Path) -> None:

@@ -14,6 +14,7 @@ from oba.config import DataConfig
 from oba.data.images import fit, to_array
 from oba.data.prepare import prepare
 from oba.data.store import FileList, open_prepared, usable_cpus
+from oba.data.types import PREPARED_FILES
 from oba.errors import DataError, FileError
 from oba.files import read_json, write_json
 
@@ -46,11 +47,13 @@ def test_arrays_open(arrays: Path) -> None:
     assert prepared.labels.shape == (1797,)
 
 
-@pytest.mark.parametrize("name", ["data.json", "labels.npy", "images.npy"])
-def test_missing_file(arrays: Path, name: str) -> None:
-    (arrays / name).unlink()
+@pytest.mark.parametrize("storage", ["arrays", "files"])
+@pytest.mark.parametrize("name", PREPARED_FILES)
+def test_missing_file(storage: str, name: str, request: pytest.FixtureRequest) -> None:
+    directory: Path = request.getfixturevalue(storage)
+    (directory / name).unlink()
     with pytest.raises(FileError, match=rf"{name}: no such file"):
-        open_prepared(arrays)
+        open_prepared(directory)
 
 
 @pytest.mark.parametrize("content", [b"", b"no array", None])
@@ -96,6 +99,7 @@ def test_images_are_read_as_they_were_prepared(files: Path, tmp_path: Path) -> N
     [
         (lambda value: {"root": value["root"]}, "not a list of image files"),
         (lambda value: [], "not a list of image files"),
+        (lambda value: None, r"files\.json: lists no image files, but data\.json says files; prepare again"),
         (lambda value: {**value, "sizes": value["sizes"][1:]}, r"4 files, but data\.json says 4"),
         (lambda value: {**value, "files": value["files"][:2]}, r"2 files, but data\.json says 4"),
         (lambda value: {**value, "digests": ["0"] * 4}, "the content's digest is"),

@@ -11,7 +11,7 @@ from oba.data.types import DataInfo, Splits
 from oba.errors import FileError
 
 INFO = DataInfo("digits", ["0", "1"], (1, 8, 8), 10, 0, "0123456789abcdef", "arrays")
-SPLITS = Splits(3, [0, 2], [1], [3, 4], [2], [0.5], [0.25])
+SPLITS = Splits(3, [0, 2], [1], [3, 4], [0.5], [0.25])
 
 
 @pytest.mark.parametrize("record", [INFO, SPLITS], ids=["info", "splits"])

@@ -19,18 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_cifar(dataset: type[CIFAR10], config: DataConfig) -> ImageArrays:
-    """Read one of torchvision's CIFAR classes, whose checksums guard the content.
-
-    Args:
-        dataset: ``torchvision.datasets.CIFAR10`` or ``CIFAR100``.
-        config: ``root`` is torchvision's root folder, ``data/<name>`` by default.
-
-    Returns:
-        Training images followed by test images.
-
-    Raises:
-        DataError: If it is neither there, whole, nor could be downloaded.
-    """
+    """Read one of torchvision's CIFAR classes, whose checksums guard the content; download what is not there."""
     root = Path(config.root or f"data/{config.name}").expanduser()
     folder = root / dataset.base_folder
     try:

@@ -8,19 +8,12 @@ from oba.data.types import ArraySource, ImageArrays
 
 
 def open_source(config: DataConfig) -> ArraySource:
-    """Describe CIFAR-10: 50,000 training images and 10,000 of its own test set.
-
-    Args:
-        config: ``root`` is torchvision's root folder, ``data/cifar10`` by default.
-
-    Returns:
-        The source. Reading it downloads what is not there yet. It names no files: their checksums allow for one
-        content only.
-    """
+    """Describe CIFAR-10 in torchvision's root folder, ``data/cifar10`` by default."""
 
     def read() -> ImageArrays:
         from torchvision.datasets import CIFAR10
 
         return read_cifar(CIFAR10, config)
 
+    # No files are named: they may have yet to be downloaded, and their checksums allow one content only.
     return ArraySource(read, [5000] * 10, test_images=10000)

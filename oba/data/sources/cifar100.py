@@ -8,19 +8,12 @@ from oba.data.types import ArraySource, ImageArrays
 
 
 def open_source(config: DataConfig) -> ArraySource:
-    """Describe CIFAR-100: 50,000 training images and 10,000 of its own test set.
-
-    Args:
-        config: ``root`` is torchvision's root folder, ``data/cifar100`` by default.
-
-    Returns:
-        The source. Reading it downloads what is not there yet. It names no files: their checksums allow for one
-        content only.
-    """
+    """Describe CIFAR-100 in torchvision's root folder, ``data/cifar100`` by default."""
 
     def read() -> ImageArrays:
         from torchvision.datasets import CIFAR100
 
         return read_cifar(CIFAR100, config)
 
+    # No files are named: they may have yet to be downloaded, and their checksums allow one content only.
     return ArraySource(read, [500] * 100, test_images=10000)
