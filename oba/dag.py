@@ -254,8 +254,9 @@ STAGES: dict[str, Stage] = {
             reads=lambda study, layout, at: (
                 _images(study, layout, at) | {"net": [_level(layout, at) / at.variant / name for name in NET_FILES[:2]]}
             ),
-            after=lambda study, layout, at: _pixels(study, layout, at)
-            | {"dense": [layout.dense(at.model, at.seed) / "evaluation.json"]},
+            after=lambda study, layout, at: (
+                _pixels(study, layout, at) | {"dense": [layout.dense(at.model, at.seed) / "evaluation.json"]}
+            ),
             builds=True,
             gpu=True,
         ),

@@ -94,4 +94,6 @@ def save_pruned(directory: Path, model: nn.Module, card: ModelCard, plan: Suppor
     directory = Path(directory)
     write_tensors(directory / WEIGHTS, model.state_dict())
     weights = digest_file(directory / WEIGHTS)
-    write_json(directory / PLAN, {"card": card.to_json(), "plan": plan.to_json() if plan else {"axes": []}, "weights": weights})
+    write_json(
+        directory / PLAN, {"card": card.to_json(), "plan": plan.to_json() if plan else {"axes": []}, "weights": weights}
+    )
