@@ -22,7 +22,7 @@ from torch_pruning.dependency import DependencyGraph
 from oba.errors import ConfigError, ModelError
 from oba.pruning import layers
 from oba.pruning.coupling import Position, join, numbered
-from oba.pruning.splits import repair_splits
+from oba.pruning.split_ops import repair_splits
 from oba.pruning.verify import verify_groups
 from oba.structures import FEATURE, IN, OUT, StructureGroup
 
