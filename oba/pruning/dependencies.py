@@ -22,6 +22,7 @@ from torch_pruning.dependency import DependencyGraph
 from oba.errors import ConfigError, ModelError
 from oba.pruning import layers
 from oba.pruning.coupling import Position, join, numbered
+from oba.pruning.shape_ops import repair_shapes
 from oba.pruning.split_ops import repair_splits
 from oba.pruning.verify import verify_groups
 from oba.structures import FEATURE, IN, OUT, StructureGroup
@@ -126,6 +127,7 @@ def _trace(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[Dependen
             unwrapped_parameters=cast("Any", [(image, 1)]),
             verbose=False,
         )
+    spread = repair_shapes(graph)
     repair_splits(graph)
     return graph, image
 
