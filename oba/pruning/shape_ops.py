@@ -19,6 +19,8 @@ from oba.pruning.coupling import Position
 
 _VIEWS = ("View", "UnsafeView", "ReshapeAlias", "Squeeze", "Unsqueeze")
 _OTHERS = ("Permute", "Transpose", "T", "Clone")
+_PRODUCTS = ("Mm", "Addmm", "Bmm", "Baddbmm")
+"""Their outputs have other channels than their inputs; inside a linear layer the graph still counts its inputs."""
 
 
 class _Layout(NamedTuple):
@@ -81,6 +83,8 @@ def _layout(node: Any, before: Mapping[Any, _Layout]) -> _Layout:
             return _Layout(wide[0] if len(wide) == 1 else None)
         case module if layers.axes(module) and not isinstance(module, nn.LayerNorm):
             return _Layout(1 - len(shape))
+    if _operation(node) in _PRODUCTS:
+        return _Layout()
     inputs = [n for n in node.inputs if before.get(n, _Layout()) != _Layout()]
     if inputs and _operation(node) in (*_VIEWS, *_OTHERS):
         return _moved(node, before[inputs[0]])
@@ -89,14 +93,14 @@ def _layout(node: Any, before: Mapping[Any, _Layout]) -> _Layout:
 
 
 def _moved(node: Any, before: _Layout) -> _Layout:
-    """Send channel numbers through one shape operation."""
-    numbers = before.numbers
+    """Send channel numbers through one shape operation; what is spread once stays so, as its sizes are the code's."""
+    dim, numbers = before
+    if dim is None:
+        return before
     if numbers is None:
-        assert before.dim is not None
         source, output = node.grad_fn.next_functions[0]
         shape = source._input_metadata[output].shape
-        channels = torch.arange(shape[before.dim])
-        numbers = channels.view(-1, *[1] * (-1 - before.dim)).expand(shape)
+        numbers = torch.arange(shape[dim]).view(-1, *[1] * (-1 - dim)).expand(shape)
     match _operation(node):
         case "Permute":
             numbers = numbers.permute([_signed(d) for d in node.grad_fn._saved_dims])
