@@ -34,6 +34,11 @@ class _Layout(NamedTuple):
     dim: int | None = None
     numbers: Tensor | None = None
 
+    @property
+    def known(self) -> bool:
+        """Whether anything is known."""
+        return self.dim is not None or self.numbers is not None
+
 
 class _Map(NamedTuple):
     """Positions at the other end of a chain of shape operations."""
@@ -66,7 +71,7 @@ def repair_shapes(graph: Any) -> set[Any]:
             _forget_flattening(node, neighbour)
         behind = [n for n in set(node.outputs) if layouts[n].numbers is None]
         if dim is not None:
-            _connect(node, behind, numbers.movedim(dim, 0).flatten(1)[:, 0].tolist())
+            _connect(node, behind, numbers.movedim(dim, 0).reshape(numbers.shape[dim], -1)[:, 0].tolist())
         elif behind:
             spread.add(node)
     return spread
@@ -85,7 +90,7 @@ def _layout(node: Any, before: Mapping[Any, _Layout]) -> _Layout:
             return _Layout(1 - len(shape))
     if _operation(node) in _PRODUCTS:
         return _Layout()
-    inputs = [n for n in node.inputs if before.get(n, _Layout()) != _Layout()]
+    inputs = [n for n in node.inputs if n in before and before[n].known]
     if inputs and _operation(node) in (*_VIEWS, *_OTHERS):
         return _moved(node, before[inputs[0]])
     same_rank = (before[n].dim for n in inputs if len(_shape(n)) == len(shape))

@@ -20,7 +20,7 @@ class _Between(nn.Module):
         self(torch.zeros(1, *SIZE))
 
     def forward(self, x):
-        return self.head(torch.relu(self.layer(self.change(torch.relu(self.conv(x))))).flatten(1))
+        return self.head(torch.relu(self.layer(self.change(torch.relu(self.conv(x))))).view(len(x), -1))
 
 
 def _merged(x):
@@ -44,6 +44,7 @@ def _shuffled(x):
     [
         (lambda x: x.flatten(2).transpose(1, 2), nn.Linear(6, 4), [(i,) for i in range(6)]),
         (lambda x: x.mean((2, 3), keepdim=True).squeeze(3).squeeze(2), nn.Linear(6, 4), [(i,) for i in range(6)]),
+        (lambda x: x.mean((2, 3), keepdim=True).squeeze(), nn.Linear(6, 4), [(i,) for i in range(6)]),
         (lambda x: x.flatten(1), nn.Linear(384, 4), [tuple(range(64 * i, 64 * i + 64)) for i in range(6)]),
         (lambda x: x.permute(0, 2, 3, 1).flatten(1), nn.Linear(384, 4), [tuple(range(i, 384, 6)) for i in range(6)]),
         (_merged, nn.Linear(24, 4), [(i, i + 6, i + 12, i + 18) for i in range(6)]),
