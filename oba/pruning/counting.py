@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from oba.pruning import layers
 from oba.structures import OUT
@@ -19,15 +20,18 @@ _MULTIPLY = frozenset({
     "conv1d",
     "conv2d",
     "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "linear",
     "bilinear",
     "matmul",
-    "__matmul__",
-    "__rmatmul__",
+    "rmatmul",
     "mm",
     "bmm",
     "mv",
     "dot",
+    "vdot",
     "addmm",
     "addbmm",
     "baddbmm",
@@ -40,7 +44,19 @@ _MULTIPLY = frozenset({
     "scaled_dot_product_attention",
     "multi_head_attention_forward",
 })
-"""Names of the functions that multiply and add; only whether others than the layers' occur matters."""
+"""Functions that multiply and add, without underscores; only whether others than the layers' occur matters."""
+
+_aten = torch.ops.aten
+_EXTRA_FORMULAS: dict[Any, Callable[..., int]] = {
+    **dict.fromkeys((_aten.mv, _aten.dot, _aten.vdot), lambda a, *_, **__: 2 * math.prod(a)),
+    **dict.fromkeys((_aten.addmv, _aten.addmv_), lambda bias, matrix, *_, **__: 2 * math.prod(matrix)),
+    **dict.fromkeys(
+        (_aten.addmm_, _aten.addbmm, _aten.addbmm_, _aten.baddbmm_),
+        lambda bias, a, b, **_: 2 * math.prod(a) * b[-1],
+    ),
+    _aten._trilinear: lambda a, weight, *_, **__: 2 * a[0] * math.prod(weight),
+}
+"""FLOPs (two per MAC) of the products that PyTorch's counter has no formula for, from their arguments' shapes."""
 
 
 def positions(model: nn.Module, counted: Mapping[str, nn.Module], image: Tensor) -> tuple[dict[str, int], bool]:
@@ -62,7 +78,9 @@ def positions(model: nn.Module, counted: Mapping[str, nn.Module], image: Tensor)
 
 
 def product_macs(model: nn.Module, image: Tensor) -> int:
-    """Count the MACs of all products, inside modules and outside.
+    """Count the MACs of all products, inside modules and outside, with PyTorch's own counter.
+
+    Its first use costs a second of imports, so :func:`positions` says first whether it is needed.
 
     Args:
         model: The net; left as found.
@@ -74,11 +92,12 @@ def product_macs(model: nn.Module, image: Tensor) -> int:
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)
-        with _evaluating(model), sdpa_kernel(SDPBackend.MATH), _Products() as products:
+        counter = FlopCounterMode(display=False, custom_mapping=_EXTRA_FORMULAS)
+        with _evaluating(model), sdpa_kernel(SDPBackend.MATH), counter:
             model(image)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-    return products.macs
+    return counter.get_total_flops() // 2
 
 
 class _Calls(TorchFunctionMode):
@@ -90,28 +109,8 @@ class _Calls(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run one function."""
-        self.others += getattr(func, "__name__", "") in _MULTIPLY
+        self.others += getattr(func, "__name__", "").strip("_") in _MULTIPLY
         return func(*args, **(kwargs or {}))
-
-
-class _Products(TorchDispatchMode):
-    """Adds up the MACs of all products. Its first use costs seconds of imports, hence only where there are others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.macs = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run one operation."""
-        result = func(*args, **(kwargs or {}))
-        match func.overloadpacket.__name__:
-            case "convolution":
-                self.macs += result.numel() * args[1][0].numel()
-            case "mm" | "bmm" | "mv" | "dot":
-                self.macs += result.numel() * args[0].shape[-1]
-            case "addmm" | "baddbmm" | "addmv" | "addbmm":
-                self.macs += result.numel() * args[1].shape[-1]
-        return result
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from torch_pruning.dependency import DependencyGraph
 from oba.errors import ConfigError, ModelError
 from oba.pruning import layers
 from oba.pruning.coupling import Position, join, numbered
-from oba.pruning.splits import repair_splits
+from oba.pruning.shape_ops import repair_shapes
+from oba.pruning.split_ops import repair_splits
 from oba.pruning.verify import verify_groups
 from oba.structures import FEATURE, IN, OUT, StructureGroup
 
@@ -32,11 +33,32 @@ _ADDITIONS = ("AddBackward", "AddcmulBackward", "SubBackward", "StackBackward")
 """Operations that tie the channels of several producers into a residual stream."""
 
 
+class Structures(NamedTuple):
+    """What can go of a net, and what cannot.
+
+    Attributes:
+        groups: Groups of structures.
+        whole: By layer, why none of its outputs are structures, in a few words.
+    """
+
+    groups: list[StructureGroup]
+    whole: dict[str, str]
+
+
+class _Graph(NamedTuple):
+    """Torch-Pruning's graph, with the image as one of its parameters, and where channels are spread over dimensions."""
+
+    dependencies: DependencyGraph
+    image: nn.Parameter
+    spread: set[Any]
+    names: dict[int, str]
+
+
 class _Closure(NamedTuple):
-    """Everything that is tied to some output channels of one layer."""
+    """Everything that is tied to some output channels of one layer; ``obstacle`` says why it cannot be cut."""
 
     positions: dict[tuple[str, str], set[Position]]
-    cuttable: bool
+    obstacle: str
     is_stream: bool
 
 
@@ -68,34 +90,53 @@ def find_groups(
     Raises:
         ModelError: If the net cannot be traced, or what was traced is wrong.
     """
+    return find_structures(model, input_size, ignore=ignore, residual_streams=residual_streams).groups
+
+
+def find_structures(
+    model: nn.Module,
+    input_size: tuple[int, int, int],
+    *,
+    ignore: Sequence[str] = (),
+    residual_streams: bool = False,
+) -> Structures:
+    """Find what :func:`find_groups` finds, and say of the other layers why they stay whole."""
     ignored = _ignored(model, ignore)
     try:
         model = copy.deepcopy(model).eval().requires_grad_(True)
-        graph, image = _trace(model, input_size)
+        graph = _trace(model, input_size)
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ModelError(
             f"the dependencies between the layers of {type(model).__name__} cannot be traced: "
             f"{type(error).__name__}: {reason}"
         ) from error
-    names = {id(layer): name for name, layer in (*model.named_parameters(), *model.named_modules())}
-    order = {name: i for i, name in enumerate(names.values())}
+    order = {name: i for i, name in enumerate(graph.names.values())}
     seen: dict[str, set[int]] = defaultdict(set)
-    groups = []
+    groups: list[StructureGroup] = []
+    whole: dict[str, str] = {}
     for name, layer in model.named_modules():
-        if layer not in graph.module2node or OUT not in layers.axes(layer):
+        if layer not in graph.dependencies.module2node or OUT not in layers.axes(layer):
             continue
         roots = [p for p in range(layers.axes(layer)[OUT]) if p not in seen[name]]
-        closure = _close(graph, graph.module2node[layer], roots, names, image)
+        closure = _close(graph, graph.dependencies.module2node[layer], roots)
         for (touched, axis), positions in closure.positions.items():
             if axis == OUT:
                 seen[touched].update(p.idx for p in positions)
-        stays = any(touched in ignored for touched, axis in closure.positions if axis != IN)
-        if closure.cuttable and not stays and (residual_streams or not closure.is_stream):
-            groups += join(closure.positions, roots, order)
+        obstacle = closure.obstacle
+        if any(touched in ignored for touched, axis in closure.positions if axis != IN):
+            obstacle = obstacle or "named in structures.ignore"
+        if closure.is_stream and not residual_streams:
+            obstacle = obstacle or "in a residual stream, and structures.residual_streams is off"
+        found = [] if obstacle else join(closure.positions, roots, order)
+        groups += found
+        if not found:
+            obstacle = obstacle or "all its channels are one structure"
+            whole |= {touched: obstacle for touched, axis in closure.positions if axis == OUT}
     groups = numbered(groups)
     verify_groups(model, groups, input_size)
-    return groups
+    cut = {s.layer for group in groups for s in group.on_axis(OUT)}
+    return Structures(groups, {name: obstacle for name, obstacle in whole.items() if name not in cut})
 
 
 def _ignored(model: nn.Module, patterns: Sequence[str]) -> set[str]:
@@ -114,7 +155,7 @@ def _ignored(model: nn.Module, patterns: Sequence[str]) -> set[str]:
     return matched
 
 
-def _trace(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[DependencyGraph, nn.Parameter]:
+def _trace(model: nn.Module, input_size: tuple[int, int, int]) -> _Graph:
     """Build the dependency graph, with the image as a parameter so that what reaches it is known."""
     parameter = next(model.parameters())
     image = nn.Parameter(torch.zeros(1, *input_size, dtype=parameter.dtype, device=parameter.device))
@@ -126,37 +167,36 @@ def _trace(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[Dependen
             unwrapped_parameters=cast("Any", [(image, 1)]),
             verbose=False,
         )
+    spread = repair_shapes(graph)
     repair_splits(graph)
-    return graph, image
+    names = {id(layer): name for name, layer in (*model.named_parameters(), *model.named_modules())}
+    return _Graph(graph, image, spread, names)
 
 
-def _close(
-    graph: DependencyGraph, root: Any, roots: Sequence[int], names: dict[int, str], image: nn.Parameter
-) -> _Closure:
+def _close(graph: _Graph, root: Any, roots: Sequence[int]) -> _Closure:
     """Walk the graph from output channels of one layer to everything that is tied to them."""
     reached: dict[tuple[Any, Any], set[Position]] = defaultdict(set)
-    pruner: Any = graph.get_pruner_of_module(root.module)
+    pruner: Any = graph.dependencies.get_pruner_of_module(root.module)
     stack = [(root, pruner.prune_out_channels, [Position(i, i) for i in roots])]
     while stack:
         node, cut, found = stack.pop()
         new = [p for p in found if p not in reached[node, cut]]
         if new:
             reached[node, cut].update(new)
-            stack.extend(_neighbours(graph, node, cut, new))
+            stack.extend(_neighbours(graph.dependencies, node, cut, new))
     positions: dict[tuple[str, str], set[Position]] = defaultdict(set)
-    producers, cuttable, added = set(), True, False
+    producers, obstacle, added = set(), "", False
     for (node, cut), found in reached.items():
-        module = node.module
         cut_axes = _cut_axes(node, cut)
-        is_output = not node.outputs and cut_axes != (IN,)
-        cuttable &= not (is_output or module is image or _is_opaque(node))
+        obstacle = obstacle or _obstacle(graph, node, cut_axes)
         added |= _adds(node)
-        if id(module) in names:
+        name = graph.names.get(id(node.module))
+        if name is not None:
             for axis in cut_axes:
-                positions[names[id(module)], axis].update(found)
-            if OUT in cut_axes and layers.coupled_blocks(module) == 1:
-                producers.add(names[id(module)])
-    return _Closure(positions, cuttable, added and len(producers) > 1)
+                positions[name, axis].update(found)
+            if OUT in cut_axes and layers.coupled_blocks(node.module) == 1:
+                producers.add(name)
+    return _Closure(positions, obstacle, added and len(producers) > 1)
 
 
 def _neighbours(
@@ -193,17 +233,24 @@ def _cut_axes(node: Any, cut: Any) -> tuple[str, ...]:
     return (OUT,) if cut.__name__ == "prune_out_channels" else (IN,)
 
 
-def _is_opaque(node: Any) -> bool:
-    """Tell whether channels cannot be cut through a node: attention, or a layer without known axes."""
+def _obstacle(graph: _Graph, node: Any, cut_axes: tuple[str, ...]) -> str:
+    """Say why channels cannot be cut through a node, if they cannot."""
     layer = node.module
+    if not node.outputs and cut_axes != (IN,):
+        return "an output of the net"
+    if layer is graph.image:
+        return "tied to the net's inputs"
+    if node in graph.spread:
+        return "divided into heads or groups, which stay whole"
     if type(layer).__module__.startswith(ops.__name__):
         name = getattr(node.grad_fn, "name", str)()
-        return name.startswith(_ATTENTION)
+        return "inside attention, where heads stay whole" if name.startswith(_ATTENTION) else ""
     if isinstance(layer, nn.PReLU):
-        return False
-    if node.type == ops.OPTYPE.DEPTHWISE_CONV and layer.in_channels != layer.out_channels:
-        return True
-    return not layers.axes(layer)
+        return ""
+    multiplied = node.type == ops.OPTYPE.DEPTHWISE_CONV and layer.in_channels != layer.out_channels
+    if multiplied or not layers.axes(layer):
+        return f"tied to {graph.names[id(layer)]} ({type(layer).__name__}), which cannot be cut"
+    return ""
 
 
 def _adds(node: Any) -> bool:

@@ -74,19 +74,6 @@ def axes(layer: nn.Module | nn.Parameter) -> dict[str, int]:
             return {}
 
 
-def mixes_channels(layer: nn.Module | nn.Parameter) -> bool:
-    """Tell whether a layer's statistics run over the channels that it normalises.
-
-    Args:
-        layer: A module or a bare parameter.
-
-    Returns:
-        True for LayerNorm and for GroupNorm of one group: there the pruned net takes its statistics
-        over the kept channels and differs from the masked one.
-    """
-    return isinstance(layer, nn.LayerNorm) or (isinstance(layer, nn.GroupNorm) and layer.num_groups == 1)
-
-
 def coupled_blocks(layer: nn.Module | nn.Parameter) -> int:
     """Return the number of blocks into which a layer divides its channels.
 

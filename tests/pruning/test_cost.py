@@ -58,6 +58,58 @@ def test_torchvision_attention_is_counted():
     assert measure(model, SIZE).macs == 4 * 48 * 8 + block + 8 * 3
 
 
+class _Calls(nn.Module):
+    """One product of activations, on its own."""
+
+    def __init__(self, product):
+        super().__init__()
+        self.product, self.unused = product, nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return self.product(x.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("product", "macs"),
+    [
+        (lambda x: torch.addbmm(x.new_zeros(2, 4), x.new_ones(3, 2, 1), x.new_ones(3, 1, 4)), 24),
+        (lambda x: x.new_zeros(2, 4).addbmm_(x.new_ones(3, 2, 5), x.new_ones(3, 5, 4)), 120),
+        (lambda x: torch.baddbmm(x.new_zeros(3, 2, 4), x.new_ones(3, 2, 5), x.new_ones(3, 5, 4)), 120),
+        (lambda x: x.new_zeros(3, 2, 4).baddbmm_(x.new_ones(3, 2, 5), x.new_ones(3, 5, 4)), 120),
+        (lambda x: torch.addmm(x.new_zeros(2, 4), x.new_ones(2, 5), x.new_ones(5, 4)), 40),
+        (lambda x: x.new_zeros(2, 4).addmm_(x.new_ones(2, 5), x.new_ones(5, 4)), 40),
+        (lambda x: torch.mv(x.new_ones(7, 192), x[0]), 7 * 192),
+        (lambda x: x[0].dot(x[0]), 192),
+        (lambda x: torch.vdot(x[0], x[0]), 192),
+        (lambda x: torch.inner(x[0], x[0]), 192),
+        (lambda x: torch.addmv(x.new_zeros(7), x.new_ones(7, 192), x[0]), 7 * 192),
+        (lambda x: x.new_zeros(7).addmv_(x.new_ones(7, 192), x[0]), 7 * 192),
+        (lambda x: x @ x.T, 192),
+        (lambda x: torch.einsum("bij,bjk->bik", x.view(4, 6, 8), x.view(4, 8, 6)), 4 * 6 * 8 * 6),
+        (lambda x: torch.tensordot(x, x.new_ones(192, 3), 1), 3 * 192),
+        (lambda x: nn.functional.bilinear(x, x[:, :2], x.new_ones(5, 192, 2)), 5 * 192 * 2),
+        (lambda x: nn.functional.conv_transpose2d(x.view(1, 3, 8, 8), x.new_ones(3, 5, 2, 2), stride=2), 64 * 60),
+        (lambda x: nn.functional.scaled_dot_product_attention(*3 * [x.view(1, 2, 12, 8)]), 2 * 2 * 12 * 12 * 8),
+    ],
+)
+def test_products_outside_of_layers(product, macs):
+    assert measure(_Calls(product), SIZE).macs == macs
+
+
+def test_multihead_attention_is_counted():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, x):
+            tokens = x.reshape(1, 24, 8)
+            return self.attention(tokens, tokens, tokens)[0]
+
+    for net in (Net().eval(), Net().train()):
+        assert measure(net, SIZE).macs == 24 * (8 * 24 + 8 * 8) + 2 * 24 * 24 * 8
+
+
 def test_layers_called_twice_cost_twice():
     class Net(nn.Module):
         def __init__(self):

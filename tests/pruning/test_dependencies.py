@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 import torch
 from torch import nn
 
 from oba.errors import ConfigError, ModelError
-from oba.pruning.dependencies import find_groups
+from oba.pruning.dependencies import find_groups, find_structures
 from oba.pruning.replay import apply_plan, removal_plan
 from oba.structures import groups_from_json, groups_to_json
 
@@ -173,7 +174,7 @@ def test_a_split_into_sizes_written_in_the_code_is_refused():
             left, right = torch.relu(self.a(x)).split([2, 6], 1)
             return self.fc(torch.cat([self.b(left), self.c(right)], 1).mean((2, 3)))
 
-    with pytest.raises(ModelError, match=r"structures of Net are wrong at a, a#2 "):
+    with pytest.raises(ModelError, match=r"wrong at 2 of 4 groups: .* to structures.ignore: \[a\]$"):
         find_groups(Net(), SIZE)
     assert [g.name for g in find_groups(Net(), SIZE, ignore=["a"])] == ["b", "c"]
 
@@ -293,3 +294,47 @@ def test_own_nets(name, groups):
 
     model = build_model(name, num_classes=10, input_size=(1, 8, 8))
     assert len(find_groups(model, (1, 8, 8))) == groups
+
+
+def test_what_stays_whole_and_why(zoo):
+    assert find_structures(zoo("residual").model, SIZE).whole == {
+        "0": "in a residual stream, and structures.residual_streams is off",
+        "3.body.3": "in a residual stream, and structures.residual_streams is off",
+        "4.body.3": "in a residual stream, and structures.residual_streams is off",
+        "4.shortcut": "in a residual stream, and structures.residual_streams is off",
+        "7": "an output of the net",
+    }
+    found = find_structures(zoo("dense").model, SIZE, ignore=["3.body.0"])
+    assert found.groups == [g for g in zoo("dense").groups if g.name != "3.body.0"]
+    assert found.whole == {"3.body.0": "named in structures.ignore", "10": "an output of the net"}
+    vit = find_structures(zoo("vit").model, SIZE, residual_streams=True).whole
+    assert vit["blocks.0.attn.qkv"] == "divided into heads or groups, which stay whole"
+    assert set(vit) == {"blocks.0.attn.qkv", "blocks.1.attn.qkv", "head"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        (
+            [nn.Conv2d(3, 6, 1), nn.ConvTranspose2d(6, 4, 2), nn.Conv2d(4, 3, 1)],
+            r"tied to 1 \(ConvTranspose2d\), which",
+        ),
+        ([nn.Conv2d(3, 6, 1), nn.Conv2d(6, 3, 1, groups=3), nn.Conv2d(3, 3, 1)], r"tied to 1 \(Conv2d\), which cannot"),
+        ([nn.Conv2d(3, 1, 1), nn.Conv2d(1, 3, 1)], r"all its channels are one structure"),
+    ],
+)
+def test_why_one_layer_stays_whole(layers, reason):
+    whole = find_structures(nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), SIZE).whole
+    assert re.match(reason, whole["0"])
+
+
+def test_why_channels_added_to_the_input_stay_whole():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.fc = nn.Conv2d(3, 3, 3, padding=1), nn.Linear(3, 2)
+
+        def forward(self, x):
+            return self.fc((x + self.a(x)).mean((2, 3)))
+
+    assert find_structures(Net(), SIZE).whole["a"] == "tied to the net's inputs"

@@ -34,13 +34,6 @@ def test_axes(layer, expected):
     assert layers.axes(layer) == expected
 
 
-def test_statistics_over_channels():
-    over = [nn.LayerNorm(4), nn.GroupNorm(1, 4)]
-    own = [nn.BatchNorm2d(4), nn.InstanceNorm2d(4), nn.GroupNorm(2, 4), nn.Linear(4, 4)]
-    assert all(map(layers.mixes_channels, over))
-    assert not any(map(layers.mixes_channels, own))
-
-
 def _cut(layer, **kept):
     model = nn.Sequential(layer)
     before = {k: v.clone() for k, v in model.state_dict().items()}

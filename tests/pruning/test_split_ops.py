@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from oba.pruning.splits import Position, _offsets, _Part
+from oba.pruning.split_ops import Position, _offsets, _Part
 
 
 def test_a_part_maps_there_and_back():
