@@ -19,7 +19,6 @@ from oba.curvature.moments import InputMoments, TargetMoments
 from oba.curvature.unfold import (
     MatrixLayer,
     check_matrix,
-    group_count,
     matrix_layer,
     output_windows,
     parts,
@@ -67,8 +66,8 @@ def input_moments(
     """
     chosen = channels or {}
     sums = {name: _Sums(name, matrix_layer(model, name), unfold_bytes, channels=chosen.get(name)) for name in layers}
-    for name, found, images in _fill(sums, [model], batches, budget_bytes):
-        yield name, found.inputs(images)
+    for name, images in _fill(sums, [model], batches, budget_bytes):
+        yield name, sums.pop(name).inputs(images)
 
 
 def paired_moments(
@@ -108,8 +107,8 @@ def paired_moments(
     for name in layers:
         target = _Target(matrix_layer(dense, name), left.get(name))
         sums[name] = _Sums(name, matrix_layer(model, name), unfold_bytes, target=target)
-    for name, found, images in _fill(sums, [dense, model], batches, budget_bytes):
-        yield name, found.inputs(images), found.targets()
+    for name, images in _fill(sums, [dense, model], batches, budget_bytes):
+        yield name, *sums.pop(name).pair(images)
 
 
 def passes(sizes: Mapping[str, int], budget_bytes: int) -> list[list[str]]:
@@ -134,9 +133,9 @@ def passes(sizes: Mapping[str, int], budget_bytes: int) -> list[list[str]]:
 
 
 def _fill(
-    sums: dict[str, _Sums], models: Sequence[nn.Module], batches: Iterable[Tensor], budget_bytes: int
-) -> Iterator[tuple[str, _Sums, int]]:
-    """Run the models over the batches, once per pass, and yield the sums of each layer and the number of images."""
+    sums: Mapping[str, _Sums], models: Sequence[nn.Module], batches: Iterable[Tensor], budget_bytes: int
+) -> Iterator[tuple[str, int]]:
+    """Run the models over the batches, once per pass; yield the layers whose sums are complete, and how many images."""
     for names in passes({name: layer.size for name, layer in sums.items()}, budget_bytes):
         images = 0
         with torch.no_grad(), ExitStack() as hooks:
@@ -147,7 +146,7 @@ def _fill(
                     model(batch)
                 images += len(batch)
         for name in names:
-            yield name, sums.pop(name), images
+            yield name, images
 
 
 class _Target:
@@ -161,9 +160,9 @@ class _Target:
         hooks.callback(self._layer.register_forward_hook(self._keep, prepend=True).remove)
 
     def _keep(self, layer: nn.Module, _args: Any, y: Tensor) -> None:
-        dimension = -1 if isinstance(layer, nn.Linear) else 1
+        left = slice(None) if self._left is None else self._left
         # A copy, because an activation may work in place.
-        self._outputs.append(y.clone() if self._left is None else y.index_select(dimension, self._left))
+        self._outputs.append((y[..., left] if isinstance(layer, nn.Linear) else y[:, left]).clone())
 
     def take(self) -> Tensor:
         return self._outputs.popleft()
@@ -235,7 +234,8 @@ class _Sums:
             raise ScoreError(f"the inputs of layer {self._name!r} are not finite")
         return InputMoments(self._gram.div_(self._rows), self._mean.div_(self._rows), self._rows, images)
 
-    def targets(self) -> TargetMoments:
+    def pair(self, images: int) -> tuple[InputMoments, TargetMoments]:
+        inputs = self.inputs(images)
         if not self._power.isfinite().all():
             raise ScoreError(f"the dense net's outputs of layer {self._name!r} are not finite")
-        return TargetMoments(*(total.div_(self._rows) for total in (self._cross, self._target, self._power)))
+        return inputs, TargetMoments(*(total.div_(self._rows) for total in (self._cross, self._target, self._power)))
