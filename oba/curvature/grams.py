@@ -32,6 +32,8 @@ BUDGET_BYTES = 1 << 30
 """Bytes of the moments that are accumulated in one pass."""
 UNFOLD_BYTES = 1 << 26
 """Bytes of the inputs (and outputs) of one layer that are unfolded at one time."""
+_PANEL = 512
+"""Columns by which a Gram matrix is filled, from the diagonal on: of a wide one, little more than half is computed."""
 
 
 def input_moments(
@@ -187,6 +189,7 @@ class _Sums:
             if self._groups > 1:
                 raise ValueError(f"layer {name!r} has {self._groups} groups: its channels cannot be limited")
             self._columns = self._columns // layer.weight.shape[1] * len(channels)
+        self._panels = [slice(start, start + _PANEL) for start in range(0, self._columns, _PANEL)]
         self._rows = 0
 
     @property
@@ -218,7 +221,8 @@ class _Sums:
         line_bytes = 8 * self._groups * seen.shape[3 : 2 + positions].numel() * (self._columns + self._outputs)
         for some, of_them in parts(images, lines, line_bytes, self._limit):
             x = rows(seen[:, some, of_them], positions)
-            self._gram.baddbmm_(x.mT, x)
+            for panel in self._panels:
+                self._gram[:, panel, panel.start :].baddbmm_(x[..., panel].mT, x[..., panel.start :])
             self._mean += x.sum(1)
             self._rows += x.shape[1]
             if wanted is not None:
@@ -232,6 +236,8 @@ class _Sums:
             raise ModelError(f"layer {self._name!r} did not run on any image: its inputs are unknown")
         if not self._gram.diagonal(dim1=-2, dim2=-1).isfinite().all():
             raise ScoreError(f"the inputs of layer {self._name!r} are not finite")
+        for panel in self._panels:
+            self._gram[:, panel.stop :, panel] = self._gram[:, panel, panel.stop :].mT
         return InputMoments(self._gram.div_(self._rows), self._mean.div_(self._rows), self._rows, images)
 
     def pair(self, images: int) -> tuple[InputMoments, TargetMoments]:

@@ -33,6 +33,7 @@ CASES = {
     "conv1d": (nn.Conv1d(3, 2, 3, stride=2, padding=1, groups=1), (3, 9)),
     "conv1d grouped": (nn.Conv1d(4, 2, 2, dilation=2, groups=2), (4, 9)),
     "conv3d": (nn.Conv3d(2, 4, (2, 3, 1), padding=(1, 0, 0), groups=2), (2, 4, 4, 3)),
+    "wider than a panel": (nn.Conv2d(60, 2, 3), (60, 3, 4)),
     "linear": (nn.Linear(5, 3), (5,)),
     "linear on tokens": (nn.Linear(5, 3, bias=False), (4, 5)),
     "linear on maps": (nn.Linear(5, 3), (3, 2, 5)),
@@ -137,7 +138,7 @@ def test_outputs_are_taken_before_an_activation_in_place():
 
 def test_outputs_are_the_layers_own_whatever_hooks_it_has():
     layer = nn.Conv2d(2, 3, 3)
-    layer.register_forward_hook(lambda _layer, _args, y: 0 * y)
+    layer.register_forward_hook(lambda *call: torch.zeros_like(call[2]))
     x = images((2, 5, 5))
     ((_, _, targets),) = paired_moments(nn.Sequential(layer), nn.Sequential(layer), [x], ["0"])
     assert (targets.power > 0).all()
