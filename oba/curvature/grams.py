@@ -47,8 +47,8 @@ def input_moments(
 ) -> Iterator[tuple[str, InputMoments]]:
     """Yield the moments of the inputs of layers, with one run of the model per batch for as many layers as fit.
 
-    The moments of one pass are released as the caller lets go of them, and before the next pass. Weights that the
-    caller changes between two passes are seen by the later one.
+    Yielded moments belong to the caller alone; those that it still holds come on top of the budget of the next pass.
+    Weights that the caller changes between two passes are seen by the later one.
 
     Args:
         model: The network, on the device of the images and in the mode in which it is to be run (``eval``).
