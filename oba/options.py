@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 
+from oba import registry
 from oba.config import Section
 from oba.errors import ConfigError
 
@@ -58,6 +59,19 @@ class Configured(Generic[O]):
     def name(self) -> str:
         """The registered name: that of the file."""
         return type(self).__module__.rpartition(".")[2].rstrip("_").replace("_", "-")
+
+
+def part(kind: str, name: str) -> type[Configured]:
+    """Import the class of a part of a method.
+
+    Args:
+        kind: ``"criterion"``, ``"allocation"`` or ``"update"``.
+        name: A registered name.
+
+    Returns:
+        The class.
+    """
+    return cast("type[Configured]", registry.entry(kind, name))
 
 
 def checked_options(entry: type[Configured], what: str, values: Mapping[str, Any]) -> Options:

@@ -6,6 +6,7 @@ from typing import Any
 
 from oba import registry
 from oba.config import Study
+from oba.options import part
 
 
 def study_schema() -> dict[str, Any]:
@@ -44,7 +45,7 @@ def _choice(kind: str) -> dict[str, Any]:
     names = registry.names(kind)
     entries = []
     for name in names:
-        options = registry.entry(kind, name).options_type.model_json_schema()
+        options = part(kind, name).options_type.model_json_schema()
         properties = {"name": {"const": name}, **options.get("properties", {})}
         entries.append({
             "type": "object",

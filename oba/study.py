@@ -21,7 +21,7 @@ from oba.config import PRESETS, Choice, MethodConfig, MethodDefaults, Study
 from oba.errors import ConfigError, FileError
 from oba.files import read_json
 from oba.models.names import check_name
-from oba.options import checked_options
+from oba.options import checked_options, part
 
 
 def load_study(path: Path) -> Study:
@@ -172,22 +172,20 @@ def _check_names(study: Study) -> None:
 
 def _with_options(method: MethodConfig, defaults: MethodDefaults) -> MethodConfig:
     """Check a method's options and spell all of them out."""
-    parts = {}
+    chosen = {}
     for kind in ("criterion", "allocation", "update"):
         choice: Choice = getattr(method, kind)
-        entry = registry.entry(kind, choice.name)
+        entry = part(kind, choice.name)
         shared = defaults.criterion if kind == "criterion" else {}
         given = {key: value for key, value in shared.items() if key in entry.options_type.model_fields}
         options = checked_options(entry, f"methods.{method.name}: {kind} {choice.name!r}", given | choice.options)
-        parts[kind] = Choice(name=choice.name, **options.model_dump())
-    return method.model_copy(update=parts)
+        chosen[kind] = Choice(name=choice.name, **options.model_dump())
+    return method.model_copy(update=chosen)
 
 
 def _check_defaults(study: Study) -> None:
     """Refuse default options that no criterion of the study has."""
-    have = {
-        key for m in study.methods for key in registry.entry("criterion", m.criterion.name).options_type.model_fields
-    }
+    have = {key for m in study.methods for key in part("criterion", m.criterion.name).options_type.model_fields}
     for key in study.method_defaults.criterion:
         if key not in have:
             raise ConfigError(
@@ -207,7 +205,7 @@ def explain(error: ValidationError) -> Iterator[str]:
     """
     for finding in error.errors():
         location = finding["loc"]
-        key = ".".join(str(part) for part in location)
+        key = ".".join(str(step) for step in location)
         given = repr(finding["input"])
         if finding["type"] == "extra_forbidden":
             allowed = _keys_at(location[:-1])
@@ -227,8 +225,8 @@ def explain(error: ValidationError) -> Iterator[str]:
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the section at a location."""
     section: type[BaseModel] = Study
-    for part in location:
-        section = section.model_fields[str(part)].annotation  # pyright: ignore[reportAssignmentType]
+    for step in location:
+        section = section.model_fields[str(step)].annotation  # pyright: ignore[reportAssignmentType]
     return [field.alias or name for name, field in section.model_fields.items()]
 
 

@@ -16,17 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from oba import registry
 from oba.errors import ScoreError
 from oba.importance.batches import Batch
 from oba.importance.scores import StructureScores
 from oba.importance.slices import Channels, LayerSlice, channel_sums
-from oba.options import Configured, O, Options, checked_options
+from oba.options import Configured, O, Options, checked_options, part
 from oba.structures import StructureGroup
 
 
@@ -194,5 +193,5 @@ def make_criterion(name: str, seed: int = 0, **options: object) -> Criterion:
     Returns:
         A fresh instance.
     """
-    entry = registry.entry("criterion", name)
+    entry: Any = part("criterion", name)
     return entry(checked_options(entry, f"criterion {name!r}", options), seed)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from oba import registry
-from oba.options import Configured, O, checked_options
+from oba.options import Configured, O, checked_options, part
 from oba.pruning.plan import Plan
 from oba.structures import StructureGroup
 
@@ -62,5 +62,5 @@ def make_update(name: str, **options: object) -> Update:
     Returns:
         The update.
     """
-    entry = registry.entry("update", name)
+    entry: Any = part("update", name)
     return entry(checked_options(entry, f"update {name!r}", options))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from oba import registry
 from oba.config import Floors
 from oba.errors import BudgetError
 from oba.importance.scores import StructureScores
-from oba.options import Configured, O, checked_options
+from oba.options import Configured, O, checked_options, part
 from oba.pruning.cost import CostModel
 from oba.pruning.prices import Prices
 from oba.pruning.queues import EPSILON, GroupFloor
@@ -128,7 +128,7 @@ def make_allocation(name: str, **options: object) -> Allocation:
     Returns:
         The allocation.
     """
-    entry = registry.entry("allocation", name)
+    entry: Any = part("allocation", name)
     return entry(checked_options(entry, f"allocation {name!r}", options))
 
 
