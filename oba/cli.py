@@ -127,7 +127,7 @@ def begin(study: StudyFile) -> None:
 
     loaded = load_study(study)
     layout = Layout(loaded.experiment)
-    chains = {chain.key: chain for cell in cells(loaded) if cell.schedule for chain in [chain_identity(layout, cell)]}
+    chains = {chain.key: chain for cell in cells(loaded) if cell.schedule for chain in [chain_identity(loaded, cell)]}
     begin_tracking(
         loaded.experiment, list(chains.values()), resolve_uri(loaded.tracking.uri, layout.results), layout.results
     )

@@ -96,17 +96,24 @@ def execute(
         for stale in base.iterdir():
             if stale.is_dir() and stale.name != key:
                 shutil.rmtree(stale)
+        parent = chain_identity(study, cell) if cell.schedule else None
         identity = RunIdentity(
             experiment=study.experiment,
             key=f"{study.experiment}/{place}",
             name=" ".join([stage, *readable(cell)]),
-            parent=chain_identity(layout, cell) if cell.schedule else None,
+            parent=parent,
             tags=_tags(stage, layout, cell, digest_json(settings), code),
+            attempt=key,
         )
+        # A stage's record lies beside what it wrote, and its journal is named like the record.
+        records = {path.with_name("run.json") for path in inputs} if parent else ()
+        upstream = [layout.journals / f"{layout.within(path)}.jsonl" for path in sorted(records)]
         journal = layout.journals / f"{place}.jsonl"
         uri = resolve_uri(study.tracking.uri, layout.results)
         started = perf_counter()
-        with stage_run(journal, identity, uri=uri, results_dir=layout.results, min_seconds=FORWARD_AFTER) as run:
+        with stage_run(
+            journal, identity, uri=uri, results_dir=layout.results, upstream=upstream, min_seconds=FORWARD_AFTER
+        ) as run:
             run.params({"stage": stage} | cell.given() | settings)
             facts = perform(Job(stage, sections, cell, model, layout, record.parent, base / key, run))
             summary = {"stage": stage, "cell": cell.given(), "key": key, "settings": settings, "code": code}
@@ -116,16 +123,21 @@ def execute(
         shutil.rmtree(base / key, ignore_errors=True)
 
 
-def chain_identity(layout: Layout, cell: Cell) -> RunIdentity:
+def chain_identity(study: Study, cell: Cell) -> RunIdentity:
     """Return the parent run of a chain.
 
     Args:
-        layout: The experiment's paths.
+        study: The study, for the settings and the code that all points of the chain depend on.
         cell: Any cell of the chain.
 
     Returns:
-        Its key, ``<experiment>/<model>/seed<seed>/<criterion>-<schedule>``, readable name and tags.
+        Its key, ``<experiment>/<model>/seed<seed>/<criterion>-<schedule>``, readable name, tags and attempt.
     """
+    layout, model = Layout(study.experiment), models_by_slug(study)[cell.model]
+    # Neither the levels, which extend a chain, nor the controls, which are not on its chart, are part of this.
+    stages = ("prepare", "split", "structures", "dense", "prune", "finetune", "evaluate")
+    settings = [STAGES[stage].of(study).model_dump(mode="json", by_alias=True) for stage in stages]
+    code = [stage_code(study, stage, model, cell.criterion) for stage in stages]
     whole = Cell(cell.model, cell.seed, cell.criterion, cell.schedule)
     chain = layout.chain(cell.model, cell.seed, cell.criterion, cell.schedule)
     return RunIdentity(
@@ -133,6 +145,7 @@ def chain_identity(layout: Layout, cell: Cell) -> RunIdentity:
         key=chain.relative_to(layout.results).as_posix(),
         name=" ".join(readable(whole)),
         tags={"sweep": layout.experiment, "stage": "chain"} | whole.given(),
+        attempt=digest_json([settings, code]),
     )
 
 
