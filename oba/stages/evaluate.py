@@ -20,7 +20,7 @@ def run(study: Study, cell: Cell) -> None:
     net = layout.net(cell)
     inputs = [layout.data / "data.json", layout.split(cell.seed), *(net / name for name in NET_FILES[:2])]
     record, outputs = net / "evaluation-run.json", [net / "evaluation.json"]
-    # A chain's chart begins with the dense net, at 100 per cent; its first level draws that point.
+    # A chain's chart begins with the dense net, of which 0 per cent are removed; its first level draws that point.
     first = cell.variant == "finetuned" and cell.keep == level_name(study.keep[0])
     dense = layout.dense(cell.model, cell.seed) / "evaluation.json" if first else None
     work = partial(perform, dense_evaluation=dense)
@@ -54,9 +54,9 @@ def perform(job: Job[EvaluateSections], dense_evaluation: Path | None) -> dict[s
     write_json(job.directory / "evaluation.json", result)
     job.run.metrics(_shown(result))
     if job.cell.variant == "finetuned":
-        job.run.chain_metrics(_shown(result), step=round(float(job.cell.keep) * 100))
+        job.run.chain_metrics(_shown(result), step=round((1 - float(job.cell.keep)) * 100))
     if dense_evaluation:
-        job.run.chain_metrics(_shown(read_json(dense_evaluation)), step=100)
+        job.run.chain_metrics(_shown(read_json(dense_evaluation)), step=0)
     job.run.artifact(job.directory / "evaluation.json")
     return {"threads": job.sections.threads, "device": str(device)}
 
