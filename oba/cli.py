@@ -89,7 +89,7 @@ def begin(study: StudyFile) -> None:
 
     loaded = _study(study)
     layout = Layout(loaded.experiment)
-    chains = {chain.key: chain for net in nets(loaded) if net.schedule for chain in [chain_identity(layout, net)]}
+    chains = {chain.key: chain for net in nets(loaded) if net.schedule for chain in [chain_identity(loaded, net)]}
     begin_tracking(
         loaded.experiment, list(chains.values()), resolve_uri(loaded.tracking.uri, layout.results), layout.results
     )

@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from oba.codedigest import stage_code
 from oba.config import Study
-from oba.dag import Files, stage_of
+from oba.dag import STAGES, Files, stage_of
 from oba.files import digest_file, digest_json, locked, read_json, write_json
 from oba.layout import Coordinates, Layout, models_by_slug
 from oba.provenance import git_state, provenance
@@ -102,12 +102,13 @@ def execute(command: str, study: Study, at: Coordinates) -> None:
             experiment=study.experiment,
             key=f"{study.experiment}/{place}",
             name=" ".join([command, *readable(at)]),
-            parent=chain_identity(layout, at) if at.schedule else None,
+            parent=chain_identity(study, at) if at.schedule else None,
             tags=_tags(command, layout, at, digest_json(settings), code),
+            attempt=key,
         )
         inputs = {**reads, **stage.after(study, layout, at)}
         model = models_by_slug(study).get(at.model, "")
-        with _slot(sections), _tracked(study, layout, place, identity) as run:
+        with _slot(sections), _tracked(study, layout, place, identity, reads) as run:
             started = perf_counter()
             run.params({"stage": command} | at.given() | settings)
             job = Job(command, sections, at, model, layout, inputs, record.parent, base / key, run)
@@ -126,27 +127,37 @@ def _slot(sections: StageSections) -> AbstractContextManager[object]:
     return device_slot(runtime.device) if runtime is not None else nullcontext()
 
 
-def _tracked(study: Study, layout: Layout, place: str, identity: RunIdentity) -> AbstractContextManager[StageRun]:
+def _tracked(
+    study: Study, layout: Layout, place: str, identity: RunIdentity, reads: Files
+) -> AbstractContextManager[StageRun]:
     """Keep a job's journal, and mirror it to MLflow."""
+    # A stage's record lies beside what it wrote, and its journal is named like the record.
+    records = {path.with_name("run.json") for paths in reads.values() for path in paths} if identity.parent else ()
     return stage_run(
         layout.journals / f"{place}.jsonl",
         identity,
         uri=resolve_uri(study.tracking.uri, layout.results),
         results_dir=layout.results,
+        upstream=[layout.journals / f"{layout.within(path)}.jsonl" for path in sorted(records)],
         min_seconds=FORWARD_AFTER,
     )
 
 
-def chain_identity(layout: Layout, at: Coordinates) -> RunIdentity:
+def chain_identity(study: Study, at: Coordinates) -> RunIdentity:
     """Return the parent run of a chain.
 
     Args:
-        layout: The experiment's paths.
+        study: The study, for the settings and the code that all points of the chain depend on.
         at: Coordinates within the chain.
 
     Returns:
-        Its key, ``<experiment>/<model>/seed<seed>/<method>-<schedule>``, readable name and tags.
+        Its key, ``<experiment>/<model>/seed<seed>/<method>-<schedule>``, readable name, tags and attempt.
     """
+    layout = Layout(study.experiment)
+    # Neither the levels, which extend a chain, nor the controls, which are not on its chart, are part of this.
+    stages = [STAGES[name] for name in ("prepare", "split", "trace", "dense", "prune", "finetune", "evaluate")]
+    settings = [stage.sections.of(study, at).model_dump(mode="json", by_alias=True) for stage in stages]
+    code = [stage_code(stage.module, stage.roots(study, at)) for stage in stages]
     whole = Coordinates(at.model, at.seed, at.method, at.schedule)
     chain = layout.chain(at.model, at.seed, at.method, at.schedule)
     return RunIdentity(
@@ -154,6 +165,7 @@ def chain_identity(layout: Layout, at: Coordinates) -> RunIdentity:
         key=chain.relative_to(layout.results).as_posix(),
         name=" ".join(readable(whole)),
         tags={"sweep": layout.experiment, "stage": "chain"} | whole.given(),
+        attempt=digest_json([settings, code]),
     )
 
 

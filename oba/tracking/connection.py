@@ -1,4 +1,4 @@
-"""A connection to a tracking server or store: opened late, guarded, and limited in the time that it may take."""
+"""A connection to a tracking server or store: opened late, guarded, and limited in the time it may take."""
 
 from __future__ import annotations
 
@@ -24,14 +24,7 @@ class Connection:
     """An MLflow client, made on first use. Whatever goes wrong is a :class:`TrackingError` of one line."""
 
     def __init__(self, uri: str, results_dir: Path, *, allowance: float | None = None) -> None:
-        """Describe the connection.
-
-        Args:
-            uri: The address.
-            results_dir: The folder of all results, absolute or not.
-            allowance: Seconds that all calls together may take, besides 2 % of the time since now; without it
-                the store is waited for.
-        """
+        """Describe the connection; ``allowance`` limits the seconds of all calls, besides 2 % of the time since now."""
         self.uri = uri
         self.name = redacted(uri)
         self.results = Path(results_dir).resolve()
@@ -42,11 +35,7 @@ class Connection:
         self._lock = FileLock(self.results / ".mlflow.lock", timeout=LOCK_SECONDS)
 
     def open(self) -> None:
-        """Make the client, unless it is there. A fresh database gets its tables here, by one process at a time.
-
-        Raises:
-            TrackingError: If nobody answers, mlflow is missing, or another process does not get done.
-        """
+        """Make the client, unless it is there. A fresh database gets its tables here, by one process at a time."""
         if self._client is not None:
             return
         check_alive(self.uri)
@@ -61,14 +50,7 @@ class Connection:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other processes of these results from creating stores, experiments or chains at the same time.
-
-        Yields:
-            Nothing.
-
-        Raises:
-            TrackingError: If another process does not get done, or the folder cannot be locked.
-        """
+        """Keep other processes of these results from creating stores and experiments or changing chains."""
         try:
             self.results.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
@@ -82,19 +64,7 @@ class Connection:
             self._lock.release()
 
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """Call a method of the client, which must be open.
-
-        Args:
-            method: The method's name.
-            *args: Its arguments.
-            **kwargs: Its arguments.
-
-        Returns:
-            What the method returns.
-
-        Raises:
-            TrackingError: If it fails, or if the allowance is used up.
-        """
+        """Call a method of the client, which must be open and whose allowance must not be used up."""
         now = time.monotonic()
         if self._allowance is not None and self._spent > self._allowance + _SHARE * (now - self._created):
             raise TrackingError(f"{self.name} is slow: {self._spent:.0f} s were spent on it")

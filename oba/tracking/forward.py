@@ -1,7 +1,7 @@
 """Passing a journal on: what MLflow does not have yet, once.
 
-MLflow is asked what a run has before anything is added to it, so nothing is sent twice whatever was
-killed when. A cursor beside the journal remembers how far it was sent, to which run of which store.
+MLflow is asked what a run has before anything is added to it, so nothing is sent twice, no matter when a
+process was killed. A cursor beside the journal remembers how far it was sent, to which run of which store.
 """
 
 from __future__ import annotations
@@ -15,34 +15,31 @@ from filelock import FileLock, Timeout
 
 from oba.errors import FileError
 from oba.files import read_json, write_json
-from oba.tracking.journal import Attempt, Event, Points, RunIdentity, last_points, last_tags, read_attempt
-from oba.tracking.store import ATTEMPT, PARENT, SUPERSEDED, Store
+from oba.tracking.chain import Chain, ChainPoints
+from oba.tracking.journal import Attempt, Event, last_points, last_tags, read_attempt
+from oba.tracking.store import ATTEMPT, Store, is_current
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
+_FOR_THE_CHAIN = {"start", "chain", "end", "adopt"}
+
 
 @dataclass
 class Sent:
-    """What one pass over a journal did.
-
-    Attributes:
-        updated: Whether there was anything new in the journal.
-        metrics: Points sent.
-        params: Parameters sent.
-        artifacts: Files sent.
-        missing: Files that are gone, or belong elsewhere, and were not sent.
-        busy: Whether another process is passing on the same journal.
-        deleted: Whether somebody deleted the run in MLflow; it stays deleted.
-    """
+    """What one pass over a journal did, in numbers of points, parameters and files."""
 
     updated: bool = False
+    """Whether there was anything new in the journal."""
     metrics: int = 0
     params: int = 0
     artifacts: int = 0
     missing: int = 0
+    """Files that are gone, or belong elsewhere, and were not sent."""
     busy: bool = False
+    """Whether another process is passing on the same journal."""
     deleted: bool = False
+    """Whether somebody deleted the run in MLflow; it stays deleted."""
 
 
 @dataclass
@@ -60,25 +57,17 @@ class _Remote:
 class Forwarder:
     """Passes one journal on to one store."""
 
-    def __init__(self, journal: Path, store: Store) -> None:
-        """Remember the journal and the store.
-
-        Args:
-            journal: The journal.
-            store: Where to.
-        """
+    def __init__(self, journal: Path, store: Store, reported: ChainPoints | None = None) -> None:
+        """Remember the journal, the store and, where all journals are passed on, what they report to chains."""
         self._journal = Path(journal)
         self._cursor = self._journal.with_name(f"{self._journal.name}.sent")
         self._lock = FileLock(f"{self._journal}.lock", timeout=2)
         self._store = store
+        self._reported = reported
         self._remote: _Remote | None = None
 
     def forward(self) -> Sent:
-        """Send what the store does not have yet.
-
-        Returns:
-            What was sent.
-        """
+        """Send what the store does not have yet."""
         attempt = read_attempt(self._journal)
         if attempt is None:
             return Sent()
@@ -100,13 +89,17 @@ class Forwarder:
         for event in pending:
             if event.kind == "artifact":
                 self._send_artifact(remote.run, event, sent)
+        settled = True
+        if attempt.identity.parent and _FOR_THE_CHAIN & {event.kind for event in pending}:
+            chain = Chain(self._store, attempt.identity.parent)
+            settled = chain.send(remote.run, attempt, self._reported)
         status, when = attempt.state
-        if attempt.identity.parent:
-            self._send_chain(attempt.identity.parent, last_points(pending, "chain"), status, when)
         if status != remote.status:
             self._store.set_status(remote.run.info.run_id, status, when)
-        remote.status, remote.offset = status, attempt.end
-        write_json(self._cursor, self._position(remote.run) | {"offset": attempt.end})
+            remote.status = status
+        if settled:
+            remote.offset = attempt.end
+            write_json(self._cursor, self._position(remote.run) | {"offset": attempt.end})
         return sent
 
     def _find(self, attempt: Attempt) -> _Remote:
@@ -116,12 +109,9 @@ class Forwarder:
         found = store.runs(identity)
         run = next((run for run in found if run.data.tags.get(ATTEMPT) == attempt.id), None)
         if run is None:
-            parent = store.chain(identity.parent) if identity.parent else None
-            tags = {ATTEMPT: attempt.id} | ({PARENT: parent.info.run_id} if parent else {})
-            run = store.create(identity, started=attempt.started, tags=tags)
-            for old in found:
-                if old.info.lifecycle_stage == "active" and SUPERSEDED not in old.data.tags:
-                    store.log(old.info.run_id, tags={SUPERSEDED: run.info.run_id})
+            run = store.create(identity, started=attempt.started, tags={ATTEMPT: attempt.id})
+            for old in filter(is_current, found):
+                store.supersede(old, run, attempt.started)
         return _Remote(run, run.info.status, self._read_offset(run), set(run.data.params))
 
     def _position(self, run: Run) -> dict[str, str]:
@@ -158,16 +148,3 @@ class Forwarder:
             sent.artifacts += 1
         else:
             sent.missing += 1
-
-    def _send_chain(self, parent: RunIdentity, points: Points, status: str, when: int) -> None:
-        """Send the chain's metrics, corrected where they changed, and let it end with its last stage."""
-        if not points and status == "RUNNING":
-            return
-        run = self._store.chain(parent)
-        if run is None:
-            return
-        had = self._store.history(run, {key for key, _ in points})
-        metrics = [(key, v, t, step) for (key, step), (v, t) in points.items() if had.get((key, step)) != v]
-        self._store.log(run.info.run_id, metrics=metrics)
-        if status != "RUNNING" and when > (run.info.end_time or 0):
-            self._store.set_status(run.info.run_id, status, when)

@@ -13,51 +13,23 @@ _PARAM_LENGTH, _TAG_LENGTH = 6000, 5000
 
 
 def clean(name: str) -> str:
-    """Return a name of a metric, parameter or tag as MLflow allows it.
-
-    Args:
-        name: Any text.
-
-    Returns:
-        At most 250 letters, digits, ``_``, ``-``, ``.``, space, ``:`` and inner ``/``; others become ``_``.
-    """
+    """Return a name as MLflow allows it: at most 250 letters, digits, ``_-. :`` and inner ``/``; others are ``_``."""
     name = re.sub(r"[^\w\-. :/]", "_", name, flags=re.ASCII)[:250] or "_"
     return name if posixpath.normpath(name) == name and name[0] not in "./" else re.sub(r"^\.+|/", "_", name)
 
 
 def clean_params(params: Mapping[str, str]) -> dict[str, str]:
-    """Return parameters as MLflow allows them.
-
-    Args:
-        params: Names and values.
-
-    Returns:
-        The same, at most 6000 characters each.
-    """
+    """Return parameters as MLflow allows them, at most 6000 characters each."""
     return {clean(key): value[:_PARAM_LENGTH] for key, value in params.items()}
 
 
 def clean_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags that say something, as MLflow allows them.
-
-    Args:
-        tags: Names and values.
-
-    Returns:
-        Those that are not empty, at most 5000 characters each.
-    """
+    """Return the tags that are not empty, as MLflow allows them: at most 5000 characters each."""
     return {clean(key): value[:_TAG_LENGTH] for key, value in tags.items() if value}
 
 
 def batches(entries: Sequence[tuple[str, Any]]) -> Iterator[dict[str, list]]:
-    """Cut entries into calls: at most 1000 in all, 100 parameters, 100 tags and 1 MB.
-
-    Args:
-        entries: ``metrics``, ``params`` or ``tags``, each with the MLflow entity.
-
-    Yields:
-        The arguments of one ``log_batch``.
-    """
+    """Cut entities into the arguments of ``log_batch``: at most 1000 in all, 100 parameters, 100 tags and 1 MB."""
     batch: dict[str, list] = {kind: [] for kind in _MOST}
     size = 0
     for kind, entry in entries:

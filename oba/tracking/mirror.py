@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from oba.errors import TrackingError
+from oba.tracking.chain import Chain, ChainPoints
 from oba.tracking.connection import Connection
 from oba.tracking.forward import Forwarder
 from oba.tracking.journal import RunIdentity
@@ -61,8 +62,8 @@ class SyncReport:
 def begin(experiment: str, chains: Sequence[RunIdentity], uri: str, results_dir: Path) -> bool:
     """Set up the store, the experiment and the chains' runs, once, before many stages meet them.
 
-    Fresh databases are set up under a lock, and what exists is found again. A dead server is reported and left
-    to ``sync``.
+    What exists is found again. A chain whose ``attempt`` is another one than before gets a new run; the old one
+    ends and is tagged ``superseded_by``. A dead server is reported and left to ``sync``.
 
     Args:
         experiment: The experiment.
@@ -78,7 +79,7 @@ def begin(experiment: str, chains: Sequence[RunIdentity], uri: str, results_dir:
         store.connection.open()
         store.experiment(experiment)
         for chain in chains:
-            store.chain(chain)
+            Chain(store, chain).begin()
     except TrackingError as error:
         _logger.warning("tracking: %s; the runs are kept in journals, `oba sync` sends them later", error)
         return False
@@ -87,6 +88,8 @@ def begin(experiment: str, chains: Sequence[RunIdentity], uri: str, results_dir:
 
 def sync(journals: Iterable[Path], uri: str, results_dir: Path) -> SyncReport:
     """Send what is missing, with the original times and without duplicates.
+
+    Where stages that ran again report other values to their chain, the chain gets a new run.
 
     Args:
         journals: The journals.
@@ -100,13 +103,14 @@ def sync(journals: Iterable[Path], uri: str, results_dir: Path) -> SyncReport:
         TrackingError: If the store cannot be reached.
     """
     store = Store(Connection(uri, results_dir))
-    report = SyncReport()
+    journals, report = list(journals), SyncReport()
+    reported = ChainPoints(journals)
     store.connection.open()
     store.ping()
     for journal in journals:
         report.journals += 1
         try:
-            sent = Forwarder(journal, store).forward()
+            sent = Forwarder(journal, store, reported).forward()
         except TrackingError as error:
             store.ping()
             report.refused[Path(journal)] = str(error)

@@ -1,4 +1,4 @@
-"""The surroundings in which MLflow is called: silent, without telemetry, never waiting long."""
+"""The environment in which MLflow is called: silent, without telemetry, never waiting long."""
 
 from __future__ import annotations
 
@@ -26,14 +26,7 @@ _CHATTY = ("mlflow", "alembic", "urllib3.connectionpool")
 
 @contextmanager
 def quiet(waiting: dict[str, str]) -> Iterator[None]:
-    """Set what MLflow reads from the environment, except where the user has set it; undone afterwards.
-
-    Args:
-        waiting: :data:`HURRIED` or :data:`PATIENT`.
-
-    Yields:
-        Nothing.
-    """
+    """Set what MLflow reads from the environment, except where the user has set it, and undo it afterwards."""
     ours = {name: value for name, value in (_SETTINGS | waiting).items() if name not in os.environ}
     levels = {name: logging.getLogger(name).level for name in _CHATTY}
     os.environ.update(ours)
@@ -50,11 +43,7 @@ def quiet(waiting: dict[str, str]) -> Iterator[None]:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Pause the garbage collector, without which mlflow is imported a fifth faster.
-
-    Yields:
-        Nothing.
-    """
+    """Pause the garbage collector, without which mlflow is imported a fifth faster."""
     collecting = gc.isenabled()
     gc.disable()
     try:

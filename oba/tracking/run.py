@@ -1,17 +1,17 @@
-"""What a stage reports to: its journal at once, MLflow now and then."""
+"""What a stage reports to: its journal at once, and MLflow from time to time."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from oba.tracking.connection import Connection
 from oba.tracking.forward import Forwarder
-from oba.tracking.journal import Journal, RunIdentity, Status
+from oba.tracking.journal import Journal, RunIdentity, Status, adopt, last_points, read_attempt
 from oba.tracking.limits import clean, clean_params, clean_tags
 from oba.tracking.store import Store
 
@@ -24,15 +24,10 @@ class StageRun:
     """A stage's run. Nothing that happens to the tracking server is raised here."""
 
     def __init__(self, journal: Journal, results_dir: Path, forwarder: Forwarder, every: float) -> None:
-        """Use :func:`stage_run`.
-
-        Args:
-            journal: The open journal.
-            results_dir: The folder of all results.
-            forwarder: Passes the journal on.
-            every: Seconds between two passes.
-        """
+        """Use :func:`stage_run`."""
         self._journal = journal
+        attempt = read_attempt(journal.path)
+        self._points = {place: v for place, (v, _) in last_points(attempt.events, "metrics").items()} if attempt else {}
         self._results = Path(results_dir).resolve()
         self._forwarder: Forwarder | None = forwarder
         self._every = every
@@ -55,27 +50,33 @@ class StageRun:
         self._journal.write("tags", values=clean_tags(values))
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Report measures. Before they are sent, the last value of a step counts; afterwards the first.
+        """Report measures. What was reported before, by a killed process too, is not reported again.
+
+        Of several values for one step, the last one counts until it is sent; what MLflow has stays.
 
         Args:
             values: Names and numbers.
             step: The epoch, or none.
         """
-        self._write_points("metrics", values, step or 0)
+        step = int(step or 0)
+        new = {key: v for key, v in _numbers(values).items() if self._points.get((key, step)) != v}
+        if new:
+            self._journal.write("metrics", step=step, values=new)
+            self._points |= {(key, step): v for key, v in new.items()}
         if time.monotonic() - self._passed >= self._every:
             self._forward()
 
     def chain_metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Report measures of the parent run.
+        """Report measures of the parent run, whose latest values are those of the largest step.
 
         Args:
             values: Names and numbers.
-            step: ``keep`` in per cent.
+            step: How much was removed, in per cent; 0 for the dense net.
         """
-        self._write_points("chain", values, step)
+        self._journal.write("chain", step=int(step), values=_numbers(values))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Report a file, which is sent from where it lies.
+        """Report a file, which is sent from its place.
 
         Args:
             path: The file, within the results.
@@ -84,20 +85,11 @@ class StageRun:
         self._journal.write("artifact", path=Path(path).resolve().relative_to(self._results).as_posix(), folder=folder)
 
     def end(self, status: Status, min_seconds: float) -> None:
-        """Report the end and pass on the rest.
-
-        Args:
-            status: How it ended.
-            min_seconds: Runs that are shorter are left to ``sync``.
-        """
+        """Report the end and pass on the rest; runs that are shorter than ``min_seconds`` are left to ``sync``."""
         self._journal.write("end", status=status)
         if time.monotonic() - self._started >= min_seconds:
             self._forward()
         self._journal.close()
-
-    def _write_points(self, kind: str, values: Mapping[str, float], step: int) -> None:
-        """Report numbers, whatever library they come from."""
-        self._journal.write(kind, step=int(step), values={clean(key): float(v) for key, v in values.items()})
 
     def _forward(self) -> None:
         """Pass the journal on; the first failure is reported and is the last try of this process."""
@@ -119,16 +111,21 @@ def stage_run(
     *,
     uri: str,
     results_dir: Path,
+    upstream: Iterable[Path] = (),
     every: float = 30.0,
     min_seconds: float = 0.0,
 ) -> Iterator[StageRun]:
     """Report a stage: to its journal, and from there to MLflow.
 
     Args:
-        journal: The journal; a stage that goes on after it was killed or failed adds to it.
+        journal: The journal. A stage that goes on after it was killed or failed adds to its run, unless the
+            identity has another ``attempt``.
         identity: The stage's run.
         uri: The tracking server or store.
         results_dir: The folder of all results, which the artifacts are in.
+        upstream: Journals of the stages whose results this one reads; missing ones are passed over. Those that
+            finished in an earlier attempt of the chain are shown under this stage's parent from now on, with
+            their own upstream stages, since they are still valid.
         every: Seconds between two passes to MLflow; there is one at the end as well.
         min_seconds: Stages that are shorter are only journalled and left to ``sync``: importing mlflow costs
             seconds.
@@ -136,8 +133,11 @@ def stage_run(
     Yields:
         What to report to.
     """
-    book = Journal(journal)
-    book.start(identity)
+    book, upstream = Journal(journal), list(upstream)
+    book.start(identity, upstream)
+    if identity.parent:
+        for path in upstream:
+            adopt(path, identity.parent)
     forwarder = Forwarder(journal, Store(Connection(uri, results_dir, allowance=ALLOWANCE)))
     run = StageRun(book, results_dir, forwarder, every)
     try:
@@ -149,15 +149,7 @@ def stage_run(
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Write nested settings as one level of text.
-
-    Args:
-        values: Plain values.
-        prefix: Put before each name.
-
-    Returns:
-        Names joined by dots, and texts.
-    """
+    """Write nested settings as one level of text, their names joined by dots."""
     flat: dict[str, str] = {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
@@ -165,3 +157,8 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{name}"] = str(value)
     return flat
+
+
+def _numbers(values: Mapping[str, float]) -> dict[str, float]:
+    """Return measures of any library as plain numbers under names that MLflow allows."""
+    return {clean(key): float(value) for key, value in values.items()}

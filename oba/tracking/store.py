@@ -1,20 +1,20 @@
 """What runs are in MLflow, and how they are found again.
 
-Runs are found by their tag ``stage_key``; a stage that was begun anew has another ``stage_attempt``.
+Runs are found by their tag ``stage_key``; another attempt at a stage or chain has another ``stage_attempt``.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from oba.errors import TrackingError
 from oba.tracking.connection import Connection
-from oba.tracking.journal import RunIdentity, now_ms
-from oba.tracking.limits import batches, clean_tags
+from oba.tracking.journal import Points, RunIdentity
+from oba.tracking.limits import batches
 from oba.tracking.uri import is_database
 
 if TYPE_CHECKING:
@@ -24,32 +24,23 @@ KEY, ATTEMPT, PARENT, SUPERSEDED = "stage_key", "stage_attempt", "mlflow.parentR
 _logger = logging.getLogger(__name__)
 
 
+def is_current(run: Run) -> bool:
+    """Return whether a run was neither replaced nor deleted."""
+    return run.info.lifecycle_stage == "active" and SUPERSEDED not in run.data.tags
+
+
 class Store:
     """Experiments and runs of one tracking server or store."""
 
     def __init__(self, connection: Connection) -> None:
-        """Look at the store behind a connection.
-
-        Args:
-            connection: The connection; artifacts of a database's runs go to ``mlartifacts`` in its results.
-        """
+        """Look at the store behind a connection; a database's artifacts go to ``mlartifacts`` in its results."""
         self.connection = connection
         self._call = connection.call
         self._experiments: dict[str, str] = {}
         self._foreign: set[str] = set()
 
     def experiment(self, name: str) -> str:
-        """Find or create an experiment.
-
-        Args:
-            name: Its name.
-
-        Returns:
-            Its id.
-
-        Raises:
-            TrackingError: If it was deleted in MLflow.
-        """
+        """Find or create an experiment, unless it was deleted in MLflow; return its id."""
         if name not in self._experiments:
             found = self._call("get_experiment_by_name", name) or self._create_experiment(name)
             if found.lifecycle_stage == "deleted":
@@ -62,50 +53,32 @@ class Store:
         return self._experiments[name]
 
     def runs(self, identity: RunIdentity) -> list[Run]:
-        """Find all runs of a stage or chain, deleted ones too.
-
-        Args:
-            identity: The run.
-
-        Returns:
-            The newest first, with parameters, tags and latest metrics.
-        """
+        """Find all runs of a stage or chain, deleted ones too; the newest first."""
         from mlflow.entities import ViewType
 
         experiment, wanted = self.experiment(identity.experiment), f"tags.{KEY} = '{identity.key}'"
         return self._call("search_runs", [experiment], filter_string=wanted, run_view_type=ViewType.ALL)
 
     def create(self, identity: RunIdentity, *, started: int, tags: Mapping[str, str]) -> Run:
-        """Create a run.
-
-        Args:
-            identity: The run.
-            started: Its start, in milliseconds.
-            tags: Tags besides the key.
-
-        Returns:
-            The run, RUNNING.
-        """
+        """Create a run that started at a time in milliseconds, with tags besides the key; its status is RUNNING."""
         experiment = self.experiment(identity.experiment)
         tags = {KEY: identity.key, **tags}
         return self._call("create_run", experiment, start_time=started, tags=tags, run_name=identity.name)
 
-    def chain(self, identity: RunIdentity) -> Run | None:
-        """Find or create the parent run of a chain.
+    def children(self, run: Run) -> list[Run]:
+        """Find the runs shown under a run, without deleted ones."""
+        shown = f"tags.`{PARENT}` = '{run.info.run_id}'"
+        return self._call("search_runs", [run.info.experiment_id], filter_string=shown)
 
-        Args:
-            identity: The parent.
+    def supersede(self, old: Run, new: Run, when: int) -> None:
+        """Mark a run as replaced by another one and end it, at a time in milliseconds, if nothing else did."""
+        self.log(old.info.run_id, tags={SUPERSEDED: new.info.run_id})
+        if old.info.status == "RUNNING":
+            self.set_status(old.info.run_id, "KILLED", when)
 
-        Returns:
-            The run, or ``None`` if somebody deleted it in MLflow.
-        """
-        found = self.runs(identity)
-        if not found:
-            with self.connection.exclusive():
-                found = self.runs(identity)
-                if not found:
-                    return self.create(identity, started=now_ms(), tags=clean_tags(identity.tags))
-        return next((run for run in found if run.info.lifecycle_stage == "active"), None)
+    def revive(self, run: Run) -> None:
+        """Take back that a run was replaced."""
+        self._call("delete_tag", run.info.run_id, SUPERSEDED)
 
     def log(
         self,
@@ -115,14 +88,7 @@ class Store:
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log in as few calls as the limits of MLflow allow.
-
-        Args:
-            run_id: The run.
-            metrics: Name, value, time in milliseconds and step of each.
-            params: Parameters.
-            tags: Tags.
-        """
+        """Log in as few calls as MLflow's limits allow; a metric is a name, value, time in milliseconds and step."""
         from mlflow.entities import Metric, Param, RunTag
 
         entries = [("params", Param(*pair)) for pair in (params or {}).items()]
@@ -131,44 +97,22 @@ class Store:
         for batch in batches(entries):
             self._call("log_batch", run_id, **batch)
 
-    def history(self, run: Run, keys: set[str]) -> dict[tuple[str, int], float]:
-        """Return what a run has of some metrics.
-
-        Args:
-            run: The run as it was found.
-            keys: Names of metrics.
-
-        Returns:
-            The latest value of each name and step.
-        """
-        known = sorted(keys & run.data.metrics.keys())
+    def history(self, run: Run, keys: Collection[str]) -> Points:
+        """Return the latest point of each step that a run, as it was found, has of some metrics."""
+        known = [key for key in run.data.metrics if key in keys]
         points = [point for key in known for point in self._call("get_metric_history", run.info.run_id, key)]
-        return {(point.key, point.step): point.value for point in sorted(points, key=lambda point: point.timestamp)}
+        points.sort(key=lambda point: point.timestamp)
+        return {(point.key, point.step): (point.value, point.timestamp) for point in points}
 
     def upload(self, run: Run, path: Path, folder: str | None) -> bool:
-        """Upload an artifact.
-
-        Args:
-            run: The run.
-            path: The file, absolute.
-            folder: Folder among the run's artifacts.
-
-        Returns:
-            Whether it could be sent: its experiment's artifacts are not kept elsewhere on this machine.
-        """
+        """Upload a file, unless its experiment's artifacts are kept elsewhere on this machine; say whether."""
         if run.info.experiment_id in self._foreign:
             return False
         self._call("log_artifact", run.info.run_id, str(path), folder)
         return True
 
     def set_status(self, run_id: str, status: str, when: int) -> None:
-        """Set the status of a run.
-
-        Args:
-            run_id: The run.
-            status: ``RUNNING``, ``FINISHED``, ``FAILED`` or ``KILLED``.
-            when: The end in milliseconds, for the last three.
-        """
+        """Set a run's status; ``when`` is its end in milliseconds, unless it is RUNNING."""
         if status == "RUNNING":
             self._call("update_run", run_id, status=status)
         else:

@@ -1,4 +1,4 @@
-"""Addresses of tracking servers and stores: which one counts, whether it answers, how it may be shown."""
+"""Addresses of tracking servers and stores: which one is used, whether it answers, how it may be shown."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SQLITE = "sqlite:///"
 
 
 def resolve_uri(config_uri: str | None, results_dir: Path) -> str:
-    """Return the tracking server or store that counts.
+    """Return the tracking server or store to use.
 
     Args:
         config_uri: The study's ``tracking.uri``.
@@ -57,16 +57,8 @@ def is_database(uri: str) -> bool:
 
 
 def is_fresh(uri: str) -> bool:
-    """Return whether a database may still have to be set up by MLflow.
-
-    Args:
-        uri: The address.
-
-    Returns:
-        For SQLite, whether the experiment that MLflow makes last is missing; for servers, ``False``; for other
-        databases, ``True``, since asking needs their drivers.
-    """
-    if scheme_of(uri) != "sqlite":
+    """Return whether MLflow may still have to set up a database: whether SQLite lacks the experiment made last."""
+    if scheme_of(uri) != "sqlite":  # asking other databases needs their drivers
         return is_database(uri)
     try:
         with closing(sqlite3.connect(uri.removeprefix(_SQLITE))) as connection:
@@ -76,29 +68,13 @@ def is_fresh(uri: str) -> bool:
 
 
 def redacted(text: str, uri: str = "") -> str:
-    """Hide user and password of an address.
-
-    Args:
-        text: What will be shown: the address itself, or a message that may contain it.
-        uri: The address.
-
-    Returns:
-        The text without ``user:password@``.
-    """
+    """Return an address, or a text that may contain the address ``uri``, without ``user:password@``."""
     login, at, _ = urlsplit(uri or text).netloc.rpartition("@")
     return text.replace(login + at, "") if at else text
 
 
 def check_alive(uri: str, seconds: float = 3.0) -> None:
-    """Refuse an address where nobody answers, before an import of mlflow is paid for or a retry is waited for.
-
-    Args:
-        uri: The address.
-        seconds: How long to wait at most.
-
-    Raises:
-        TrackingError: If there is no answer.
-    """
+    """Refuse an address that does not answer within some seconds, before mlflow is imported or retries."""
     scheme, parts = scheme_of(uri), urlsplit(uri)
     reason = ""
     if scheme == "sqlite":

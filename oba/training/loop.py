@@ -1,9 +1,9 @@
 """The training loop.
 
 Every epoch is a pure function of the state at its start, the seed and the epoch's number: the order of
-the images, their augmentation and dropout are drawn from seeds derived from the latter two. So a killed
-training that goes on after its last finished epoch ends, on a CPU with as many threads, with the same
-bits as one that was left alone.
+the images, their augmentation and dropout are drawn from seeds derived from the latter two. A killed
+training that goes on after its last finished epoch is therefore bitwise reproducible on a CPU, given the
+same number of threads.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from oba.training.records import EpochRecord, TrainOutcome
 from oba.training.schedules import learning_rate
 from oba.training.state import TrainState, load_state, save_state
 
-_LOOK_EVERY = 50
-"""Steps between looks at the losses; each look waits for the device."""
+_FETCH_EVERY = 50
+"""Steps between transfers of the losses, each of which waits for the device."""
 
 
 def train(
@@ -60,8 +60,9 @@ def train(
             once the results are safe.
         device: Where to train, and where the bundle's batches are.
         precision: ``fp32`` or ``bf16``.
-        on_epoch: Called after each new epoch, once its state is safe; not for those before an interruption.
-        label: What this is, for people: ``dense resnet8 seed 0``.
+        on_epoch: Called for every epoch once its state is safe. A training that goes on calls it first for all
+            epochs before the interruption, since the last of them may not have been reported.
+        label: What is trained, for people: ``dense resnet8 seed 0``.
 
     Returns:
         The history and the selected epoch.
@@ -85,6 +86,8 @@ def train(
     key = _key(model, config, seed, precision)
     state = load_state(state_dir, key) or TrainState()
     _restore(model, optimizer, state)
+    for record in state.history:
+        on_epoch(record)
 
     with Progress(label, config.epochs) as progress:
         run = _Run(model, optimizer, config, steps, device, precision, progress, label)
@@ -152,7 +155,7 @@ def _train_epoch(run: _Run, batches: Iterable[tuple[Tensor, Tensor]], epoch: int
         sizes.append(len(targets))
         correct += (logits.detach().argmax(dim=1) == targets).sum()
         waiting.append(loss.detach())
-        if len(waiting) == _LOOK_EVERY or step == run.steps - 1:
+        if len(waiting) == _FETCH_EVERY or step == run.steps - 1:
             losses += torch.stack(waiting).tolist()
             waiting.clear()
             _check_finite(losses, run, epoch)

@@ -1,4 +1,4 @@
-"""What a training shows: a bar within the epoch on a terminal, and one line per epoch everywhere."""
+"""Progress of a training: a bar within the epoch on a terminal, and one line per epoch everywhere."""
 
 from __future__ import annotations
 
@@ -49,12 +49,7 @@ class Progress:
         self._bar.stop()
 
     def start(self, epoch: int, steps: int) -> None:
-        """Begin an epoch.
-
-        Args:
-            epoch: 1 for the first.
-            steps: Steps in it.
-        """
+        """Begin an epoch, counted from 1, of some steps."""
         description = f"{self._label}  epoch {epoch}/{self._epochs}"
         self._bar.reset(self._task, total=steps, description=description)
 
@@ -63,11 +58,7 @@ class Progress:
         self._bar.advance(self._task)
 
     def finish(self, history: list[EpochRecord]) -> None:
-        """Print the line of the epoch that has ended.
-
-        Args:
-            history: All epochs so far.
-        """
+        """Print the line of the last epoch of a history."""
         recent = [record.seconds for record in history[-_RECENT:]]
         left = (self._epochs - history[-1].epoch) * sum(recent) / len(recent)
         line = epoch_line(self._label, history[-1], self._epochs, left)
@@ -75,17 +66,7 @@ class Progress:
 
 
 def epoch_line(label: str, record: EpochRecord, epochs: int, seconds_left: float) -> str:
-    """Return an epoch's line.
-
-    Args:
-        label: What is trained.
-        record: The epoch.
-        epochs: Epochs in all.
-        seconds_left: Estimate of the time that the rest takes.
-
-    Returns:
-        One line, whose columns stand below those of the other epochs.
-    """
+    """Return the line of one of ``epochs`` epochs, aligned with those of the others."""
     parts = (
         label,
         f"epoch {record.epoch:{len(str(epochs))}d}/{epochs}",
@@ -100,14 +81,7 @@ def epoch_line(label: str, record: EpochRecord, epochs: int, seconds_left: float
 
 
 def duration(seconds: float) -> str:
-    """Return a time for people.
-
-    Args:
-        seconds: The time.
-
-    Returns:
-        ``m:ss``, or ``h:mm:ss`` from an hour on.
-    """
+    """Return a time as ``m:ss``, or ``h:mm:ss`` from an hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,4 +1,4 @@
-"""What training tells about itself."""
+"""Per-epoch metrics of a training, and its outcome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class EpochRecord:
     lr: float
     """Learning rate of the last step."""
     train_loss: float
-    """Mean over the images as they were seen, with augmentation and label smoothing."""
+    """Mean over the augmented images, with label smoothing."""
     train_top1: float
     val_loss: float
     """Cross-entropy, without label smoothing."""

@@ -124,7 +124,10 @@ class Lab:
 
     @property
     def chain(self) -> RunIdentity:
-        return RunIdentity(self.experiment, "chain", "chain 1", tags={"kind": "chain"})
+        return self.chain_of("1")
+
+    def chain_of(self, attempt: str) -> RunIdentity:
+        return RunIdentity(self.experiment, "chain", "chain 1", tags={"kind": "chain"}, attempt=attempt)
 
     def identity(self, key: str = "stage", *, parent: bool = False, **tags: str) -> RunIdentity:
         return RunIdentity(self.experiment, key, f"name of {key}", self.chain if parent else None, tags)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from filelock import FileLock
@@ -160,7 +161,21 @@ def test_stage_that_runs_anew_gets_a_run_of_its_own(lab, forward):
     assert lab.history(new) == lab.reported()
 
 
-def test_runs_of_a_chain_are_nested_and_shown_by_keep(lab, forward):
+def test_run_of_a_killed_stage_ends_when_the_stage_has_changed(lab, forward):
+    report(lab, 1, 2, 3)
+    forward()
+    journal = Journal(lab.journal())
+    journal.start(replace(lab.identity(), attempt="other settings"))
+    journal.write("metrics", step=1, values={"loss": 9.0})
+    journal.close()
+    forward()
+    old, new = lab.runs()
+    assert (old.info.status, old.data.tags["superseded_by"]) == ("KILLED", new.info.run_id)
+    assert new.info.status == "RUNNING"
+    assert [point[1:2] + point[3:] for point in lab.history(new)] == [(1, 9.0)]
+
+
+def test_runs_of_a_chain_are_nested_and_their_points_drawn_on_it(lab, forward):
     report(lab, 1, key="a", parent=True, chain=(70, {"test_top1": 0.9}), end="FINISHED")
     report(lab, 1, key="b", parent=True, chain=(30, {"test_top1": 0.8}), end="FINISHED")
     forward("b")
@@ -170,16 +185,6 @@ def test_runs_of_a_chain_are_nested_and_shown_by_keep(lab, forward):
     assert [(step, value) for _, step, _, value in lab.history(chain)] == [(30, 0.8), (70, 0.9)]
     assert (chain.info.run_name, chain.data.tags["kind"], chain.info.status) == ("chain 1", "chain", "FINISHED")
     assert chain.info.end_time == lab.run("b").info.end_time
-
-
-def test_chain_metrics_are_corrected_but_not_repeated(lab, forward):
-    report(lab, parent=True, chain=(30, {"test_top1": 0.8, "macs_kept": 0.3}), end="FINISHED")
-    forward()
-    before = lab.history(lab.run("chain"))
-    report(lab, parent=True, chain=(30, {"test_top1": 0.9, "macs_kept": 0.3}), end="FINISHED")
-    forward()
-    added = [point for point in lab.history(lab.run("chain")) if point not in before]
-    assert [(key, step, value) for key, step, _, value in added] == [("test_top1", 30, 0.9)]
 
 
 def test_runs_that_somebody_deleted_stay_deleted(lab, forward):

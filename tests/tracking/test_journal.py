@@ -7,10 +7,11 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
-from oba.tracking.journal import Journal, RunIdentity, last_points, last_tags, now_ms, read_attempt
+from oba.tracking.journal import Journal, RunIdentity, adopt, last_points, last_tags, now_ms, read_attempt
 
 CHAIN = RunIdentity("exp", "chain", "the chain", tags={"a": "1"})
 STAGE = RunIdentity("exp", "chain/keep0.30", "the stage", CHAIN, {"seed": "0", "job": ""})
@@ -38,6 +39,12 @@ def metrics(step, **values):
 
 def test_identity_survives_json():
     assert RunIdentity.from_json(json.loads(json.dumps(STAGE.to_json()))) == STAGE
+
+
+def test_identity_of_an_older_journal_is_read():
+    value = STAGE.to_json()
+    del value["attempt"], value["parent"]["attempt"]
+    assert RunIdentity.from_json(value) == STAGE
 
 
 def test_key_that_cannot_be_searched_for_is_refused():
@@ -117,6 +124,7 @@ def test_stage_that_did_not_finish_goes_on_in_the_same_attempt(path, end):
         ("FINISHED", STAGE),
         (None, RunIdentity("exp", "another/key", "the stage")),
         (None, RunIdentity("another", "chain/keep0.30", "the stage")),
+        (None, RunIdentity("exp", "chain/keep0.30", "the stage", attempt="other settings")),
     ],
 )
 def test_stage_that_finished_or_became_another_begins_a_new_attempt(path, end, identity):
@@ -154,6 +162,45 @@ def test_chain_metrics_are_kept_apart(path):
     assert attempt is not None
     assert last_points(attempt.events, "metrics").keys() == {("top1", 1)}
     assert last_points(attempt.events, "chain").keys() == {("top1", 30)}
+
+
+def adopted(path):
+    attempt = read_attempt(path)
+    assert attempt is not None
+    return attempt.identity.parent
+
+
+def test_finished_stages_upstream_are_adopted_by_a_newer_attempt_of_their_chain(tmp_path):
+    first, second, third = (tmp_path / name / "run.jsonl" for name in ("first", "second", "third"))
+    for path, upstream in ((first, []), (second, [first, tmp_path / "none.jsonl"])):
+        journal = Journal(path)
+        journal.start(STAGE, upstream)
+        journal.write("end", status="FINISHED")
+        journal.close()
+    write(third, identity=STAGE)
+    newer = replace(CHAIN, attempt="2")
+    before = read_attempt(second)
+    moved = tmp_path.rename(tmp_path.with_name("moved"))
+    first, second, third = (moved / path.relative_to(tmp_path) for path in (first, second, third))
+    for path in (second, third):
+        adopt(path, newer)
+    after = read_attempt(second)
+    assert adopted(first) == adopted(second) == newer
+    assert adopted(third) == CHAIN  # did not finish: it runs again
+    assert (after.id, after.state, after.started) == (before.id, before.state, before.started)
+    assert before.joined == before.started <= after.joined == after.events[-1].time
+    sizes = [path.stat().st_size for path in (first, second)]
+    adopt(second, newer)
+    assert [path.stat().st_size for path in (first, second)] == sizes
+    write(second, identity=STAGE)
+    assert adopted(second) == CHAIN
+
+
+@pytest.mark.parametrize("parent", [None, replace(CHAIN, key="another"), replace(CHAIN, experiment="another")])
+def test_stage_outside_the_chain_is_not_adopted(path, parent):
+    write(path, identity=replace(STAGE, parent=parent), end="FINISHED")
+    adopt(path, replace(CHAIN, attempt="2"))
+    assert adopted(path) == parent
 
 
 def test_lines_of_threads_do_not_mix(path):

@@ -206,6 +206,29 @@ def test_killed_stage_goes_on_in_the_same_run(lab, stage):
     assert [point for point in history if point[1] <= 3] == sent
 
 
+def test_points_of_a_killed_process_are_not_reported_again(lab, stage, passes):
+    def fail():
+        with stage() as run:
+            run.metrics({"loss!": 0.5, "seconds": 1.5}, step=1)
+            run.metrics({"top1": 0.25})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    with stage() as run:
+        run.metrics({"loss!": 0.5, "seconds": 1.75}, step=1)
+        run.metrics({"loss!": 0.25, "seconds": 1.5}, step=2)
+        run.metrics({"top1": 0.25})
+    attempt = read_attempt(lab.journal())
+    events = [(event.fields["step"], event.fields["values"]) for event in attempt.events if event.kind == "metrics"]
+    assert events == [
+        (1, {"loss_": 0.5, "seconds": 1.5}),
+        (0, {"top1": 0.25}),
+        (1, {"seconds": 1.75}),
+        (2, {"loss_": 0.25, "seconds": 1.5}),
+    ]
+
+
 def test_settings_are_flattened():
     nested = {"a": {"b": {"c": 1}, "empty": {}}, "d": True, "e": None, "f": [0.7, 0.5]}
     assert flatten(nested) == {"a.b.c": "1", "a.empty": "{}", "d": "True", "e": "None", "f": "[0.7, 0.5]"}

@@ -46,14 +46,6 @@ def test_run_is_found_by_its_key(lab, store):
     assert store.runs(RunIdentity(lab.experiment, "a", "a")) == []
 
 
-def test_chain_is_created_once_and_stays_deleted(lab, store):
-    run = store.chain(lab.chain)
-    assert store.chain(lab.chain).info.run_id == run.info.run_id
-    assert run.data.tags["kind"] == "chain"
-    lab.client.delete_run(run.info.run_id)
-    assert store.chain(lab.chain) is None
-
-
 def test_values_beyond_the_limits_of_one_call_arrive(lab, store):
     run = store.create(lab.identity(), started=1, tags={})
     metrics = [("loss", step / 7, 1_700_000_000_000 + step, step) for step in range(2345)]
@@ -76,7 +68,7 @@ def test_numbers_that_are_none_arrive(lab, store):
 def test_history_gives_the_latest_value_of_each_step(lab, store):
     run = store.create(lab.identity(), started=1, tags={})
     store.log(run.info.run_id, metrics=[("a", 0.1, 100, 30), ("a", 0.2, 50, 30), ("a", 0.3, 60, 50), ("b", 1.0, 1, 1)])
-    assert store.history(lab.run(), {"a", "unknown"}) == {("a", 30): 0.1, ("a", 50): 0.3}
+    assert store.history(lab.run(), {"a", "unknown"}) == {("a", 30): (0.1, 100), ("a", 50): (0.3, 60)}
 
 
 def test_status_ends_and_begins_again(lab, store):
@@ -87,25 +79,20 @@ def test_status_ends_and_begins_again(lab, store):
     assert lab.run().info.status == "RUNNING"
 
 
-def test_experiment_and_chain_of_another_process_are_found(lab, store, monkeypatch):
+def test_experiment_of_another_process_is_found(lab, store, monkeypatch):
     call, other = store.connection.call, Store(Connection(lab.uri, lab.results))
     other.connection.open()
 
     def late(method, *args, **kwargs):
         """Let the other process be faster, between this one's look and its lock."""
         found = call(method, *args, **kwargs)
-        if method in {"get_experiment_by_name", "search_runs"} and not found:
+        if method == "get_experiment_by_name" and not found:
             monkeypatch.setattr(store, "_call", call)
-            other.chain(lab.chain)
+            other.experiment(lab.experiment)
         return found
 
     monkeypatch.setattr(store, "_call", late)
-    experiment = store.experiment(lab.experiment)
-    assert experiment == other.experiment(lab.experiment)
-    lab.client.delete_tag(lab.run("chain").info.run_id, "stage_key")
-    monkeypatch.setattr(store, "_call", late)
-    run = store.chain(lab.chain)
-    assert run.info.run_id == lab.run("chain").info.run_id
+    assert store.experiment(lab.experiment) == other.experiment(lab.experiment)
 
 
 def test_results_that_were_moved_do_not_write_to_their_old_place(own_lab, caplog):

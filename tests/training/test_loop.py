@@ -19,9 +19,11 @@ from torch import Tensor, nn
 
 from oba.config import TrainConfig
 from oba.errors import TrainingError
+from oba.tracking import RunIdentity, stage_run
+from oba.tracking.journal import read_attempt
 from oba.training.evaluation import Metrics, evaluate
 from oba.training.records import EpochRecord, TrainOutcome
-from oba.training.state import load_state
+from oba.training.state import TrainState, load_state, save_state
 
 Run = Callable[..., tuple[nn.Module, TrainOutcome]]
 TIMES = ("images_per_second", "seconds")
@@ -106,16 +108,16 @@ def test_the_callers_random_state_is_left_alone(run: Run) -> None:
 @pytest.mark.parametrize("select", ["last", "best"])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_bits(
-    run: Run, tmp_path: Path, select: Any, momentum: float
+    run: Run, tmp_path: Path, toy: SimpleNamespace, select: Any, momentum: float
 ) -> None:
     config = TrainConfig(epochs=4, batch_size=16, lr=0.1, momentum=momentum, select=select)
     whole, expected = run(config, state_dir=tmp_path / "whole")
     for epoch in (1, 3):
         with pytest.raises(Interrupted):
             run(config, on_epoch=stop_after(epoch))
-    new: list[int] = []
-    resumed, outcome = run(config, on_epoch=lambda record: new.append(record.epoch))
-    assert new == [4]
+    bundle = toy.ToyBundle()
+    resumed, outcome = run(config, bundle=bundle)
+    assert len(bundle.train.calls) == 1
     assert same(whole, resumed)
     assert figures(outcome.history) == figures(expected.history)
     assert outcome.selected_epoch == expected.selected_epoch
@@ -134,41 +136,80 @@ def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_same_bits(
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    new: list[int] = []
-    resumed, outcome = run(on_epoch=lambda record: new.append(record.epoch))
-    assert new == [3, 4]
+    bundle = toy.ToyBundle()
+    resumed, outcome = run(bundle=bundle)
+    assert len(bundle.train.calls) == 2
     assert same(whole, resumed)
     assert figures(outcome.history) == figures(expected.history)
 
 
-def test_a_finished_training_is_taken_from_its_state(run: Run) -> None:
+@pytest.mark.parametrize("epoch", [1, 3, 4])
+def test_an_epoch_whose_report_a_kill_prevented_is_reported_when_the_training_goes_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
+) -> None:
+    journal, identity = tmp_path / "stage.jsonl", RunIdentity("exp", "stage", "stage")
+
+    def start() -> TrainOutcome:
+        with stage_run(journal, identity, uri="sqlite:///unused", results_dir=tmp_path, min_seconds=math.inf) as stage:
+            return run(on_epoch=lambda record: stage.metrics(asdict(record), step=record.epoch))[1]
+
+    def save_and_die(directory: Path, state: TrainState, key: str) -> None:
+        save_state(directory, state, key)
+        if len(state.history) == epoch:
+            raise Interrupted
+
+    with monkeypatch.context() as patch:
+        patch.setattr("oba.training.loop.save_state", save_and_die)
+        with pytest.raises(Interrupted):
+            start()
+    outcome = start()
+    attempt = read_attempt(journal)
+    assert attempt is not None
+    reported = [
+        (event.fields["step"], name, value)
+        for event in attempt.events
+        if event.kind == "metrics"
+        for name, value in event.fields["values"].items()
+    ]
+    assert reported == [
+        (record.epoch, name, value) for record in outcome.history for name, value in asdict(record).items()
+    ]
+
+
+def test_a_finished_training_is_taken_from_its_state(run: Run, toy: SimpleNamespace) -> None:
     whole, expected = run()
-    again, outcome = run(on_epoch=stop_after(4))
+    bundle = toy.ToyBundle()
+    again, outcome = run(bundle=bundle)
+    assert bundle.train.calls == []
     assert same(whole, again)
     assert outcome == expected
 
 
-def test_a_damaged_newest_state_costs_one_epoch(run: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_newest_state_costs_one_epoch(
+    run: Run, tmp_path: Path, toy: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
     whole, _ = run(state_dir=tmp_path / "whole")
     with pytest.raises(Interrupted):
         run(on_epoch=stop_after(3))
     newest = tmp_path / "state" / "epoch-0003.safetensors"
     newest.write_bytes(newest.read_bytes()[:-10])
     new: list[int] = []
-    resumed, _ = run(on_epoch=lambda record: new.append(record.epoch))
-    assert new == [3, 4]
+    bundle = toy.ToyBundle()
+    resumed, _ = run(bundle=bundle, on_epoch=lambda record: new.append(record.epoch))
+    assert new == [1, 2, 3, 4]
+    assert len(bundle.train.calls) == 2
     assert same(whole, resumed)
     assert "epoch-0003.safetensors: damaged" in caplog.text
 
 
 @pytest.mark.parametrize("change", [{"seed": 4}, {"precision": "bf16"}])
 def test_a_state_of_another_training_is_not_taken(
-    run: Run, change: dict[str, Any], caplog: pytest.LogCaptureFixture
+    run: Run, toy: SimpleNamespace, change: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     run()
-    new: list[int] = []
-    run(on_epoch=lambda record: new.append(record.epoch), **change)
-    assert new == [1, 2, 3, 4]
+    bundle = toy.ToyBundle()
+    run(bundle=bundle, **change)
+    assert len(bundle.train.calls) == 4
     assert "saved by a training with other settings" in caplog.text
 
 
@@ -189,7 +230,8 @@ def test_best_is_the_highest_accuracy_then_the_lowest_loss_then_the_earliest(
 
     def start(model: nn.Module) -> TrainOutcome:
         def on_epoch(record: EpochRecord) -> None:
-            weights[record.epoch] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            now = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+            weights.setdefault(record.epoch, now)  # a training that goes on reports earlier epochs again
             if record.epoch == stop and model is first:
                 raise Interrupted
 
