@@ -16,7 +16,6 @@ include: "workflow/rules/report.smk"
 
 rule all:
     input:
-        expand(layout.root / "{model}" / "check.json", model=models_by_slug(study)),
         layout.report / "summary.md",
 
 

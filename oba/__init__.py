@@ -1,20 +1,34 @@
-"""Prune image classifiers with Optimal Brain Apoptosis, honestly and repeatably."""
+"""Prune image classifiers with Optimal Brain Apoptosis, honestly and repeatably.
+
+In five lines, without the pipeline::
+
+    import oba
+
+    small = oba.prune(model, images, keep=0.5, method="oba")
+
+:func:`find_groups` says what could go, :func:`score` what it is worth, :func:`prune` returns the smaller net, and
+:func:`load_pruned` reads a stored one.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oba.pruning.dependencies import find_groups as find_groups
+    from oba.pruning.prune import prune as prune
+    from oba.pruning.prune import score as score
     from oba.pruning.replay import load_pruned as load_pruned
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_pruned"]
+__all__ = ["__version__", "find_groups", "load_pruned", "prune", "score"]
+
+_HOMES = {"find_groups": "dependencies", "load_pruned": "replay", "prune": "prune", "score": "prune"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``load_pruned`` on first use, so that ``import oba`` does not cost an import of torch."""
-    if name == "load_pruned":
-        from oba.pruning.replay import load_pruned
-
-        return load_pruned
+    """Import a public function on first use, so that ``import oba`` does not cost an import of torch."""
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"oba.pruning.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'oba' has no attribute {name!r}")

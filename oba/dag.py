@@ -44,7 +44,7 @@ class Stage:
         axes: The coordinates that name a job.
         writes: Its outputs, the record last.
         reads: Its inputs; a change of their content is a reason to run again.
-        after: Files that must be there first, a change of which is no reason to run again.
+        after: Files that must be there, too, of jobs that other inputs come from: no reason of their own to run again.
         sees: What its result depends on besides files, settings and code: a fingerprint.
         command: Of the command line, and the module in ``oba/stages``; the name if not given.
         uses: Registered entries whose code a job runs besides what its module imports, as (kind, name).
@@ -116,10 +116,6 @@ def _level(layout: Layout, at: Coordinates) -> Path:
     return layout.level(at.model, at.seed, at.method, at.schedule, at.keep)
 
 
-def _checked(study: Study, layout: Layout, at: Coordinates) -> Files:
-    return _pixels(study, layout, at) | {"check": [layout.check(at.model)]}
-
-
 def _dense_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
     source = model_of(study, at.model).dense.source
     weights = [] if source in {"train", "pretrained"} else [Path(source)]
@@ -177,19 +173,11 @@ STAGES: dict[str, Stage] = {
             priority=20,
         ),
         Stage(
-            "check",
-            ("model",),
-            writes=lambda layout, at: [layout.check(at.model)],
-            reads=lambda study, layout, at: {"data": _data(layout), "structures": [layout.structures(at.model)]},
-            builds=True,
-            priority=20,
-        ),
-        Stage(
             "dense",
             ("model", "seed"),
             writes=lambda layout, at: [layout.dense(at.model, at.seed) / name for name in TRAINED_FILES],
             reads=_dense_inputs,
-            after=_checked,
+            after=_pixels,
             builds=True,
             gpu=True,
             priority=10,
@@ -213,7 +201,7 @@ STAGES: dict[str, Stage] = {
             _LEVEL,
             writes=lambda layout, at: [_level(layout, at) / "pruned" / name for name in NET_FILES],
             reads=_prune_inputs,
-            after=_checked,
+            after=_pixels,
             uses=_parts,
             builds=True,
             gpu=True,
@@ -252,11 +240,13 @@ STAGES: dict[str, Stage] = {
                 _level(layout, at) / at.variant / name for name in ("evaluation.json", "evaluation-run.json")
             ],
             reads=lambda study, layout, at: (
-                _images(study, layout, at) | {"net": [_level(layout, at) / at.variant / name for name in NET_FILES[:2]]}
+                _images(study, layout, at)
+                | {
+                    "net": [_level(layout, at) / at.variant / name for name in NET_FILES[:2]],
+                    "dense": [layout.dense(at.model, at.seed) / "evaluation.json"],
+                }
             ),
-            after=lambda study, layout, at: (
-                _pixels(study, layout, at) | {"dense": [layout.dense(at.model, at.seed) / "evaluation.json"]}
-            ),
+            after=_pixels,
             builds=True,
             gpu=True,
         ),

@@ -92,10 +92,6 @@ class Layout:
         """Return the file of one model's prunable structures."""
         return self.root / model / "structures.json"
 
-    def check(self, model: str) -> Path:
-        """Return the file that says that a model's levels can be reached."""
-        return self.root / model / "check.json"
-
     def dense(self, model: str, seed: int | str | None) -> Path:
         """Return the folder of one dense net."""
         return self.root / model / f"seed{seed}" / "dense"

@@ -15,7 +15,6 @@ from oba.config import (
     DataConfig,
     DenseConfig,
     EvaluationConfig,
-    Floors,
     MethodConfig,
     RuntimeConfig,
     Section,
@@ -30,9 +29,8 @@ _OWN: dict[str, Callable[[Study, Coordinates], Any]] = {
     "dense": lambda study, at: model_of(study, at.model).dense,
     "structures": lambda study, at: model_of(study, at.model).structures,
     "method": lambda study, at: None if at.method == DENSE_LONGER else method_of(study, at.method),
-    "floors": lambda study, at: {method.name: method.floors for method in study.methods},
 }
-"""Sections that are not simply those of the study, but a model's, a method's, or gathered from all methods."""
+"""Sections that are not simply those of the study, but a model's or a method's own."""
 
 
 class StageSections(Section):
@@ -80,13 +78,6 @@ class TraceSections(StageSections):
     """What `trace` sees."""
 
     structures: StructuresConfig
-
-
-class CheckSections(StageSections):
-    """What `check` sees."""
-
-    floors: dict[str, Floors]
-    keep: list[float]
 
 
 class DenseSections(StageSections):
@@ -142,7 +133,6 @@ STAGES: dict[str, type[StageSections]] = {
     "prepare": PrepareSections,
     "split": SplitSections,
     "trace": TraceSections,
-    "check": CheckSections,
     "dense": DenseSections,
     "prune": PruneSections,
     "finetune": FinetuneSections,

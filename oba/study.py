@@ -9,9 +9,10 @@ writes it, is read without either (:func:`load_resolved`).
 from __future__ import annotations
 
 import difflib
+import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -125,6 +126,28 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def parse_method(entry: str | Mapping[str, Any]) -> MethodConfig:
+    """Check one method outside of a study.
+
+    Args:
+        entry: A criterion's name, or a mapping as in a study's ``methods``.
+
+    Returns:
+        The method, all options spelled out.
+
+    Raises:
+        ConfigError: If anything is not allowed; one line per mistake.
+    """
+    if not isinstance(entry, str | Mapping):
+        raise ConfigError(f"method: got {entry!r}; allowed: a criterion's name, or a mapping with criterion")
+    try:
+        method = MethodConfig.model_validate(_own_method(entry, {}))
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"method: {line}" for line in explain(error, MethodConfig))) from error
+    _check_parts(method)
+    return _with_options(method, MethodDefaults())
+
+
 def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
     """Give every model and method what the file leaves to the study's sections."""
     filled = dict(values)
@@ -151,7 +174,7 @@ def _own_method(entry: Any, given: Any) -> Any:
         return entry
     criterion = entry.get("criterion")
     name = criterion.get("name") if isinstance(criterion, Mapping) else criterion
-    own = {"name": name} if name is not None else {}
+    own = {"name": name if name is not None else "unnamed"}
     given = given if isinstance(given, Mapping) else {}
     shared = MethodDefaults().model_dump(exclude={"criterion"}) | {k: v for k, v in given.items() if k != "criterion"}
     floors = shared["floors"]
@@ -164,10 +187,14 @@ def _own_method(entry: Any, given: Any) -> Any:
 def _check_names(study: Study) -> None:
     registry.check("data set", study.data.name, "data.name")
     for method in study.methods:
-        for kind in ("criterion", "allocation", "update"):
-            registry.check(kind, getattr(method, kind).name, f"methods.{method.name}.{kind}")
+        _check_parts(method)
     for model in study.models:
         check_name(model.name, "models")
+
+
+def _check_parts(method: MethodConfig) -> None:
+    for kind in ("criterion", "allocation", "update"):
+        registry.check(kind, getattr(method, kind).name, f"methods.{method.name}.{kind}")
 
 
 def _with_options(method: MethodConfig, defaults: MethodDefaults) -> MethodConfig:
@@ -194,11 +221,12 @@ def _check_defaults(study: Study) -> None:
             )
 
 
-def explain(error: ValidationError) -> Iterator[str]:
+def explain(error: ValidationError, model: type[BaseModel] = Study) -> Iterator[str]:
     """Turn pydantic's findings into one line each: the key, what was given, what is allowed.
 
     Args:
-        error: What pydantic raised for a study.
+        error: What pydantic raised.
+        model: For what it raised it.
 
     Yields:
         Lines without a full stop.
@@ -208,7 +236,7 @@ def explain(error: ValidationError) -> Iterator[str]:
         key = ".".join(str(step) for step in location)
         given = repr(finding["input"])
         if finding["type"] == "extra_forbidden":
-            allowed = _keys_at(location[:-1])
+            allowed = _keys_at(model, location[:-1])
             near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             yield f"{key}: unknown key{hint}; allowed: {', '.join(allowed)}"
@@ -222,11 +250,13 @@ def explain(error: ValidationError) -> Iterator[str]:
             yield f"{key}: got {given if len(given) < 80 else given[:77] + '...'}; {message}"
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the section at a location."""
-    section: type[BaseModel] = Study
+def _keys_at(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the section at a location; entries of lists are sections, too."""
     for step in location:
-        section = section.model_fields[str(step)].annotation  # pyright: ignore[reportAssignmentType]
+        if isinstance(step, str):
+            annotation = section.model_fields[step].annotation
+            inner = [a for a in typing.get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
+            section = inner[0] if inner else cast("type[BaseModel]", annotation)
     return [field.alias or name for name, field in section.model_fields.items()]
 
 

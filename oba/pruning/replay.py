@@ -6,6 +6,7 @@ plan replayed, the weights loaded strictly.
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -101,13 +102,15 @@ def read_plan(directory: Path) -> tuple[ModelCard, Plan]:
         raise FileError(f"{path}: {error}") from error
 
 
-def load_pruned(directory: Path) -> nn.Module:
+def load_pruned(directory: str | Path, dense: nn.Module | None = None) -> nn.Module:
     """Rebuild a stored net: build the dense one, replay the plan, load the weights strictly.
 
     torch's global random state is left as found.
 
     Args:
-        directory: Where :func:`~oba.models.stored.save_pruned` wrote.
+        directory: Where the net was stored.
+        dense: The dense architecture, with any weights, of a net that the pipeline does not know by name; left as
+            found.
 
     Returns:
         The net, on the CPU, in eval mode: ready to classify images normalised as the card says.
@@ -124,8 +127,11 @@ def load_pruned(directory: Path) -> nn.Module:
     if digest_file(path) != read_json(directory / PLAN).get("weights"):
         raise FileError(f"{path}: not the weights that {PLAN} beside it was written for; run their stage again")
     try:
-        with torch.random.fork_rng(devices=[]):
-            model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
+        if dense is not None:
+            model = copy.deepcopy(dense).cpu()
+        else:
+            with torch.random.fork_rng(devices=[]):
+                model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
         apply_plan(model, plan)
         model.load_state_dict(tensors)
     except (ObaError, RuntimeError) as error:

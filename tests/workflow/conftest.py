@@ -19,15 +19,14 @@ ROOT = Path(__file__).parents[2]
 TINY = {
     "experiment": "tiny",
     "data": {"name": "digits"},
-    "splits": {"calibration": 64},
+    "calibration": {"images": 64},
     "models": ["resnet8"],
     "seeds": [0],
-    "criteria": ["taylor"],
+    "methods": ["taylor"],
     "keep": [0.7, 0.4],
     "dense": {"epochs": 2, "batch_size": 256},
     "finetune": {"epochs": 1, "batch_size": 256, "lr": 0.01},
-    "scoring": {"keep_scores": True},
-    "pruning": {"rounds": 2},
+    "method_defaults": {"keep_scores": True, "rounds": 2},
     "evaluation": {"latency_runs": 3},
     "runtime": {"device": "cpu"},
 }

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 
 def edit(path: Path, change) -> None:
@@ -26,8 +29,8 @@ def test_touch_and_comments_rerun_nothing(copied):
     assert copied.planned() == Counter()
 
 
-def test_a_new_criterion_adds_only_its_chain(copied):
-    copied.write_study(criteria=["taylor", "random"])
+def test_a_new_method_adds_only_its_chain(copied):
+    copied.write_study(methods=["taylor", "random"])
     assert copied.planned() == Counter(prune=2, finetune=2, evaluate=2, collect=1, report=1, all=1)
 
 
@@ -50,20 +53,80 @@ def test_finetuning_epochs_leave_the_first_pruning_alone(copied, tiny):
 
 
 def test_pruning_code_leaves_the_dense_stage_alone(copied):
-    edit(copied.root / "oba/pruning/select.py", lambda text: text + "\nADDED = 1\n")
+    edit(copied.root / "oba/pruning/greedy.py", lambda text: text + "\nADDED = 1\n")
     jobs = copied.planned()
     assert jobs["prune"] == 2
-    assert not {"prepare", "split", "structures", "dense", "evaluate_dense"} & set(jobs)
+    assert not {"prepare", "split", "trace", "dense", "evaluate_dense"} & set(jobs)
 
 
 def test_a_criterions_code_reruns_its_own_chain_only(copied):
-    copied.write_study(criteria=["taylor", "magnitude"])
+    copied.write_study(methods=["taylor", "magnitude"])
     copied.snakemake("--until", "prune")
     edit(copied.root / "oba/importance/criteria/magnitude.py", lambda text: text + "\nADDED = 1\n")
     done = copied.snakemake("--dry-run")
     planned = {line.split()[-1] for line in done.stdout.splitlines() if line.strip().startswith("output:")}
     assert any("magnitude-iterative/keep0.70/pruned" in line for line in planned)
     assert not any("taylor-iterative/keep0.70/pruned" in line for line in planned)
+
+
+def test_a_methods_option_reruns_that_method_only(copied):
+    copied.write_study(methods=["taylor", "magnitude"])
+    copied.snakemake("--until", "prune")
+    copied.write_study(methods=["taylor", {"criterion": {"name": "magnitude", "magnitude": "l2"}}])
+    done = copied.snakemake("--dry-run")
+    outputs = [line for line in done.stdout.splitlines() if line.strip().startswith("output:")]
+    assert any("magnitude-iterative/keep0.70/pruned" in line for line in outputs)
+    assert not any("taylor-iterative" in line for line in outputs)
+
+
+def test_calibration_images_leave_splits_and_dense_nets_alone(copied):
+    copied.write_study(calibration={"images": 96})
+    assert copied.planned() == Counter(prune=2, finetune=2, evaluate=2, collect=1, report=1, all=1)
+
+
+def test_a_level_between_others_reruns_those_below(copied):
+    copied.write_study(keep=[0.7, 0.5, 0.4])
+    assert copied.planned() == Counter(check=1, prune=2, finetune=2, evaluate=2, collect=1, report=1, all=1)
+
+
+def test_report_code_remakes_the_report_and_nothing_else(copied):
+    edit(copied.root / "oba/report/tradeoff.py", lambda text: text + "\nADDED = 1\n")
+    assert copied.planned() == Counter(report=1, all=1)
+
+
+def test_a_lost_array_of_images_is_made_again_and_nothing_is_trained_again(copied):
+    images, dense = (
+        copied.root / "results/tiny" / name for name in ("data/images.npy", "resnet8/seed0/dense/run.json")
+    )
+    before, trained = images.read_bytes(), dense.read_bytes()
+    images.unlink()
+    copied.snakemake()
+    assert images.read_bytes() == before
+    assert dense.read_bytes() == trained
+
+
+def test_changed_images_are_seen(project):
+    root, generator = project.root / "pictures", np.random.default_rng(0)
+    for kind in ("cat", "dog"):
+        for number in range(8):
+            path = root / kind / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    project.write_study(data={"name": "imagefolder", "root": "pictures"})
+    project.snakemake("--until", "prepare")
+    assert project.planned("--until", "prepare") == Counter()
+    for path in root.rglob("*.png"):
+        os.utime(path, (1, 1))
+    assert project.planned("--until", "prepare") == Counter(), "times alone change nothing"
+    edited = root / "cat/0.png"
+    edited.write_bytes((root / "dog/0.png").read_bytes())
+    assert project.planned("--until", "prepare") == Counter(prepare=1)
+    project.snakemake("--until", "prepare")
+    (root / "cat/1.png").unlink()
+    assert project.planned("--until", "prepare") == Counter(prepare=1)
+    project.snakemake("--until", "prepare")
+    shutil.copy(edited, root / "cat/9.png")
+    assert project.planned("--until", "prepare") == Counter(prepare=1)
 
 
 def test_controls_join_the_sweep(copied):
@@ -75,7 +138,7 @@ def test_controls_join_the_sweep(copied):
     ("arguments", "message"),
     [
         (["keep=[0.4,0.7]"], "study: keep: levels [0.4, 0.7] must decrease"),
-        (["criteria=[tailor]"], "study: criteria: unknown criterion 'tailor' (did you mean 'taylor'?)"),
+        (["methods=[tailor]"], "study: methods.tailor.criterion: unknown criterion 'tailor' (did you mean 'taylor'?)"),
         (["finetune={epoch: 3}"], "study: finetune.epoch: unknown key (did you mean 'epochs'?)"),
         (["models=[resnet9]"], "study: models: unknown model 'resnet9'"),
     ],
@@ -88,13 +151,14 @@ def test_a_wrong_study_stops_before_any_job(project, arguments, message):
     assert not (project.root / "results").exists()
 
 
-def test_a_level_that_cannot_be_reached_is_refused_before_training_ends(copied):
-    copied.write_study(keep=[0.7, 0.02])
-    done = copied.snakemake("--until", "check", check=False)
+def test_a_level_that_cannot_be_reached_stops_the_run_before_training(project):
+    project.write_study(keep=[0.7, 0.02])
+    done = project.snakemake(check=False)
     assert done.returncode != 0
     assert "error: keep=0.02 cannot be reached" in done.stderr
     assert "the lowest is keep=0." in done.stderr
-    assert not (copied.root / "results/tiny/resnet8/check.json").exists()
+    assert not (project.root / "results/tiny/resnet8/check.json").exists()
+    assert not (project.root / "results/tiny/resnet8/seed0").exists(), "nothing was trained"
 
 
 def test_overrides_and_views_of_the_graph(copied):

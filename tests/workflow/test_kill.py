@@ -15,19 +15,20 @@ import pytest
 from oba.files import digest_file
 
 COORDINATES = ["--model", "resnet8", "--seed", "0"]
-LEVEL = [*COORDINATES, "--criterion", "taylor", "--schedule", "iterative", "--keep", "0.70"]
+LEVEL = [*COORDINATES, "--method", "taylor", "--schedule", "iterative", "--keep", "0.70"]
 NET = "results/tiny/resnet8/seed0"
 CHAIN = f"{NET}/taylor-iterative/keep0.70"
 STAGES = {
     "prepare": ([], ["results/tiny/data/images.npy", "results/tiny/data/data.json"]),
     "split": (["--seed", "0"], ["results/tiny/data/split-seed0.json"]),
-    "structures": (["--model", "resnet8"], ["results/tiny/resnet8/structures.json"]),
+    "trace": (["--model", "resnet8"], ["results/tiny/resnet8/structures.json"]),
     "dense": (COORDINATES, [f"{NET}/dense/model.safetensors"]),
     "prune": (LEVEL, [f"{CHAIN}/pruned/model.safetensors", f"{CHAIN}/pruned/plan.json"]),
     "finetune": (LEVEL, [f"{CHAIN}/finetuned/model.safetensors"]),
     "scratch": (LEVEL, [f"{CHAIN}/scratch/model.safetensors"]),
     "evaluate": ([*LEVEL, "--variant", "finetuned"], [f"{CHAIN}/finetuned/evaluation-run.json"]),
 }
+DENSE = {"epochs": 12, "batch_size": 64}
 TRAINING = {"dense", "finetune", "scratch"}
 
 
@@ -36,7 +37,7 @@ def state_of(project, stage: str, outputs: list[str]) -> Path:
     record = {
         "prepare": "data/run",
         "split": "data/split-seed0-run",
-        "structures": "resnet8/structures-run",
+        "trace": "resnet8/structures-run",
         "evaluate": "resnet8/seed0/taylor-iterative/keep0.70/finetuned/evaluation-run",
     }.get(stage, str(Path(outputs[0]).parent.relative_to("results/tiny") / "run"))
     return project.root / "results/tiny/.state" / record
@@ -55,8 +56,8 @@ def test_a_killed_stage_goes_on(copied, stage):
         for sibling in [path, *path.parent.glob("run.json"), *path.parent.glob(f"{path.stem}*-run.json")]:
             sibling.unlink(missing_ok=True)
     state = state_of(copied, stage, outputs)
+    shutil.rmtree(state)  # which holds the finished work, too
     lock = state / ".lock"
-    lock.unlink(missing_ok=True)
     log = copied.root / "killed.log"
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=copied.root, env=copied.environment, stdout=stream, stderr=stream)
@@ -72,7 +73,8 @@ def test_a_killed_stage_goes_on(copied, stage):
     copied.run(command, check=True)
     assert {name: digest_file(copied.root / name) for name in expected} == expected
     assert all((copied.root / name).exists() for name in outputs)
-    assert [p.name for p in state.iterdir()] == [".lock"], "resumable state is removed on success"
+    [kept] = [p.name for p in state.iterdir() if p.name != ".lock"]
+    assert kept.endswith("-finished"), "resumable state is removed on success"
 
 
 @pytest.mark.slow
@@ -96,3 +98,26 @@ def test_a_killed_run_is_unlocked_and_finished(copied, finished):
     copied.snakemake(*weights)
     for name in weights:
         assert digest_file(copied.root / name) == digest_file(finished.root / name)
+
+
+@pytest.mark.slow
+def test_work_that_an_orphan_finished_is_found_again(project):
+    project.write_study(dense=DENSE)
+    command = project.command("--quiet", "all", "--until", "dense")
+    process = subprocess.Popen(command, cwd=project.root, env=project.environment, start_new_session=True)
+    state = project.root / "results/tiny/.state/resnet8/seed0/dense/run"
+    while not list(state.glob("*/epoch-*.json")) and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    record = project.root / NET / "dense/run.json"
+    deadline = time.monotonic() + 120
+    while not (record.exists() and not list(state.glob("*/epoch-*.json"))):
+        assert time.monotonic() < deadline, "the orphan goes on and finishes"
+        time.sleep(0.1)
+    finished = record.read_bytes(), (record.parent / "model.safetensors").stat().st_ino
+    project.oba("unlock")
+    done = project.snakemake("--until", "dense")
+    assert "rule dense" in done.stderr, "Snakemake starts the job again, because it did not see it end"
+    assert (record.read_bytes(), (record.parent / "model.safetensors").stat().st_ino) == finished
+    assert "Nothing to be done" in project.snakemake("--until", "dense").stderr

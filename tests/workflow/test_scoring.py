@@ -13,7 +13,7 @@ from oba.config import AugmentConfig
 from oba.data.bundle import load_bundle
 from oba.data.types import Splits
 from oba.files import read_json, read_tensors
-from oba.importance import structure_scores
+from oba.importance import score_structures
 from oba.structures import groups_from_json
 
 LEVEL = "taylor-iterative/keep0.70/pruned"
@@ -28,8 +28,8 @@ def test_kept_scores_are_those_of_the_calibration_images(finished, net):
     results = finished.root / "results/tiny"
     groups = groups_from_json(read_json(results / "resnet8/structures.json"))
     splits = Splits.from_json(read_json(results / "data/split-seed0.json"))
-    images = load_bundle(results / "data", splits, AugmentConfig(), torch.device("cpu")).calibration
-    expected = structure_scores(oba.load_pruned(net / "dense"), groups, images.batches(64), "taylor")
+    images = load_bundle(results / "data", splits, AugmentConfig(), torch.device("cpu"), calibration=64).calibration
+    expected = score_structures(oba.load_pruned(net / "dense"), groups, images.batches(64), "taylor").alone
     kept = read_tensors(net / LEVEL / "scores.safetensors")
     assert {name.split("/", 1)[0] for name in kept} == {"round1", "round2"}
     for group in groups:
@@ -41,10 +41,9 @@ def test_kept_scores_are_those_of_the_calibration_images(finished, net):
 def test_kept_scores_say_where_they_come_from(net):
     with safe_open(net / LEVEL / "scores.safetensors", "pt") as file:
         about = file.metadata()
-    scoring = json.loads(about.pop("scoring"))
-    assert about == {"criterion": "taylor", "model": "resnet8", "seed": "0", "keep": "0.70", "examples": "64"}
-    assert scoring["keep_scores"] is True
-    assert scoring["norm"] == "eval"
+    criterion = json.loads(about.pop("criterion"))
+    assert about == {"method": "taylor", "model": "resnet8", "seed": "0", "keep": "0.70", "examples": "64"}
+    assert (criterion["name"], criterion["norm"]) == ("taylor", "eval")
 
 
 def test_the_effort_is_logged(finished, net, store):

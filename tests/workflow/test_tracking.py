@@ -32,7 +32,7 @@ def test_one_run_per_stage_and_a_parent_per_chain(store):
 
 def test_tags_say_where_a_result_comes_from(store, finished):
     tags = store.tags()[f"{LEVELS[0]}/pruned/run"]
-    wanted = {"sweep": "tiny", "model": "resnet8", "criterion": "taylor", "keep": "0.70", "seed": "0", "stage": "prune"}
+    wanted = {"sweep": "tiny", "model": "resnet8", "method": "taylor", "keep": "0.70", "seed": "0", "stage": "prune"}
     assert wanted.items() <= tags.items()
     data = json.loads((finished.root / "results/tiny/data/data.json").read_text())
     record = json.loads((finished.root / "results" / f"{LEVELS[0]}/pruned/run.json").read_text())
@@ -51,9 +51,9 @@ def test_parameters_and_metric_histories(store, finished):
         assert store.history(run, metric) == [(int(row["epoch"]), float(row[metric])) for row in rows]
 
 
-def test_a_chains_chart_draws_accuracy_against_keep(store, finished):
+def test_a_chains_chart_draws_accuracy_against_what_went(store, finished):
     chain = store.tags()[CHAIN]["run"]
-    folders = {100: "dense", 70: "taylor-iterative/keep0.70/finetuned", 40: "taylor-iterative/keep0.40/finetuned"}
+    folders = {0: "dense", 30: "taylor-iterative/keep0.70/finetuned", 60: "taylor-iterative/keep0.40/finetuned"}
     expected = []
     for step, folder in sorted(folders.items()):
         path = finished.root / "results/tiny/resnet8/seed0" / folder / "evaluation.json"

@@ -58,10 +58,11 @@ def pattern(stage):
 
 
 def inputs(stage):
-    """Return a function of wildcards: the files that a job reads, and those that it only comes after."""
+    """Return a function of wildcards: the files that a job reads, and those that only have to be there."""
 
     def files(wildcards):
         at = coordinates(wildcards)
+        # Snakemake does not look at a job all of whose links to one that runs are ancient: each needs another link.
         after = stage.after(study, layout, at).items()
         return {**stage.reads(study, layout, at), **{k: ancient(v) for k, v in after}}
 

@@ -1,4 +1,4 @@
-# One rule for each stage of oba.dag: prepare, split, trace, check, dense, evaluate_dense, prune, finetune, scratch, evaluate.
+# One rule for each stage of oba.dag: prepare, split, trace, dense, evaluate_dense, prune, finetune, scratch, evaluate.
 
 for stage in STAGES.values():
 
