@@ -7,9 +7,9 @@ With E_g(r) the error that is made when r structures of group g go, the widths s
 a multiple-choice knapsack problem but for M: a layer's MACs are a product of two groups' widths. So M is replaced by
 its change with one group at a time around the present widths r*, :math:`M(r^*) + \sum_g (M(r_g, r^*_{-g}) - M(r^*))`,
 the knapsack is solved by dynamic programming over the MACs (as ZipLM does over latency: Kurtic, Frantar and Alistarh,
-NeurIPS 2023), blocks go or return until the true MACs meet the budget, and this is repeated around the solution. It
-starts from equal fractions (so it never does worse), from the whole net and from the floors; the best result counts.
-Each of the method's rounds does all of it again, with new curves.
+NeurIPS 2023), and both are repeated around the solution, starting at the floors. Blocks then go or return one by one
+until the true MACs meet the budget. Where equal fractions make a smaller error than all this, they are what is taken.
+Each round of a method does it again, with new curves.
 
 The curves are those of the criterion where it has them (``reconstruction``), else its scores added up within the group,
 the cheapest first, each on top of those before it and none below 0. Errors of different groups are compared as they
@@ -31,8 +31,8 @@ from oba.pruning.widths import Widths
 
 UNITS = 2048
 """Into how many units of MACs a budget is divided at most; what a choice costs is rounded up to whole ones."""
-ITERATIONS = 5
-"""Times that MACs are linearised from one start at most; it ends earlier where the error no longer falls."""
+ITERATIONS = 8
+"""Times that MACs are linearised around a new solution at most."""
 
 
 class ErrorCurves(Allocation[Options]):
@@ -42,21 +42,16 @@ class ErrorCurves(Allocation[Options]):
         """Find the widths, then remove the cheapest structures of every group down to them."""
         widths = uniform_widths(problem)
         curves = [curve[choices] for curve, choices in zip(error_curves(problem), widths.choices, strict=True)]
-        best, least = widths.at, _total(curves, widths.at)
-        whole, floors = [0] * len(curves), [len(choices) - 1 for choices in widths.choices]
-        for start in (widths.at, whole, floors):
-            widths.set(start)
-            before = np.inf
-            for _ in range(ITERATIONS):
-                widths.set(_linearised_optimum(widths, curves))
-                _repair(widths, curves)
-                error = _total(curves, widths.at)
-                if error < least:
-                    best, least = widths.at, error
-                if error >= before:
-                    break
-                before = error
-        widths.set(best)
+        even, floors = widths.at, [len(choices) - 1 for choices in widths.choices]
+        widths.set(floors)
+        for _ in range(ITERATIONS):
+            around = widths.at
+            widths.set(_linearised_optimum(widths, curves))
+            if widths.at == around:
+                break
+        _repair(widths, curves)
+        if _total(curves, even) < _total(curves, widths.at):
+            widths.set(even)
         return remove_counts(problem, widths.counts())
 
 

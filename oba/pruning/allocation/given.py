@@ -43,16 +43,20 @@ class Given(Allocation[GivenOptions]):
         """Remove the cheapest structures of every group down to the widths, or part of the way there."""
         counts = self.options.counts
         targets = _targets(problem, problem.widths if counts is None else counts)
-        macs = _macs(problem, targets)
         last = problem.progress >= 1
-        # A method that is copied met its budget as well as its own blocks allowed.
-        too_few = last and counts is not None and macs < problem.budget - TOLERANCE * problem.dense_macs
-        if macs > problem.budget or too_few:
-            raise BudgetError(
-                f"allocation 'given': the given widths keep {macs / problem.dense_macs:.4f} of the dense MACs, but this "
-                f"round ends at keep={problem.keep:.4f}; allowed: at most that, at the level itself at most {TOLERANCE:g} less"
-            )
+        # A method that is copied came as close to the budget as its own way of dividing allows.
+        _require_budget(problem, _macs(problem, targets), close=last and counts is not None)
         return remove_counts(problem, targets if last else _part_of_the_way(problem, targets))
+
+
+def _require_budget(problem: Problem, macs: int, *, close: bool) -> None:
+    """Refuse widths that miss the budget; ``close``: also those that lie further below it than a level may."""
+    if macs <= problem.budget and not (close and macs < problem.budget - TOLERANCE * problem.dense_macs):
+        return
+    raise BudgetError(
+        f"allocation 'given': the widths keep {macs / problem.dense_macs:.4f} of the dense MACs, but "
+        f"keep={problem.keep:.4g} was asked for; allowed: at most that, and at a level's end at most {TOLERANCE:g} less"
+    )
 
 
 def _targets(problem: Problem, kept: Mapping[str, int]) -> dict[str, int]:
