@@ -134,8 +134,8 @@ def test_floors_count_from_the_dense_net(chain, name):
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=20)
 def test_wide_nets_use_up_the_budget(chain, seed):
-    """Within 1 %, by those allocations that choose widths first and structures then."""
+    """Within 1.5 %, by those allocations that choose widths first and structures then."""
     rng = random.Random(seed)
     problem = chain([3, *rng.choices([48, 64, 96], k=6), 10], rng.choices(range(50, 500), k=7), keep=0.35)
     for name in ("uniform", "error-curves"):
-        assert 0.99 * problem.budget <= _select(name, problem).macs <= problem.budget
+        assert 0.985 * problem.budget <= _select(name, problem).macs <= problem.budget
