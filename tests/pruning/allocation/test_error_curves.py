@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from oba.errors import ScoreError
 from oba.importance.scores import StructureScores
 from oba.pruning.allocation.error_curves import error_curves, knapsack
+from oba.pruning.cost import CostModel, LayerCost
 from oba.pruning.problem import lowest_keep, make_allocation
+from oba.structures import StructureGroup
 
 
 def _select(problem, name="error-curves"):
@@ -57,6 +59,20 @@ def _random(chain, seed, *, sizes=(4, 6, 8), most=4, **options):
 @pytest.mark.parametrize("seed", range(40))
 def test_groups_that_share_no_layer_get_the_best_widths(chain, seed):
     problem = _random(chain, seed, apart=True)
+    assert _error(problem, _select(problem).removed) == pytest.approx(_least(problem), rel=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_stream_that_reads_what_it_makes_saves_squares(chain, seed):
+    """Two groups, each of which makes and reads a layer of its own: their MACs are squares of their widths."""
+    problem = _random(chain, seed, most=2, apart=True)
+    groups, costs = [], {}
+    for group in problem.groups:
+        (made,) = group.slices
+        groups.append(StructureGroup(group.name, (made, replace(made, axis="in"))))
+        costs[group.name] = LayerCost(random.Random(seed).randint(1, 30), len(group), len(group))
+    cost = CostModel(costs, 0, frozenset())
+    problem = replace(problem, groups=groups, cost=cost, dense_macs=cost.macs)
     assert _error(problem, _select(problem).removed) == pytest.approx(_least(problem), rel=1e-12)
 
 
