@@ -94,6 +94,14 @@ def test_never_worse_than_equal_fractions(chain, seed):
     assert _error(problem, _select(problem).removed) <= _error(problem, _select(problem, "uniform").removed)
 
 
+def test_equal_fractions_are_taken_where_linear_macs_mislead(chain):
+    """In nets as narrow as this the products of widths that a linear form leaves out are large."""
+    problem = chain([3, 2, 4, 1], [3, 9, 2], [[4.0] * 2, [4.0] * 4], keep=0.5)
+    chosen = _select(problem)
+    assert chosen == _select(problem, "uniform")
+    assert _error(problem, chosen.removed) == _least(problem)
+
+
 @given(seed=st.integers(0, 10**6))
 def test_nothing_that_has_gone_fits_into_the_macs_left_over(chain, seed):
     """Also where a unit of the dynamic programme is many MACs."""
