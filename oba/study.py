@@ -70,6 +70,7 @@ def parse_study(values: Any, origin: str) -> Study:
     try:
         _check_names(study)
         methods = [_with_options(method, study.method_defaults) for method in study.methods]
+        _check_copies(methods)
         _check_defaults(study)
     except ConfigError as error:
         raise ConfigError("\n".join(f"{origin}: {line}" for line in str(error).splitlines())) from error
@@ -208,6 +209,21 @@ def _with_options(method: MethodConfig, defaults: MethodDefaults) -> MethodConfi
         options = checked_options(entry, f"methods.{method.name}: {kind} {choice.name!r}", given | choice.options)
         chosen[kind] = Choice(name=choice.name, **options.model_dump())
     return method.model_copy(update=chosen)
+
+
+def _check_copies(methods: list[MethodConfig]) -> None:
+    """Refuse methods whose widths would be those of no method, because none has the name or each copies the next."""
+    copied = {method.name: method.allocation.options.get("method") for method in methods}
+    for name, other in copied.items():
+        where = f"methods.{name}.allocation.method"
+        if other is not None and other not in copied:
+            raise ConfigError(registry.unknown("method", other, where, [m for m in copied if m != name]))
+        path = [name]
+        while (other := copied.get(path[-1])) is not None and other not in path:
+            path.append(other)
+        if other == name:
+            circle = " -> ".join([*path, name])
+            raise ConfigError(f"{where}: {circle} is a circle; allowed: a method that copies none of these")
 
 
 def _check_defaults(study: Study) -> None:

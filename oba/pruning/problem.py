@@ -87,6 +87,20 @@ class Problem:
         """
         return GroupFloor.of(group, self.dense_counts[group.name], self.floors)
 
+    def choices(self, group: StructureGroup) -> list[int]:
+        """Return how many structures of a group may go.
+
+        Args:
+            group: One of the groups.
+
+        Returns:
+            0, then one block more at a time, down to the floor.
+        """
+        floor, counts = self.floor(group), [0]
+        while block := floor.block(len(group) - counts[-1]):
+            counts.append(counts[-1] + block)
+        return counts
+
     def require_reachable(self) -> None:
         """Refuse a budget that the floors do not allow.
 
