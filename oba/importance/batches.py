@@ -22,7 +22,6 @@ class Doubts:
     """What may be wrong with batches, found on their device and looked at once: a GPU need not wait for its host."""
 
     def __init__(self) -> None:
-        """Begin without any."""
         self._found: list[tuple[Tensor, Tensor, Callable[[float], str]]] = []
 
     def note(self, wrong: Tensor, value: Tensor, message: Callable[[float], str]) -> None:

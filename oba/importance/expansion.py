@@ -43,7 +43,6 @@ class Expansion(Criterion[O]):
     order: int
 
     def __init__(self, options: O, seed: int = 0) -> None:
-        """Take the settings."""
         super().__init__(options, seed)
         self._nested_only = False
 

@@ -46,7 +46,6 @@ class Quadratic(Criterion[O]):
     in_nats = True
 
     def __init__(self, options: O, seed: int = 0) -> None:
-        """Take the settings."""
         super().__init__(options, seed)
         self._generator = torch.Generator().manual_seed(seed)
         self._mixed = False

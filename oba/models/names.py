@@ -12,7 +12,7 @@ import re
 
 from oba.errors import ConfigError
 
-DEPTHS = {"resnet": (8, 20, 32, 44, 56), "vgg": (11, 13, 16, 19)}
+DEPTHS = {"resnet": (8, 14, 20, 32, 44, 56), "vgg": (11, 13, 16, 19)}
 """Depths of this project's nets, by family."""
 LIBRARIES = ("timm", "torchvision")
 """Where other nets come from."""

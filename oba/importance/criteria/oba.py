@@ -26,7 +26,6 @@ class Oba(Criterion[DerivativeOptions]):
     ignores_scale = True
 
     def __init__(self, options: DerivativeOptions, seed: int = 0) -> None:
-        """Take the settings."""
         super().__init__(options, seed)
         self._directed: list[str] | None = None
 

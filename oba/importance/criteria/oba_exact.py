@@ -28,7 +28,6 @@ class ObaExact(Expansion[ObaExactOptions]):
     """``θ_i (Hθ)_i`` on all trainable parameters, the direction being all of them, or a higher order."""
 
     def __init__(self, options: ObaExactOptions, seed: int = 0) -> None:
-        """Take the settings."""
         super().__init__(options, seed)
         self.order = options.order
 
