@@ -1,12 +1,12 @@
-# `make run` prunes scikit-learn's digits from end to end; `make test` runs all tests. Both install what
-# they need into .venv the first time, and nothing the second time.
+# `make run` prunes scikit-learn's digits from end to end; `make test` runs the fast tests, `make test-slow` the others.
+# Each installs what it needs into .venv the first time, and nothing the second time.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup run test lint format lock schema clean
+.PHONY: setup run test test-slow lint format lock schema clean
 
 setup: $(STAMP)
 
@@ -21,9 +21,12 @@ run: setup
 	oba unlock
 	snakemake --cores all
 
-# Two workers, since each test is one process with one thread; the slow ones come last.
+# Two workers, since each test is one process with one thread.
 test: setup
-	pytest -n 2
+	pytest -n 2 -m "not slow"
+
+test-slow: setup
+	pytest -n 2 -m slow
 
 lint: setup
 	ruff check .
