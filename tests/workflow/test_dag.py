@@ -43,7 +43,7 @@ def test_a_new_seed_shares_data_and_structures(copied):
 
 def test_a_new_level_adds_only_its_stages(copied):
     copied.write_study(keep=[0.7, 0.4, 0.3])
-    assert copied.planned() == Counter(check=1, prune=1, finetune=1, evaluate=1, collect=1, report=1, all=1)
+    assert copied.planned() == Counter(prune=1, finetune=1, evaluate=1, collect=1, report=1, all=1)
 
 
 def test_finetuning_epochs_leave_the_first_pruning_alone(copied, tiny):
@@ -86,7 +86,7 @@ def test_calibration_images_leave_splits_and_dense_nets_alone(copied):
 
 def test_a_level_between_others_reruns_those_below(copied):
     copied.write_study(keep=[0.7, 0.5, 0.4])
-    assert copied.planned() == Counter(check=1, prune=2, finetune=2, evaluate=2, collect=1, report=1, all=1)
+    assert copied.planned() == Counter(prune=2, finetune=2, evaluate=2, collect=1, report=1, all=1)
 
 
 def test_report_code_remakes_the_report_and_nothing_else(copied):

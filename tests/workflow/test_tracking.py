@@ -15,7 +15,7 @@ CHAIN = "tiny/resnet8/seed0/taylor-iterative"
 
 
 def test_one_run_per_stage_and_a_parent_per_chain(store):
-    stages = {"tiny/data/run", "tiny/data/split-seed0-run", "tiny/resnet8/structures-run", "tiny/resnet8/check"}
+    stages = {"tiny/data/run", "tiny/data/split-seed0-run", "tiny/resnet8/structures-run"}
     stages |= {"tiny/resnet8/seed0/dense/run", "tiny/resnet8/seed0/dense/evaluation-run"}
     for level in LEVELS:
         stages |= {f"{level}/pruned/run", f"{level}/finetuned/run", f"{level}/finetuned/evaluation-run"}
