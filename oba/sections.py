@@ -18,6 +18,7 @@ from oba.config import (
     Floors,
     MethodConfig,
     RuntimeConfig,
+    ScratchConfig,
     Section,
     SplitsConfig,
     StructuresConfig,
@@ -122,6 +123,7 @@ class ScratchSections(StageSections):
     augment: AugmentConfig
     dense: DenseConfig
     finetune: TrainConfig
+    scratch: ScratchConfig | None
     runtime: RuntimeConfig
     threads: int
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -101,12 +101,19 @@ def retyped(overrides: Any) -> Any:
 
     Returns:
         The same, with numbers and truth values in the place of texts that write them.
+
+    Raises:
+        ConfigError: If a text is not YAML.
     """
     if isinstance(overrides, Mapping):
         return {key: retyped(value) for key, value in overrides.items()}
     if isinstance(overrides, list):
         return [retyped(value) for value in overrides]
-    return yaml.safe_load(overrides) if isinstance(overrides, str) else overrides
+    try:
+        return yaml.safe_load(overrides) if isinstance(overrides, str) else overrides
+    except yaml.YAMLError as error:
+        reason = getattr(error, "problem", None) or "it cannot be read"
+        raise ConfigError(f"--config: {overrides!r} is not valid YAML: {reason}") from error
 
 
 def _with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,11 +230,20 @@ def explain(error: ValidationError) -> Iterator[str]:
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the section at a location."""
+    """Return the keys of the section at a location; numbers are places in a list of sections."""
     section: type[BaseModel] = Study
     for step in location:
-        section = section.model_fields[str(step)].annotation  # pyright: ignore[reportAssignmentType]
+        if isinstance(step, str):
+            section = next(_sections_in(section.model_fields[step].annotation))
     return [field.alias or name for name, field in section.model_fields.items()]
+
+
+def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Find the sections that a key may hold: alone, in a list, or instead of nothing."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _sections_in(argument)
 
 
 def dump_study(study: Study) -> dict[str, Any]:
