@@ -213,16 +213,17 @@ def _data_line(study: Study, data: Description, input_size: tuple[int, int, int]
     train = train_images(data, study.splits)
     test = f"{data.test_images:,} of its own to test" if data.test_images else "test images drawn by the seed"
     size = "x".join(map(str, input_size))
-    return f"data: {study.data.name}, {data.images:,} images of {size} in {len(data.classes)} classes; {train:,} train, {test}"
+    images = f"{data.images:,} images of {size} in {len(data.classes)} classes"
+    return f"data: {study.data.name}, {images}; {train:,} train, {test}"
 
 
 def _sweep_line(study: Study) -> str:
     kinds = Counter(net.variant for net in nets(study))
-    pruned = kinds["finetuned"]
-    jobs = f"{kinds['dense']} dense, {pruned} prune, {pruned} finetune, {kinds['scratch']} scratch, {kinds.total()} evaluate"
+    jobs = {"dense": kinds["dense"], "prune": kinds["finetuned"], "finetune": kinds["finetuned"]}
+    jobs |= {"scratch": kinds["scratch"], "evaluate": kinds.total()}
     axes = {"model": study.models, "seed": study.seeds, "method": study.methods, "schedule": study.schedules}
     sizes = [_counted(len(values), name) for name, values in {**axes, "level": study.keep}.items()]
-    return f"sweep: {' x '.join(sizes)}; jobs: {jobs}"
+    return f"sweep: {' x '.join(sizes)}; jobs: {', '.join(f'{n:,} {job}' for job, n in jobs.items() if n)}"
 
 
 def _net_lines(net: _Net) -> str:

@@ -65,7 +65,7 @@ def test_a_mistake_in_a_models_own_section_is_told_with_its_place() -> None:
         parsed(models=[{"name": "resnet8", "structure": {}}])
     with pytest.raises(ConfigError, match=r"^study: models\.0\.dense\.epoch: unknown key \(did you mean 'epochs'\?\)"):
         parsed(models=[{"name": "resnet8", "dense": {"epoch": 3}}])
-    with pytest.raises(ConfigError, match=r"^study: methods\.0\.floors\.max: unknown key .*; allowed: max_removed, "):
+    with pytest.raises(ConfigError, match=r"^study: methods\.0\.floors\.max: unknown key; allowed: max_removed, "):
         parsed(methods=[{"criterion": "taylor", "floors": {"max": 0.3}}])
     with pytest.raises(ConfigError, match=r"^study: scratch\.epoch: unknown key \(did you mean 'epochs'\?\)"):
         parsed(scratch={"epochs": 3, "epoch": 3})
@@ -75,8 +75,8 @@ def test_scratch_needs_a_recipe_for_dense_nets_from_elsewhere() -> None:
     with pytest.raises(ConfigError) as caught:
         parsed(controls=["scratch"])
     assert str(caught.value) == (
-        "study: controls: 'scratch' has no recipe for timm/resnet10t, whose dense net is not trained here (dense.from); "
-        "allowed: with a section scratch (epochs, lr, ...)"
+        "study: controls: 'scratch' has no recipe for timm/resnet10t, whose dense net is not trained here "
+        "(dense.from); allowed: with a section scratch (epochs, lr, ...)"
     )
     parsed(controls=["scratch"], models=["resnet8"])
     parsed(controls=["scratch"], scratch={"epochs": 30})

@@ -118,5 +118,5 @@ def test_weights_are_checked_by_name_and_shape_alone(
     with pytest.raises(ModelError, match=r"of another size: fc\.bias \(4,\) instead of \(3,\)"):
         check_weights(model, path)
     path.write_bytes(b"nonsense")
-    with pytest.raises(ModelError, match="not a readable safetensors file|damaged"):
+    with pytest.raises(ModelError, match=r"not a readable safetensors file|damaged"):
         check_weights(model, path)

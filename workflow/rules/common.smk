@@ -120,7 +120,8 @@ def validate_nets(jobs):
         command.append("--cluster")
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
     if done.returncode:
-        raise WorkflowError(done.stderr.strip())
+        lines = done.stderr.strip().splitlines()
+        raise WorkflowError("\n".join(line.removeprefix("error: ") for line in lines))
 
 
 def log_of(path):
