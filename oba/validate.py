@@ -63,7 +63,7 @@ class _Net:
 
 
 def quick_check(study: Study, *, local: bool = True) -> None:
-    """Refuse what the study alone decides, without torch: data, calibration, weights, device, methods.
+    """Refuse what the study alone decides, without torch: data, calibration, device, weights.
 
     Args:
         study: A study whose names are known to exist.
@@ -115,9 +115,6 @@ def _check(study: Study, local: bool, problems: _Problems) -> Description | None
     for model in study.models:
         with problems.gathered(f"models.{model.name}: dense.from: "):
             _check_weights(model, study, data)
-    for method in study.methods:
-        with problems.gathered(f"methods.{method.name}: "):
-            _check_copied(study, method)
     return data
 
 
@@ -148,19 +145,6 @@ def _check_weights(model: ModelConfig, study: Study, data: Description | None) -
             "the file's net was trained on most of them; allowed: the one seed whose test images it has not seen, or a "
             "data set with a test set of its own"
         )
-
-
-def _check_copied(study: Study, method: MethodConfig) -> None:
-    """Refuse widths of a method that is not there, or that waits for this one."""
-    copied = {m.name: m.allocation.options.get("method") for m in study.methods}
-    seen, name = [method.name], copied[method.name]
-    while name is not None:
-        if name not in copied:
-            raise ConfigError(f"allocation.method: unknown method {name!r}; allowed: {', '.join(copied)}")
-        if name in seen:
-            raise ConfigError(f"allocation.method: {' -> '.join([*seen, name])} is a circle; allowed: an end to it")
-        seen.append(name)
-        name = copied[name]
 
 
 def _inspect(

@@ -211,28 +211,6 @@ def test_an_ignored_layer_that_a_model_does_not_have_is_told_with_the_model(stud
     assert line.startswith("models.vgg11x0.125: structures.ignore: 'layer1.*' matches no layer of VGG")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"b": "c"}, "methods.b: allocation.method: unknown method 'c'; allowed: a, b"),
-        ({"a": "b", "b": "a"}, "methods.a: allocation.method: a -> b -> a is a circle; allowed: an end to it"),
-    ],
-)
-def test_widths_are_copied_from_methods_that_are_there(
-    study: Callable[..., Study], options: dict[str, str], message: str
-) -> None:
-    plain = study(methods=[{"name": name, "criterion": "taylor"} for name in "ab"])
-    methods = [
-        method.model_copy(update={"allocation": method.allocation.model_copy(update={"method": options[method.name]})})
-        if method.name in options
-        else method
-        for method in plain.methods
-    ]
-    with pytest.raises(ConfigError) as caught:
-        quick_check(plain.model_copy(update={"methods": methods}))
-    assert str(caught.value).splitlines()[0] == message
-
-
 def test_the_command_prints_what_the_sweep_will_be(tmp_path: Path, study: Callable[..., Study]) -> None:
     low = {"name": "low", "criterion": "random", "floors": {"max_removed": 0.5}}
     values = dump_study(study(methods=["taylor", "magnitude", low], keep=[0.6], controls=["scratch", "dense-longer"]))

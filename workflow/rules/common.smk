@@ -113,7 +113,7 @@ def options(stage):
 
 def validate_nets(jobs):
     """Try the nets and methods of a study before its first job, where any job would meet them."""
-    if not any(job.rule.name in {"check", "dense", "prune"} for job in jobs):
+    if not any(job.rule.name in {"trace", "dense", "prune"} for job in jobs):
         return
     command = [sys.executable, "-m", "oba", "validate", layout.study]
     if on_cluster:
