@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -230,20 +230,11 @@ def explain(error: ValidationError) -> Iterator[str]:
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the section at a location; numbers are places in a list of sections."""
+    """Return the keys of the section at a location."""
     section: type[BaseModel] = Study
     for step in location:
-        if isinstance(step, str):
-            section = next(_sections_in(section.model_fields[step].annotation))
+        section = section.model_fields[str(step)].annotation  # pyright: ignore[reportAssignmentType]
     return [field.alias or name for name, field in section.model_fields.items()]
-
-
-def _sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Find the sections that a key may hold: alone, in a list, or instead of nothing."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _sections_in(argument)
 
 
 def dump_study(study: Study) -> dict[str, Any]:
