@@ -22,6 +22,7 @@ rule all:
 onstart:
     remember_host(Path.cwd())
     write_json(layout.study, dump_study(study))
+    validate_nets(workflow.dag.needrun_jobs())
     shell(f"oba begin --study {layout.study}")
 
 

@@ -111,6 +111,17 @@ def end(study: StudyFile) -> None:
 
 
 @app.command()
+def validate(
+    study: Annotated[Path, typer.Argument(help="Study file (YAML), or the resolved study.json of an experiment.")],
+    cluster: Annotated[bool, typer.Option("--cluster", help="Jobs run elsewhere: look for no GPU here.")] = False,
+) -> None:
+    """Check a study before its first job, and say what the sweep will be; Snakemake does so by itself."""
+    from oba.validate import validate as described
+
+    typer.echo(described(_study(study), local=not cluster))
+
+
+@app.command()
 def show(study: StudyFile) -> None:
     """Print the summary table, and where the tables, pictures and runs are."""
     from oba.report.look import where_to_look

@@ -62,10 +62,10 @@ class SplitsConfig(Section):
 class CalibrationConfig(Section):
     """The images that scores and updates are computed on: a part of the training images, without augmentation."""
 
-    images: Annotated[int, Field(ge=1)] = 512
+    images: Annotated[int, Field(ge=2)] = 512
     """Number of images, drawn with the sweep's seed; they train as well."""
-    batch_size: Annotated[int, Field(ge=1)] = 64
-    """Images per batch; the batches are the same for every method."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images per batch; the batches are the same for every method. Batch norms measure nothing on single images."""
 
 
 class AugmentConfig(Section):
@@ -132,6 +132,13 @@ class DenseConfig(TrainConfig):
         if self.source == "train" and self.epochs == 0:
             raise ValueError("epochs is 0, but dense.from is 'train'; allowed: at least 1 epoch")
         return self
+
+
+class ScratchConfig(TrainConfig):
+    """The recipe of the control `scratch`."""
+
+    epochs: Annotated[int, Field(ge=1)]
+    """Passes over the training images."""
 
 
 class StructuresConfig(Section):
@@ -307,14 +314,18 @@ class Study(Section):
     keep: Annotated[list[Fraction], Field(min_length=1)]
     """Levels: fractions of the dense net's MACs that are kept, decreasing multiples of 0.01."""
     controls: list[Literal["scratch", "dense-longer"]] = []
-    """`scratch`: each pruned architecture trained from new weights for as many epochs as its pruned net had in all;
-    `dense-longer`: the dense net given the fine-tuning epochs, nothing removed."""
+    """`scratch`: each pruned architecture trained from new weights, by the dense recipe over as many epochs as its
+    pruned net had in all, or by the recipe `scratch`; `dense-longer`: the dense net given the fine-tuning epochs,
+    nothing removed."""
     splits: SplitsConfig = SplitsConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     augment: AugmentConfig = AugmentConfig()
     dense: DenseConfig
     structures: StructuresConfig = StructuresConfig()
     finetune: TrainConfig
+    scratch: ScratchConfig | None = None
+    """Recipe of the control `scratch`. It must be given where a dense net comes from elsewhere (`dense.from` is not
+    `train`): then nobody knows for how many epochs, and by which recipe, its weights were trained."""
     evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     threads: ThreadsConfig = ThreadsConfig()
@@ -334,4 +345,14 @@ class Study(Section):
             raise ValueError(f"keep: levels {self.keep} must be multiples of 0.01")
         if any(b >= a for a, b in zip(self.keep, self.keep[1:], strict=False)):
             raise ValueError(f"keep: levels {self.keep} must decrease, for example [0.7, 0.5, 0.3]")
+        return self
+
+    @model_validator(mode="after")
+    def _scratch_has_a_recipe(self) -> Self:
+        foreign = [model.name for model in self.models if model.dense.source != "train"]
+        if "scratch" in self.controls and self.scratch is None and foreign:
+            raise ValueError(
+                f"controls: 'scratch' has no recipe for {', '.join(foreign)}, whose dense net is not trained here "
+                "(dense.from); allowed: with a section scratch (epochs, lr, ...)"
+            )
         return self

@@ -118,11 +118,35 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         FileError: If the file is missing or damaged.
     """
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    try:
+    with _explained(path):
         return load_file(path)
+
+
+def read_shapes(path: Path) -> dict[str, Tensor]:
+    """Read the names and shapes in a safetensors file; its content is left where it is.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Tensors by name, on the device ``meta``.
+    """
+    import torch
+    from safetensors import safe_open
+
+    with _explained(path), safe_open(path, "pt") as file:
+        return {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Say in one line why a safetensors file cannot be read."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file; the stage that makes it has not run") from error
     except SafetensorError as error:

@@ -17,6 +17,7 @@ from oba.config import (
     EvaluationConfig,
     MethodConfig,
     RuntimeConfig,
+    ScratchConfig,
     Section,
     SplitsConfig,
     StructuresConfig,
@@ -113,6 +114,7 @@ class ScratchSections(StageSections):
     augment: AugmentConfig
     dense: DenseConfig
     finetune: TrainConfig
+    scratch: ScratchConfig | None
     runtime: RuntimeConfig
     threads: int
 

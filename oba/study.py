@@ -103,12 +103,19 @@ def retyped(overrides: Any) -> Any:
 
     Returns:
         The same, with numbers and truth values in the place of texts that write them.
+
+    Raises:
+        ConfigError: If a text is not YAML.
     """
     if isinstance(overrides, Mapping):
         return {key: retyped(value) for key, value in overrides.items()}
     if isinstance(overrides, list):
         return [retyped(value) for value in overrides]
-    return yaml.safe_load(overrides) if isinstance(overrides, str) else overrides
+    try:
+        return yaml.safe_load(overrides) if isinstance(overrides, str) else overrides
+    except yaml.YAMLError as error:
+        reason = getattr(error, "problem", None) or "it cannot be read"
+        raise ConfigError(f"--config: {overrides!r} is not valid YAML: {reason}") from error
 
 
 def _with_preset(values: Mapping[str, Any]) -> dict[str, Any]:

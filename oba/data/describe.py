@@ -1,16 +1,22 @@
-"""What a data set will look like, found in a moment: images are listed, and none is opened."""
+"""What a data set will look like, found in a moment: images are listed, and a few are opened for their size."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from oba import registry
 from oba.config import DataConfig, SplitsConfig
 from oba.data.splits import shares_of
 from oba.data.streams import Stream
 from oba.data.types import ArraySource, ImageFiles
+from oba.errors import DataError
+
+_SAMPLES = 16
+"""Image files that are looked at to tell what all are like."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ def describe(data: DataConfig) -> Description:
         ConfigError: If there is no such data set, or its ``root`` is not given.
         DataError: If the folder is missing or not laid out as the source expects.
     """
-    source: ArraySource | ImageFiles = registry.load("data set", data.name).open_source(data)
+    source = _source(data)
     if isinstance(source, ArraySource):
         return Description(
             [str(label) for label in range(len(source.class_sizes))], source.class_sizes, source.test_images
@@ -51,6 +57,39 @@ def describe(data: DataConfig) -> Description:
     train = source.labels[: len(source.labels) - source.test_images]
     sizes = np.bincount(train, minlength=len(source.classes)).tolist()
     return Description(source.classes, sizes, source.test_images)
+
+
+def expected_input_size(data: DataConfig) -> tuple[int, int, int]:
+    """Tell how a net will see the images, from a few of them.
+
+    Args:
+        data: Which data set, from where, in which size.
+
+    Returns:
+        Channels, height and width. Image files are taken for grey if those that are looked at are.
+
+    Raises:
+        ConfigError: If there is no such data set, or its ``root`` is not given.
+        DataError: If the folder is missing or not laid out as the source expects, or none of the files is an image.
+    """
+    source = _source(data)
+    if isinstance(source, ArraySource):
+        channels, height, width = source.input_size
+    else:
+        modes, sizes = [], []
+        for name in source.files[:: max(1, len(source.files) // _SAMPLES)]:
+            with suppress(OSError), Image.open(source.root / name) as image:
+                modes.append(image.mode)
+                sizes.append(image.size)
+        if not sizes:
+            raise DataError(f"data.root: none of the files looked at in {source.root} can be read as an image")
+        width, height = sizes[0]
+        channels = 1 if set(modes) == {"L"} else 3
+    return (channels, data.image_size or height, data.image_size or width)
+
+
+def _source(data: DataConfig) -> ArraySource | ImageFiles:
+    return registry.load("data set", data.name).open_source(data)
 
 
 def train_images(description: Description, splits: SplitsConfig) -> int:

@@ -41,6 +41,8 @@ class ArraySource:
     """Number of training images of each class, by label."""
     test_images: int
     """Number of the source's own test images; 0 without."""
+    input_size: tuple[int, int, int]
+    """(C, H, W) of its images."""
     root: Path = Path()
     """Folder that `files` are relative to."""
     files: list[str] = field(default_factory=list)

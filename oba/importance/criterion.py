@@ -113,6 +113,14 @@ class Criterion(Configured[O]):
         """Which statistics norms use while scoring."""
         return self.options.norm if isinstance(self.options, DataOptions) else "eval"
 
+    def require(self, model: nn.Module, groups: Sequence[StructureGroup]) -> None:
+        """Refuse structures that cannot be scored, where that shows without examples: none by default.
+
+        Args:
+            model: The model, in the mode for scoring.
+            groups: Its groups of structures.
+        """
+
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
         """Return signed scores in each parameter's shape, on one batch; parameters without a score are absent.
 

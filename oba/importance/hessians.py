@@ -192,10 +192,22 @@ def require_gauss_newton(model: nn.Module, batch: Batch) -> None:
         batch: Examples with their loss.
 
     Raises:
-        ScoreError: If the loss is not cross-entropy, or a batch norm uses the statistics of the batch.
+        ScoreError: If the loss is not cross-entropy.
     """
     if not plain_cross_entropy(batch.loss):
         raise ScoreError("hessian: 'gauss-newton' holds for cross-entropy alone; with another loss: exact, probes")
+    require_independent(model)
+
+
+def require_independent(model: nn.Module) -> None:
+    """Refuse Gauss–Newton for a model whose norms couple examples.
+
+    Args:
+        model: The model, in the mode for scoring.
+
+    Raises:
+        ScoreError: If a batch norm uses the statistics of the batch.
+    """
     if norm := coupling_norm(model):
         raise ScoreError(
             f"hessian: 'gauss-newton' needs examples that do not depend on each other, but {norm!r} normalises by the "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -11,9 +12,10 @@ from torch import nn
 from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.criterion import Criterion, DataOptions
 from oba.importance.examples import MixedExamplesError
-from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm
-from oba.importance.masks import Places
+from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm, require_independent
+from oba.importance.masks import Places, places_of
 from oba.options import O
+from oba.structures import StructureGroup
 
 
 class QuadraticOptions(DataOptions):
@@ -49,6 +51,12 @@ class Quadratic(Criterion[O]):
         super().__init__(options, seed)
         self._generator = torch.Generator().manual_seed(seed)
         self._mixed = False
+
+    def require(self, model: nn.Module, groups: Sequence[StructureGroup]) -> None:
+        """Refuse groups on which no mask can act, and Gauss-Newton where examples depend on each other."""
+        places_of(model, groups).require_all()
+        if getattr(self.options, "hessian", "auto") == "gauss-newton":
+            require_independent(model)
 
     def _source(
         self, model: nn.Module, places: Places, batch: Batch, hessian: str, samples: int

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from oba.errors import FileError, ModelError
-from oba.files import read_tensors
+from oba.files import read_shapes, read_tensors
 
 _WRAPPERS = ("state_dict", "model")
 _PARALLEL = "module."
@@ -31,8 +31,22 @@ def load_weights(model: nn.Module, path: Path) -> None:
     Raises:
         ModelError: If the file is missing, not readable without running code from it, or does not fit the net.
     """
-    path = Path(path)
-    found = _read(path)
+    model.load_state_dict(_fitting(model, Path(path), "cpu"))
+
+
+def check_weights(model: nn.Module, path: Path) -> None:
+    """Refuse what :func:`load_weights` would refuse, reading only the names and shapes in a file.
+
+    Args:
+        model: The net; left as found.
+        path: The file.
+    """
+    _fitting(model, Path(path), "meta")
+
+
+def _fitting(model: nn.Module, path: Path, device: str) -> dict[str, Tensor]:
+    """Return a file's tensors under the names that they have in the net, which they fit."""
+    found = _read(path, device)
     if found and all(name.startswith(_PARALLEL) for name in found):
         found = {name.removeprefix(_PARALLEL): tensor for name, tensor in found.items()}
     expected = model.state_dict()
@@ -49,22 +63,22 @@ def load_weights(model: nn.Module, path: Path) -> None:
     told = [f"{len(items)} {kind}: {_first(items)}" for kind, items in problems.items() if items]
     if told:
         raise ModelError(f"{path}: weights do not fit the {len(expected)} tensors of the net; {'; '.join(told)}")
-    model.load_state_dict(found)
+    return found
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Read a file's state dict."""
+def _read(path: Path, device: str) -> dict[str, Tensor]:
+    """Read a file's state dict; on the device ``meta``, tensors have a shape and no content."""
     if not path.is_file():
         raise ModelError(f"{path}: no such weight file")
     if path.suffix == ".safetensors":
         try:
-            return read_tensors(path)
+            return read_tensors(path) if device == "cpu" else read_shapes(path)
         except FileError as error:
             raise ModelError(str(error)) from error
     if path.suffix not in {".pt", ".pth"}:
         raise ModelError(f"{path}: not a weight file by its ending; allowed: .safetensors, .pt, .pth")
     try:
-        value: Any = torch.load(path, map_location="cpu", weights_only=True)
+        value: Any = torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise ModelError(f"{path}: damaged, or holds more than tensors and plain values; save a state dict") from error
     for key in _WRAPPERS:

@@ -120,6 +120,14 @@ class Problem:
 class Allocation(Configured[O]):
     """One way to divide what goes among the groups."""
 
+    def require(self, problem: Problem) -> None:
+        """Refuse a level that cannot be reached, where that shows without scores.
+
+        Args:
+            problem: The level as one round on the dense net; its scores mean nothing.
+        """
+        problem.require_reachable()
+
     def select(self, problem: Problem) -> Selection:
         """Choose what goes in one round.
 

@@ -1,7 +1,7 @@
 """``scratch``: the control that trains a pruned architecture from new weights.
 
-It gets the dense recipe and as many epochs as the pruned net had in all, dense training included; milestones
-of a step schedule move in proportion.
+It gets the dense recipe over as many epochs as the pruned net had in all, dense training included; milestones
+of a step schedule move in proportion. With a recipe of its own (``scratch`` in the study) it gets that.
 """
 
 from __future__ import annotations
@@ -29,8 +29,13 @@ def perform(job: Job[ScratchSections]) -> dict[str, Any]:
         model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
     apply_plan(model, plan)
     epochs = read_json(level / "finetuned" / "metrics.json")["total_epochs"]
-    config = _stretched(job.sections.dense, epochs)
+    config = recipe(job.sections, epochs)
     return train_and_save(job, model.to(device), card, bundle, config, epochs_before=0, plan=plan)
+
+
+def recipe(sections: ScratchSections, epochs: int) -> TrainConfig:
+    """Return how to train from new weights, given the pruned net's epochs in all."""
+    return sections.scratch or _stretched(sections.dense, epochs)
 
 
 def _stretched(config: TrainConfig, epochs: int) -> TrainConfig:

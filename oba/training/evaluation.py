@@ -43,7 +43,14 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, split: Split, *, batch_size: int = 256, device: torch.device, precision: str = "fp32"
+    model: nn.Module,
+    split: Split,
+    *,
+    batch_size: int = 256,
+    device: torch.device,
+    precision: str = "fp32",
+    label: str = "",
+    cause: str = "the net's weights or statistics are not finite",
 ) -> Metrics:
     """Measure a net on a split, in eval mode; every image counts the same.
 
@@ -53,6 +60,8 @@ def evaluate(
         batch_size: Images per batch.
         device: Where the net is.
         precision: ``fp32`` or ``bf16``.
+        label: What is measured, for messages: ``dense resnet8 seed 0, epoch 3``.
+        cause: What a loss that is not finite likely comes from, for the message.
 
     Returns:
         The metrics.
@@ -71,9 +80,10 @@ def evaluate(
             classes = logits.shape[1]
             hits = logits.topk(min(5, classes)).indices == targets[:, None]
             totals += torch.stack([F.cross_entropy(logits, targets, reduction="sum"), hits[:, 0].sum(), hits.sum()])
+    where = f"{label}: " if label else ""
     if images == 0:
-        raise TrainingError("there are no images to evaluate on; the split is empty")
+        raise TrainingError(f"{where}there are no images to evaluate on; the split is empty")
     loss, top1, top5 = (totals / images).tolist()
     if not isfinite(loss):
-        raise TrainingError(f"the loss on {images} images is {loss}: the net's weights or statistics are not finite")
+        raise TrainingError(f"{where}the loss on {images} images is {loss}: {cause}")
     return Metrics(loss, top1, top5 if classes >= _CLASSES_FOR_TOP5 else None, images)

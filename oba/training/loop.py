@@ -98,7 +98,15 @@ def train(
             with seeded(derive_seed(seed, "dropout", epoch)):
                 loss, top1, images = _train_epoch(run, batches, epoch)
             trained = time.perf_counter()
-            val = evaluate(model, bundle.val, batch_size=config.batch_size, device=device, precision=precision)
+            val = evaluate(
+                model,
+                bundle.val,
+                batch_size=config.batch_size,
+                device=device,
+                precision=precision,
+                label=f"{label}: validation after epoch {epoch}",
+                cause=_cause(config),
+            )
             end = time.perf_counter()
 
             lr = optimizer.param_groups[0]["lr"]
@@ -176,9 +184,15 @@ def _check_finite(losses: list[float], run: _Run, epoch: int) -> None:
     for step, loss in enumerate(losses, start=1):
         if not math.isfinite(loss):
             raise TrainingError(
-                f"{run.label}: the loss is {loss} at epoch {epoch}, step {step} of {run.steps}; likely lr "
-                f"{run.config.lr:g} is too high (lower it, or set warmup_epochs), or the net it started from is damaged"
+                f"{run.label}: the loss is {loss} at epoch {epoch}, step {step} of {run.steps}; {_cause(run.config)}"
             )
+
+
+def _cause(config: TrainConfig) -> str:
+    """Say why a loss is not finite."""
+    return (
+        f"likely lr {config.lr:g} is too high (lower it, or set warmup_epochs), or the net it started from is damaged"
+    )
 
 
 def _key(model: nn.Module, config: TrainConfig, seed: int, precision: str) -> str:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from oba.config import DataConfig
-from oba.data.describe import describe
+from oba.data.describe import describe, expected_input_size
+from oba.data.prepare import prepare
 from oba.data.types import DataInfo
 from oba.errors import ConfigError, DataError
 from oba.files import read_json
@@ -66,3 +68,34 @@ print(sorted({"torch", "torchvision", "sklearn", "mlflow"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
+def test_a_few_images_tell_how_nets_will_see_all(
+    make_folder: Callable[..., Path], tmp_path: Path, mode: str, channels: int
+) -> None:
+    data = DataConfig(name="imagefolder", root=str(make_folder({"a": 20, "b": 20}, size=(10, 12), mode=mode)))
+    info = prepare(data, tmp_path / "prepared")
+    assert expected_input_size(data) == info.input_size
+    assert info.input_size[0] == channels
+    assert expected_input_size(data.model_copy(update={"image_size": 8})) == (channels, 8, 8)
+
+
+def test_a_coloured_image_among_grey_ones_makes_all_coloured(make_folder: Callable[..., Path]) -> None:
+    root = make_folder({"a": 3, "b": 3}, mode="L")
+    Image.new("RGB", (12, 12)).save(root / "b" / "coloured.png")
+    assert expected_input_size(DataConfig(name="imagefolder", root=str(root))) == (3, 12, 12)
+
+
+def test_files_that_are_no_images_are_refused(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.png").touch()
+    with pytest.raises(DataError, match=r"^data\.root: none of the files .* can be read as an image$"):
+        expected_input_size(DataConfig(name="imagefolder", root=str(tmp_path)))
+
+
+def test_arrays_have_a_size_before_they_are_read(digits: Path) -> None:
+    info = DataInfo.from_json(read_json(digits / "data.json"))
+    assert expected_input_size(DataConfig(name="digits")) == info.input_size
+    assert expected_input_size(DataConfig(name="cifar10")) == (3, 32, 32)

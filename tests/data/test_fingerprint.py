@@ -191,7 +191,7 @@ def test_sources_without_files_have_none(tmp_path: Path) -> None:
 
 def test_files_of_a_source_of_arrays_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def open_source(_config: DataConfig) -> ArraySource:
-        return ArraySource(lambda: pytest.fail("read"), [3, 3], 0, root=tmp_path, files=["all.npz"])
+        return ArraySource(lambda: pytest.fail("read"), [3, 3], 0, (1, 8, 8), root=tmp_path, files=["all.npz"])
 
     monkeypatch.setattr(registry, "load", lambda *_: types.SimpleNamespace(open_source=open_source))
     (tmp_path / "all.npz").write_bytes(b"one")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from oba.errors import ModelError
 from oba.models import build_model, load_weights
+from oba.models.weights import check_weights
 
 
 def net() -> nn.Module:
@@ -100,3 +101,22 @@ def test_files_without_a_state_dict_are_refused(tmp_path: Path, value: Any) -> N
     torch.save(value, tmp_path / "net.pt")
     with pytest.raises(ModelError, match="holds no state dict, neither bare nor as 'state_dict' or 'model'"):
         load_weights(net(), tmp_path / "net.pt")
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pt"])
+def test_weights_are_checked_by_name_and_shape_alone(
+    tmp_path: Path, weights: dict[str, Tensor], ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = save_file if ending == ".safetensors" else torch.save
+    path, model = tmp_path / f"net{ending}", net()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    write(weights, path)
+    monkeypatch.setattr("safetensors.torch.load_file", lambda _: pytest.fail("read"))
+    check_weights(model, path)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    write(weights | {"fc.bias": torch.zeros(4)}, path)
+    with pytest.raises(ModelError, match=r"of another size: fc\.bias \(4,\) instead of \(3,\)"):
+        check_weights(model, path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ModelError, match=r"not a readable safetensors file|damaged"):
+        check_weights(model, path)

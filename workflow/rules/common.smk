@@ -2,6 +2,7 @@
 # nothing is decided here.
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,17 +17,21 @@ from oba.layout import DENSE_LONGER, Coordinates, Layout, models_by_slug, nets
 from oba.locks import remember_host
 from oba.study import dump_study, parse_study, retyped
 from oba.training.slots import visible_gpus
+from oba.validate import quick_check
 
-update_config(config, retyped(workflow.config_settings.config))
+on_cluster = workflow.resource_settings.nodes is not None
 try:
+    update_config(config, retyped(workflow.config_settings.config))
     study = parse_study(config, "study")
+    if workflow.is_main_process:
+        quick_check(study, local=not on_cluster)
 except ObaError as error:
     raise WorkflowError(str(error))
 
 layout = Layout(study.experiment)
 methods = [*(method.name for method in study.methods), DENSE_LONGER]
 # One GPU job for each GPU of this machine, unless --resources gpu=N says otherwise or a cluster counts its own.
-if "gpu" not in workflow.global_resources and workflow.resource_settings.nodes is None:
+if "gpu" not in workflow.global_resources and not on_cluster:
     if visible := visible_gpus():
         workflow.register_resource("gpu", visible)
 # Jobs find `oba` beside the interpreter that runs Snakemake, activated or not.
@@ -105,6 +110,19 @@ def options(stage):
         return stage.options(at) + (f" --variant {variant}" if variant else "")
 
     return text
+
+
+def validate_nets(jobs):
+    """Try the nets and methods of a study before its first job, where any job would meet them."""
+    if not any(job.rule.name in {"trace", "dense", "prune"} for job in jobs):
+        return
+    command = [sys.executable, "-m", "oba", "validate", layout.study]
+    if on_cluster:
+        command.append("--cluster")
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise WorkflowError("\n".join(line.removeprefix("error: ") for line in lines))
 
 
 def log_of(path):

@@ -16,4 +16,4 @@ def open_source(config: DataConfig) -> ArraySource:
         return read_cifar(CIFAR100, config)
 
     # No files are named: they may have yet to be downloaded, and their checksums allow one content only.
-    return ArraySource(read, [500] * 100, test_images=10000)
+    return ArraySource(read, [500] * 100, test_images=10000, input_size=(3, 32, 32))

@@ -14,7 +14,7 @@ _CLASS_SIZES = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 
 def open_source(_config: DataConfig) -> ArraySource:
     """Describe the digits: there is nothing to find, and no test set of their own."""
-    return ArraySource(_read, _CLASS_SIZES, test_images=0)
+    return ArraySource(_read, _CLASS_SIZES, test_images=0, input_size=(1, 8, 8))
 
 
 def _read() -> ImageArrays:

@@ -15,7 +15,9 @@ from torch import nn
 from oba.importance.batches import Batch
 from oba.importance.criterion import BatchScores, Criterion, DataOptions, GroupOptions, Target
 from oba.importance.examples import ExampleMasks
+from oba.importance.masks import places_of
 from oba.importance.targets import places_of_targets, split
+from oba.structures import StructureGroup
 
 
 class FisherOptions(DataOptions, GroupOptions):
@@ -24,6 +26,10 @@ class FisherOptions(DataOptions, GroupOptions):
 
 class Fisher(Criterion[FisherOptions]):
     """Mean square over examples of the derivative with respect to the structure's mask: one pass each way."""
+
+    def require(self, model: nn.Module, groups: Sequence[StructureGroup]) -> None:
+        """Refuse groups on which no mask can act."""
+        places_of(model, groups).require_all()
 
     def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
         """Score structures.

@@ -1,0 +1,229 @@
+"""What a study decides before anything runs: its mistakes, all at once, and what the sweep will be.
+
+:func:`quick_check` looks at what costs no more than listing the images and imports no torch; Snakemake asks it
+whenever it reads a study, dry runs included. :func:`validate` also builds every net once, traces its structures and
+asks every method whether it can prune them; it runs before the first job.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from oba.config import MethodConfig, ModelConfig, Study
+from oba.data.calibration import check_calibration
+from oba.data.describe import Description, describe, expected_input_size, train_images
+from oba.errors import ConfigError, ModelError, ObaError
+from oba.layout import nets
+from oba.models.names import has_pretrained
+from oba.training.slots import visible_gpus
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from oba.pruning.cost import CostModel
+    from oba.pruning.dependencies import Structures
+
+
+class _Problems:
+    """Errors that are gathered, to be told at once."""
+
+    def __init__(self) -> None:
+        self._found: list[ObaError] = []
+
+    @contextmanager
+    def gathered(self, where: str = "") -> Iterator[None]:
+        """Keep an error of the block for later, with the key that it belongs to."""
+        try:
+            yield
+        except ObaError as error:
+            lines = [f"{where}{line}" for line in str(error).splitlines()]
+            self._found.append(type(error)("\n".join(lines)))
+
+    def tell(self) -> None:
+        """Raise what was found, as an error of the first one's kind; one line for each."""
+        if self._found:
+            raise type(self._found[0])("\n".join(dict.fromkeys(map(str, self._found))))
+
+
+@dataclass(frozen=True)
+class _Net:
+    """What there is to say of one model."""
+
+    name: str
+    parameters: int
+    macs: int
+    structures: Structures
+    lowest: dict[str, float]
+
+
+def quick_check(study: Study, *, local: bool = True) -> None:
+    """Refuse what the study alone decides, without torch: data, calibration, device, weights.
+
+    Args:
+        study: A study whose names are known to exist.
+        local: Whether its jobs run on this machine, and not on the nodes of a cluster.
+
+    Raises:
+        ObaError: If anything is wrong: of the first mistake's kind, one line for each.
+    """
+    problems = _Problems()
+    _check(study, local, problems)
+    problems.tell()
+
+
+def validate(study: Study, *, local: bool = True) -> str:
+    """Check a study before its first job.
+
+    Args:
+        study: A study whose names are known to exist.
+        local: Whether its jobs run on this machine, and not on the nodes of a cluster.
+
+    Returns:
+        What the sweep will be, for people: data, jobs, and of every model its size, structures and lowest levels.
+
+    Raises:
+        ObaError: If anything is wrong: of the first mistake's kind, one line for each.
+    """
+    problems = _Problems()
+    data = _check(study, local, problems)
+    if data is None:
+        problems.tell()
+    assert data is not None
+    input_size = expected_input_size(study.data)
+    found = []
+    for model in study.models:
+        with problems.gathered(f"models.{model.name}: "):
+            found.append(_inspect(study, model, len(data.classes), input_size, problems))
+    problems.tell()
+    return "\n".join([_data_line(study, data, input_size), _sweep_line(study), *map(_net_lines, found)])
+
+
+def _check(study: Study, local: bool, problems: _Problems) -> Description | None:
+    """Gather what :func:`quick_check` tells; return what the data set is, unless it cannot be described."""
+    data = None
+    with problems.gathered():
+        data = describe(study.data)
+        check_calibration(study.calibration.images, train_images(data, study.splits))
+    with problems.gathered():
+        _check_device(study.runtime.device, local)
+    for model in study.models:
+        with problems.gathered(f"models.{model.name}: dense.from: "):
+            _check_weights(model, study, data)
+    return data
+
+
+def _check_device(device: str, local: bool) -> None:
+    if device == "cuda" and local and not visible_gpus():
+        raise ConfigError(
+            "runtime.device: 'cuda', but this machine shows no NVIDIA GPU; allowed: 'auto', 'cpu', or jobs on a cluster"
+        )
+
+
+def _check_weights(model: ModelConfig, study: Study, data: Description | None) -> None:
+    """Refuse weights that are not there, and weights that must have been trained on images that are to test them."""
+    source = model.dense.source
+    if source == "train":
+        return
+    if source == "pretrained":
+        if not has_pretrained(model.name):
+            raise ConfigError(
+                "'pretrained', but nobody publishes weights for this net; allowed: 'train' or a weight file, perhaps "
+                f"for this model alone: models: [{{name: {model.name}, dense: {{from: train, epochs: ...}}}}]"
+            )
+        return
+    if not Path(source).is_file():
+        raise ModelError(f"{source}: no such weight file; allowed: 'train', 'pretrained' or a file that exists")
+    if data is not None and not data.test_images and len(study.seeds) > 1:
+        raise ConfigError(
+            f"{source}: {len(study.seeds)} seeds draw different test images from all images of {study.data.name}, and "
+            "the file's net was trained on most of them; allowed: the one seed whose test images it has not seen, or a "
+            "data set with a test set of its own"
+        )
+
+
+def _inspect(
+    study: Study, model: ModelConfig, classes: int, input_size: tuple[int, int, int], problems: _Problems
+) -> _Net:
+    """Build a net, trace it, and ask every method whether it can prune it to the lowest level."""
+    from oba.models.build import build_model
+    from oba.models.weights import check_weights
+    from oba.pruning.cost import CostModel
+    from oba.pruning.dependencies import find_structures
+    from oba.pruning.problem import lowest_keep
+
+    where = f"models.{model.name}: "
+    net = build_model(model.name, num_classes=classes, input_size=input_size)
+    if Path(model.dense.source).is_file():
+        with problems.gathered(where):
+            check_weights(net, Path(model.dense.source))
+    wanted = model.structures
+    structures = find_structures(net, input_size, ignore=wanted.ignore, residual_streams=wanted.residual_streams)
+    cost, lowest = CostModel.of(net, input_size), {}
+    for method in study.methods:
+        with problems.gathered(where):
+            lowest[method.name] = lowest_keep(structures.groups, cost, method.floors)
+            _require_method(method, net, structures, cost, study.keep)
+    return _Net(model.name, sum(p.numel() for p in net.parameters()), cost.macs, structures, lowest)
+
+
+def _require_method(
+    method: MethodConfig, net: nn.Module, structures: Structures, cost: CostModel, keep: list[float]
+) -> None:
+    """Refuse structures that the criterion cannot score, and levels that the allocation cannot reach."""
+    import torch
+
+    from oba.importance.scores import StructureScores
+    from oba.importance.state import left_as_found
+    from oba.pruning.method import Method
+    from oba.pruning.problem import Problem
+
+    ready, groups = Method.of(method), structures.groups
+    criterion = ready.criterion(seed=0)
+    with left_as_found(net, criterion.norm):
+        criterion.require(net, groups)
+    counts = {group.name: len(group) for group in groups}
+    none = StructureScores({name: torch.zeros(count, dtype=torch.float64) for name, count in counts.items()})
+    for level in keep:
+        ready.steps.allocation.require(Problem(groups, none, cost, level, method.floors, counts, cost.macs))
+
+
+def _data_line(study: Study, data: Description, input_size: tuple[int, int, int]) -> str:
+    train = train_images(data, study.splits)
+    test = f"{data.test_images:,} of its own to test" if data.test_images else "test images drawn by the seed"
+    size = "x".join(map(str, input_size))
+    images = f"{data.images:,} images of {size} in {len(data.classes)} classes"
+    return f"data: {study.data.name}, {images}; {train:,} train, {test}"
+
+
+def _sweep_line(study: Study) -> str:
+    kinds = Counter(net.variant for net in nets(study))
+    jobs = {"dense": kinds["dense"], "prune": kinds["finetuned"], "finetune": kinds["finetuned"]}
+    jobs |= {"scratch": kinds["scratch"], "evaluate": kinds.total()}
+    axes = {"model": study.models, "seed": study.seeds, "method": study.methods, "schedule": study.schedules}
+    sizes = [_counted(len(values), name) for name, values in {**axes, "level": study.keep}.items()]
+    return f"sweep: {' x '.join(sizes)}; jobs: {', '.join(f'{n:,} {job}' for job, n in jobs.items() if n)}"
+
+
+def _net_lines(net: _Net) -> str:
+    """Describe a net: size, structures, lowest level of each method, and why the other layers stay whole."""
+    groups, whole = net.structures
+    found = f"{_counted(sum(map(len, groups)), 'structure')} in {_counted(len(groups), 'group')}"
+    floors: dict[float, list[str]] = {}
+    for method, keep in net.lowest.items():
+        floors.setdefault(math.ceil(keep * 1e4) / 1e4, []).append(method)
+    lowest = ", ".join(f"{keep:.4f} ({', '.join(methods)})" for keep, methods in floors.items())
+    return "\n".join([
+        f"{net.name}: {net.parameters:,} parameters, {net.macs:,} MACs; {found}",
+        f"  lowest keep: {lowest}",
+        *(f"  kept whole: {_counted(n, 'layer')} ({reason})" for reason, n in Counter(whole.values()).most_common()),
+    ])
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

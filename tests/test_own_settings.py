@@ -1,0 +1,94 @@
+"""A model may have structures and a dense net of its own; what it leaves out is the study's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from oba.config import Study
+from oba.errors import ConfigError
+from oba.layout import Coordinates
+from oba.sections import DenseSections, ScratchSections, StageSections, TraceSections
+from oba.stages.scratch import recipe
+from oba.study import dump_study, parse_study
+
+
+def parsed(**changes: Any) -> Study:
+    values = {
+        "experiment": "tiny",
+        "data": {"name": "digits"},
+        "models": [
+            "resnet8",
+            {
+                "name": "timm/resnet10t",
+                "dense": {"from": "pretrained", "epochs": 0},
+                "structures": {"ignore": ["layer4.*"]},
+            },
+        ],
+        "seeds": [0],
+        "methods": ["taylor"],
+        "keep": [0.6],
+        "dense": {"epochs": 20, "lr": 0.05},
+        "structures": {"ignore": ["conv1"], "residual_streams": True},
+        "finetune": {"epochs": 1},
+    }
+    return parse_study(values | changes, "study")
+
+
+def seen(stage: type[StageSections], model: str, **changes: Any) -> Any:
+    return stage.of(parsed(**changes), Coordinates(model=model, seed=0))
+
+
+def test_a_model_wins_key_by_key_over_the_sections_of_the_study() -> None:
+    plain, own = parsed().models
+    assert (plain.dense.source, plain.dense.epochs, plain.dense.lr) == ("train", 20, 0.05)
+    assert (own.dense.source, own.dense.epochs, own.dense.lr) == ("pretrained", 0, 0.05)
+    assert (plain.structures.ignore, plain.structures.residual_streams) == (["conv1"], True)
+    assert (own.structures.ignore, own.structures.residual_streams) == (["layer4.*"], True)
+    assert parse_study(dump_study(parsed()), "study") == parsed()
+
+
+def test_a_job_sees_the_settings_of_its_own_model() -> None:
+    changed = [{"name": "resnet8", "structures": {"ignore": []}, "dense": {"lr": 0.01}}, parsed().models[1].name]
+    for stage in (TraceSections, DenseSections):
+        assert seen(stage, "resnet8") != seen(stage, "resnet8", models=changed)
+    only_first = [changed[0], dump_study(parsed())["models"][1]]
+    for stage in (TraceSections, DenseSections):
+        assert seen(stage, "timm-resnet10t") == seen(stage, "timm-resnet10t", models=only_first)
+
+
+def test_a_mistake_in_a_models_own_section_is_told_with_its_place() -> None:
+    with pytest.raises(ConfigError, match=r"^study: models\.0\.dense\.lr: got -1; allowed: greater than 0$"):
+        parsed(models=[{"name": "resnet8", "dense": {"lr": -1}}])
+    with pytest.raises(ConfigError, match=r"^study: models\.0\.structure: unknown key \(did you mean 'structures'\?\)"):
+        parsed(models=[{"name": "resnet8", "structure": {}}])
+    with pytest.raises(ConfigError, match=r"^study: models\.0\.dense\.epoch: unknown key \(did you mean 'epochs'\?\)"):
+        parsed(models=[{"name": "resnet8", "dense": {"epoch": 3}}])
+    with pytest.raises(ConfigError, match=r"^study: methods\.0\.floors\.max: unknown key; allowed: max_removed, "):
+        parsed(methods=[{"criterion": "taylor", "floors": {"max": 0.3}}])
+    with pytest.raises(ConfigError, match=r"^study: scratch\.epoch: unknown key \(did you mean 'epochs'\?\)"):
+        parsed(scratch={"epochs": 3, "epoch": 3})
+
+
+def test_scratch_needs_a_recipe_for_dense_nets_from_elsewhere() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parsed(controls=["scratch"])
+    assert str(caught.value) == (
+        "study: controls: 'scratch' has no recipe for timm/resnet10t, whose dense net is not trained here "
+        "(dense.from); allowed: with a section scratch (epochs, lr, ...)"
+    )
+    parsed(controls=["scratch"], models=["resnet8"])
+    parsed(controls=["scratch"], scratch={"epochs": 30})
+    with pytest.raises(ConfigError, match=r"^study: scratch\.epochs: got 0; allowed: greater than or equal to 1$"):
+        parsed(controls=["scratch"], scratch={"epochs": 0})
+
+
+def test_scratch_follows_its_own_recipe_else_the_dense_one_over_all_epochs() -> None:
+    at, own = "resnet8", {"epochs": 30, "lr": 0.2}
+    sections = ScratchSections.of(parsed(scratch=own), Coordinates(model=at, seed=0))
+    assert (recipe(sections, 21).epochs, recipe(sections, 21).lr) == (30, 0.2)
+    steps = {"epochs": 20, "lr": 0.05, "schedule": "step", "milestones": [10, 15]}
+    sections = ScratchSections.of(parsed(dense=steps, models=["resnet8"]), Coordinates(model=at, seed=0))
+    stretched = recipe(sections, 40)
+    assert (stretched.epochs, stretched.lr, stretched.milestones) == (40, 0.05, [20, 30])

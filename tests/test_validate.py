@@ -1,0 +1,237 @@
+"""What a study file already decides is told before the first job, all at once."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from typer.testing import CliRunner
+
+from oba import validate as validation
+from oba.cli import app
+from oba.config import Study
+from oba.errors import BudgetError, ConfigError, DataError, ModelError, ObaError, ScoreError
+from oba.files import write_tensors
+from oba.models import build_model
+from oba.study import dump_study, parse_study
+from oba.validate import quick_check, validate
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def study() -> Callable[..., Study]:
+    """Return a function that makes a study of a small net on digits, with some sections replaced."""
+
+    def make(**changes: Any) -> Study:
+        values = {
+            "experiment": "tiny",
+            "data": {"name": "digits"},
+            "models": ["resnet8"],
+            "seeds": [0],
+            "methods": ["taylor"],
+            "keep": [0.6, 0.3],
+            "dense": {"epochs": 2},
+            "finetune": {"epochs": 1},
+        }
+        return parse_study(values | changes, "study")
+
+    return make
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> str:
+    """Return a folder of two classes of coloured images, without a test set of its own."""
+    for label in "ab":
+        folder = tmp_path / "pictures" / label
+        folder.mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (32, 32), (i, i, i)).save(folder / f"{i}.png")
+    return str(tmp_path / "pictures")
+
+
+def resnet8(classes: int = 10) -> dict[str, torch.Tensor]:
+    return build_model("resnet8", num_classes=classes, input_size=(1, 8, 8)).state_dict()
+
+
+def test_nothing_is_wrong_with_a_study_that_works(study: Callable[..., Study]) -> None:
+    quick_check(study())
+
+
+def test_the_quick_check_imports_no_torch(study: Callable[..., Study], tmp_path: Path) -> None:
+    (tmp_path / "study.json").write_text(json.dumps(dump_study(study())))
+    code = """
+import sys
+from pathlib import Path
+from oba.study import load_resolved
+from oba.validate import quick_check
+quick_check(load_resolved(Path(sys.argv[1])))
+assert not {"torch", "timm", "torchvision", "pandas"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "study.json")], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "message"),
+    [
+        (
+            {"calibration": {"images": 1295}},
+            ConfigError,
+            "calibration.images: got 1295, but the training split has 1294 images; allowed: 1 to 1294",
+        ),
+        ({"data": {"name": "imagefolder"}}, ConfigError, "data.root: imagefolder needs the folder of the images"),
+        ({"data": {"name": "imagefolder", "root": "no"}}, DataError, "data.root: no is not a folder"),
+        ({"splits": {"val": 0.999}}, ConfigError, "splits.val: "),
+        (
+            {"dense": {"from": "pretrained", "epochs": 0}},
+            ConfigError,
+            "models.resnet8: dense.from: 'pretrained', but nobody publishes weights for this net; allowed: 'train'",
+        ),
+        (
+            {"models": ["timm/coatnet_0_224"], "dense": {"from": "pretrained", "epochs": 0}},
+            ConfigError,
+            "models.timm/coatnet_0_224: dense.from: 'pretrained', but nobody publishes weights",
+        ),
+        (
+            {"dense": {"from": "none.pt", "epochs": 0}},
+            ModelError,
+            "models.resnet8: dense.from: none.pt: no such weight file; allowed: 'train', 'pretrained' or a file",
+        ),
+    ],
+)
+def test_what_needs_no_net_is_found_quickly(
+    study: Callable[..., Study], changes: dict[str, Any], kind: type[ObaError], message: str
+) -> None:
+    with pytest.raises(ObaError) as caught:
+        quick_check(study(**changes))
+    assert type(caught.value) is kind
+    assert str(caught.value).startswith(message)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_all_mistakes_are_told_at_once_with_the_kind_of_the_first(study: Callable[..., Study]) -> None:
+    wrong = study(
+        data={"name": "imagefolder", "root": "no"},
+        models=[{"name": "resnet20", "dense": {"from": "pretrained"}}, {"name": "resnet8", "dense": {"from": "no.pt"}}],
+    )
+    with pytest.raises(DataError) as caught:
+        quick_check(wrong)
+    starts = [line.split(":")[0] for line in str(caught.value).splitlines()]
+    assert starts == ["data.root", "models.resnet20", "models.resnet8"]
+
+
+def test_a_gpu_is_looked_for_only_where_jobs_run(study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
+    on_gpu = study(runtime={"device": "cuda"})
+    monkeypatch.setattr(validation, "visible_gpus", lambda: 0)
+    with pytest.raises(ConfigError, match=r"^runtime\.device: 'cuda', but this machine shows no NVIDIA GPU"):
+        quick_check(on_gpu)
+    quick_check(on_gpu, local=False)
+    monkeypatch.setattr(validation, "visible_gpus", lambda: 1)
+    quick_check(on_gpu)
+
+
+def test_one_weight_file_serves_several_seeds_only_with_a_test_set_of_its_own(
+    study: Callable[..., Study], tmp_path: Path, pictures: str
+) -> None:
+    weights = tmp_path / "net.safetensors"
+    write_tensors(weights, resnet8())
+    dense = {"from": str(weights), "epochs": 0}
+    quick_check(study(dense=dense))
+    with pytest.raises(ConfigError, match="2 seeds draw different test images from all images of digits"):
+        quick_check(study(dense=dense, seeds=[0, 1]))
+    root = Path(pictures)
+    for label in "ab":
+        (root / "test").mkdir(exist_ok=True)
+        (root / label).rename(root / "test" / label)
+    train = root / "train"
+    train.mkdir()
+    for label in "ab":
+        (train / label).mkdir()
+        for i in range(20):
+            Image.new("RGB", (32, 32)).save(train / label / f"{i}.png")
+    quick_check(
+        study(dense=dense, seeds=[0, 1], data={"name": "imagefolder", "root": pictures}, calibration={"images": 4})
+    )
+
+
+def test_a_folder_is_opened_for_the_nets(study: Callable[..., Study], pictures: str) -> None:
+    data = {"name": "imagefolder", "root": pictures}
+    said = validate(study(data=data, calibration={"images": 4}))
+    assert said.startswith("data: imagefolder, 40 images of 3x32x32 in 2 classes; ")
+
+
+def test_weights_must_fit_the_net(study: Callable[..., Study], tmp_path: Path) -> None:
+    weights = tmp_path / "net.pt"
+    torch.save(resnet8(), weights)
+    dense = {"from": str(weights), "epochs": 0}
+    assert "resnet8: 77,754 parameters" in validate(study(dense=dense))
+    torch.save(resnet8(classes=7), weights)
+    with pytest.raises(ModelError) as caught:
+        validate(study(dense=dense, keep=[0.6, 0.01]))
+    fit, level = str(caught.value).splitlines()
+    assert fit.startswith(f"models.resnet8: {weights}: weights do not fit the 56 tensors of the net; 2 of another size")
+    assert level.startswith("models.resnet8: keep=0.01 cannot be reached")
+
+
+def test_levels_below_a_methods_floors_are_refused(study: Callable[..., Study]) -> None:
+    high = {"name": "high", "criterion": "taylor", "floors": {"max_removed": 0.3}}
+    with pytest.raises(BudgetError) as caught:
+        validate(study(methods=["taylor", high]))
+    assert str(caught.value).startswith("models.resnet8: keep=0.6 cannot be reached: with max_removed=0.3")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_criterion_that_cannot_score_a_net_is_refused(study: Callable[..., Study], pictures: str) -> None:
+    data = {"name": "imagefolder", "root": pictures}
+    wrong = study(
+        data=data,
+        models=["resnet8", "torchvision/squeezenet1_1"],
+        methods=["magnitude", "bn-scale"],
+        calibration={"images": 4},
+    )
+    with pytest.raises(ScoreError) as caught:
+        validate(wrong)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("models.torchvision/squeezenet1_1: group ")
+    assert line.endswith("criterion 'bn-scale' needs a batch norm with a scale")
+
+
+def test_an_ignored_layer_that_a_model_does_not_have_is_told_with_the_model(study: Callable[..., Study]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validate(study(models=["resnet8", "vgg11x0.125"], structures={"ignore": ["layer1.*"]}, keep=[0.6]))
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("models.vgg11x0.125: structures.ignore: 'layer1.*' matches no layer of VGG")
+
+
+def test_the_command_prints_what_the_sweep_will_be(tmp_path: Path, study: Callable[..., Study]) -> None:
+    low = {"name": "low", "criterion": "random", "floors": {"max_removed": 0.5}}
+    values = dump_study(study(methods=["taylor", "magnitude", low], keep=[0.6], controls=["scratch", "dense-longer"]))
+    (tmp_path / "study.json").write_text(json.dumps(values))
+    done = CliRunner().invoke(app, ["validate", str(tmp_path / "study.json")])
+    assert done.exit_code == 0, done.output
+    assert done.output.splitlines() == [
+        "data: digits, 1,797 images of 1x8x8 in 10 classes; 1,294 train, test images drawn by the seed",
+        "sweep: 1 model x 1 seed x 3 methods x 1 schedule x 1 level; "
+        "jobs: 1 dense, 4 prune, 4 finetune, 3 scratch, 8 evaluate",
+        "resnet8: 77,754 parameters, 763,520 MACs; 112 structures in 3 groups",
+        "  lowest keep: 0.0948 (taylor, magnitude), 0.5172 (low)",
+        "  kept whole: 6 layers (in a residual stream, and structures.residual_streams is off)",
+        "  kept whole: 1 layer (an output of the net)",
+    ]
+
+
+def test_the_command_ends_with_the_code_of_the_mistake(tmp_path: Path, study: Callable[..., Study]) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(dump_study(study(data={"name": "imagefolder", "root": "no"}))))
+    done = subprocess.run(
+        [sys.executable, "-m", "oba", "validate", str(path), "--cluster"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", "error: data.root: no is not a folder\n")
