@@ -8,7 +8,7 @@ from typing import Any
 from oba.config import AugmentConfig
 from oba.files import read_json, write_json
 from oba.sections import EvaluateSections
-from oba.stages.job import Job
+from oba.stages.job import Job, label_of
 
 
 def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     model = load_pruned(job.directory).to(device)
     card, _ = read_plan(job.directory)
     dense = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size).to(device)
-    test = evaluate(model, bundle.test, batch_size=wanted.batch_size, device=device)
+    test = evaluate(model, bundle.test, batch_size=wanted.batch_size, device=device, label=label_of(job))
     cost, dense_cost = measure(model, card.input_size), measure(dense, card.input_size)
     latency = compare_latency(
         model, dense, card.input_size, batch=wanted.latency_batch, runs=wanted.latency_runs, device=device

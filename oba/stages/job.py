@@ -169,6 +169,11 @@ def chain_identity(study: Study, at: Coordinates) -> RunIdentity:
     )
 
 
+def label_of(job: Job) -> str:
+    """Return a job's name for people, such as ``dense resnet8 seed0``."""
+    return " ".join([job.stage, *readable(job.at)])
+
+
 def readable(at: Coordinates) -> list[str]:
     """Return coordinates as the names of runs show them.
 

@@ -14,7 +14,7 @@ from oba.config import TrainConfig
 from oba.data.bundle import DataBundle
 from oba.files import write_json, write_text
 from oba.models.stored import ModelCard, SupportsJson, save_pruned
-from oba.stages.job import Job, readable
+from oba.stages.job import Job, label_of
 from oba.training.device import derive_seed
 from oba.training.evaluation import evaluate
 from oba.training.loop import train
@@ -62,9 +62,9 @@ def train_and_save(
         device=device,
         precision=job.sections.runtime.precision,
         on_epoch=on_epoch,
-        label=" ".join([job.stage, *readable(job.at)]),
+        label=label_of(job),
     )
-    facts: dict[str, Any] = {"val": asdict(evaluate(model, bundle.val, device=device))}
+    facts: dict[str, Any] = {"val": asdict(evaluate(model, bundle.val, device=device, label=label_of(job)))}
     facts |= {"epochs": config.epochs, "total_epochs": epochs_before + config.epochs}
     facts |= {"selected_epoch": outcome.selected_epoch, "seconds": sum(e.seconds for e in outcome.history)}
     save_pruned(job.directory, model, card, plan)

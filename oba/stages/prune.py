@@ -8,7 +8,7 @@ from typing import Any
 from oba.config import AugmentConfig
 from oba.files import read_json, write_json
 from oba.sections import PruneSections
-from oba.stages.job import Job
+from oba.stages.job import Job, label_of
 from oba.structures import StructureGroup, groups_from_json
 
 
@@ -52,7 +52,8 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
     facts |= {"calibration_images": len(bundle.calibration), "norm_recalibrated": recalibrated}
     cost = CostModel.of(model, card.input_size)
     macs_kept = cost.macs / cost.dense_macs(plan)
-    facts |= {"val": asdict(evaluate(model, bundle.val, device=device)), "macs": cost.macs, "macs_kept": macs_kept}
+    val = evaluate(model, bundle.val, device=device, label=label_of(job))
+    facts |= {"val": asdict(val), "macs": cost.macs, "macs_kept": macs_kept}
     facts |= {"total_epochs": origin["total_epochs"]}
     save_pruned(job.directory, model, card, plan)
     write_json(job.directory / "metrics.json", facts)

@@ -39,6 +39,12 @@ class GivenOptions(Options):
 class Given(Allocation[GivenOptions]):
     """Widths of someone else's choice."""
 
+    def require(self, problem: Problem) -> None:
+        """Refuse counts that the groups, the floors or the level do not allow."""
+        super().require(problem)
+        if self.options.counts is not None:
+            self.select(problem)
+
     def select(self, problem: Problem) -> Selection:
         """Remove the cheapest structures of every group down to the widths, or part of the way there."""
         counts = self.options.counts
