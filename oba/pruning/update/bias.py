@@ -60,20 +60,20 @@ class _Mean:
     """The mean, over images and positions, of what a layer's removed inputs add to its outputs."""
 
     def __init__(self, layer: MatrixLayer, kept: Tensor) -> None:
-        channels = layer.weight.shape[1]
         self._dimension = channel_dimension(layer)
-        self._gone = layer.weight.new_ones(channels).index_fill(0, kept.to(layer.weight.device), 0)
+        self._kept = layer.weight.new_zeros(layer.weight.shape[1]).index_fill(0, kept, 1)
         self._sum = layer.weight.new_zeros(len(layer.weight), dtype=torch.float64)
         self._rows = 0
 
     def add(self, layer: nn.Module, args: tuple[Tensor, ...], y: Tensor) -> None:
         """Add one call of the layer."""
-        x, dimension = args[0], self._dimension % args[0].dim()
-        gone = self._gone.view(-1, *[1] * (x.dim() - 1 - dimension))
+        x = args[0]
+        kept = self._kept.view(-1, *[1] * (x.dim() - 1 - self._dimension % x.dim()))
         # forward(), which runs no hooks.
-        difference = y - layer.forward(x * (1 - gone))
-        self._sum += difference.movedim(self._dimension, -1).flatten(0, -2).sum(0, dtype=torch.float64)
-        self._rows += difference[0].numel() // len(self._sum) * len(y)
+        difference = y - layer.forward(x * kept)
+        rows = difference.movedim(self._dimension, -1).flatten(0, -2)
+        self._sum += rows.sum(0, dtype=torch.float64)
+        self._rows += len(rows)
 
     def value(self) -> Tensor:
         """Return the mean of each output, float64."""
@@ -81,7 +81,7 @@ class _Mean:
 
 
 def _normalised(model: nn.Module, layers: Iterable[str], hooks: ExitStack) -> set[str]:
-    """Return the layers whose outputs go straight into a batch norm with statistics, a set that runs of the model fill."""
+    """Return those of the layers whose outputs go straight into a batch norm, a set that runs of the model fill."""
     outputs: dict[str, Any] = {}
     found: set[str] = set()
     for name in layers:

@@ -43,7 +43,7 @@ class MaskSpace(Update[MaskSpaceOptions]):
     """Scales what the kept structures pass on, then recalibrates the norms."""
 
     def adjust(self, cut: Cut, images: Images) -> None:
-        """Solve for the masks and fold them in.
+        """Solve for the masks and fold them in; where nothing went, nothing is scaled.
 
         H is that of Gauss-Newton because the model then has a minimum wherever the net is; it takes N² numbers for N
         structures, and with more than 16 classes is estimated by drawing as many (from a fixed seed).
@@ -55,11 +55,15 @@ class MaskSpace(Update[MaskSpaceOptions]):
         Raises:
             ScoreError: If a structure cannot be masked, or Gauss-Newton does not hold for the net.
         """
+        if any(cut.removed.values()):
+            self._scale(cut, images)
+        recalibrate_norms(cut.after, images)
+
+    def _scale(self, cut: Cut, images: Images) -> None:
         scores = score_structures(cut.before, cut.groups, images(), "oba-joint", hessian="gauss-newton")
         left, origin = restrict(cut.groups, cut.plan)
         steps = mask_steps(scores, origin, self.options.damping)
         _fold(cut.after, {group.name: 1 + steps[group.name] for group in left}, left)
-        recalibrate_norms(cut.after, images)
 
 
 def mask_steps(scores: StructureScores, kept: Mapping[str, Sequence[int]], damping: float) -> dict[str, Tensor]:
