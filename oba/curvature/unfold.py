@@ -56,6 +56,20 @@ def weight_matrix(layer: MatrixLayer) -> Tensor:
     return weight.reshape(group_count(layer), weight.shape[0] // group_count(layer), -1)
 
 
+def input_columns(layer: MatrixLayer, channels: Tensor) -> Tensor:
+    """Return the columns of a layer's weight matrix that belong to input channels.
+
+    Args:
+        layer: The layer.
+        channels: Input channels, int64, shape (..., channels).
+
+    Returns:
+        Columns, numbered through all groups, shape (..., channels · kernel positions).
+    """
+    kernel = layer.weight[0, 0].numel()
+    return (channels[..., None] * kernel + torch.arange(kernel, device=channels.device)).flatten(-2)
+
+
 def windows(layer: MatrixLayer, x: Tensor, channels: Tensor | None = None) -> Tensor:
     """Return the windows that a layer's weight sees, as a view of the padded inputs: nothing is unfolded yet.
 

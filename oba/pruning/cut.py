@@ -6,18 +6,32 @@ A file ``oba/pruning/update/my_name.py`` that defines ``UPDATE``, a subclass of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from oba.curvature.unfold import MatrixLayer, group_count, matrix_layer
 from oba.options import Configured, O, checked_options, part
+from oba.pruning.layers import axes
 from oba.pruning.plan import Plan
-from oba.structures import StructureGroup
+from oba.structures import IN, StructureGroup
 
 Images = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 """Goes once through the calibration images: batches of inputs (N, C, H, W) and class numbers (N,), on the device."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The calibration images without their classes; goes through them once more each time it is iterated."""
+
+    images: Images
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Yield batches of inputs."""
+        return (inputs for inputs, _ in self.images())
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,38 @@ class Cut:
     groups: Sequence[StructureGroup]
     removed: Mapping[str, Sequence[int]]
     plan: Plan
+
+    def consumers(self, *, grouped: bool = False) -> dict[str, MatrixLayer]:
+        """Return the Conv and Linear layers of ``before`` of whose inputs some went.
+
+        Args:
+            grouped: Whether grouped convolutions are among them. Their groups go whole, so what stays is computed from
+                the same inputs as before.
+
+        Returns:
+            The layers by name.
+        """
+        layers = {name: self.before.get_submodule(name) for name, axis in self.plan.axes if axis == IN}
+        return {
+            name: layer
+            for name, layer in layers.items()
+            if isinstance(layer, MatrixLayer) and (grouped or group_count(layer) == 1)
+        }
+
+    def kept(self, layer: str, axis: str) -> Tensor:
+        """Return the positions of an axis of a Conv or Linear layer of ``before`` that stayed.
+
+        Args:
+            layer: The layer's name.
+            axis: ``"out"`` or ``"in"``.
+
+        Returns:
+            Increasing, int64, on the layer's device.
+        """
+        module = matrix_layer(self.before, layer)
+        kept = self.plan.axes.get((layer, axis))
+        positions = range(axes(module)[axis]) if kept is None else kept.positions
+        return torch.tensor(positions, device=module.weight.device)
 
 
 class Update(Configured[O]):

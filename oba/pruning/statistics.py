@@ -34,6 +34,11 @@ def mean_loss(model: nn.Module, images: Images) -> float | None:
     return mean if math.isfinite(mean) else None
 
 
+def tracking_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Return the batch norms that keep statistics, those that :func:`recalibrate_norms` changes."""
+    return [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+
+
 @torch.no_grad()
 def recalibrate_norms(model: nn.Module, images: Images) -> None:
     """Replace all batch-norm statistics by their mean over batches, weighted by images.
@@ -49,7 +54,7 @@ def recalibrate_norms(model: nn.Module, images: Images) -> None:
     Raises:
         ScoreError: If no batch holds two images.
     """
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    norms = tracking_norms(model)
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]

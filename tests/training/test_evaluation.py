@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from oba.errors import TrainingError
-from oba.training.evaluation import evaluate, recalibrate_norm
+from oba.training.evaluation import evaluate
 
 CPU = torch.device("cpu")
 
@@ -90,65 +90,3 @@ def test_a_loss_that_is_not_finite_is_refused(toy: SimpleNamespace) -> None:
     nn.init.constant_(model.get_parameter("3.bias"), torch.nan)
     with pytest.raises(TrainingError, match=r"the loss on 5 images is nan: the net's weights or statistics"):
         evaluate(model, toy.ToySplit(5, seed=1), batch_size=8, device=CPU)
-
-
-class Norms(nn.Module):
-    """A batch norm with statistics, one without, dropout and an instance norm."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(2, momentum=0.3)
-        self.dropout = nn.Dropout(0.5)
-        self.without = nn.BatchNorm2d(2, track_running_stats=False)
-        self.instance = nn.InstanceNorm2d(2, track_running_stats=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.instance(self.without(self.dropout(self.norm(x))))
-
-
-def test_recalibrated_statistics_are_means_over_batches_weighted_by_images(toy: SimpleNamespace) -> None:
-    split = toy.ToySplit(20, seed=4, channels=2)
-    model = Norms()
-    instance = {name: tensor.clone() for name, tensor in model.instance.state_dict().items()}
-    model.norm.running_mean.fill_(9)  # pyright: ignore[reportOptionalMemberAccess]
-    model.dropout.eval()
-    modes = {name: module.training for name, module in model.named_modules()}
-    recalibrate_norm(model, split, batch_size=8)
-    parts = split.inputs.double().split(8)
-    weights = torch.tensor([8, 8, 4], dtype=torch.float64) / 20
-    mean = weights @ torch.stack([part.mean(dim=(0, 2, 3)) for part in parts])
-    variance = weights @ torch.stack([part.transpose(0, 1).flatten(1).var(dim=1) for part in parts])
-    torch.testing.assert_close(model.norm.running_mean, mean.float(), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(model.norm.running_var, variance.float(), rtol=1e-5, atol=1e-6)
-    assert model.norm.momentum == 0.3
-    assert {name: module.training for name, module in model.named_modules()} == modes
-    assert all(torch.equal(tensor, instance[name]) for name, tensor in model.instance.state_dict().items())
-
-
-def test_with_equal_batches_recalibration_is_torchs_cumulative_average(toy: SimpleNamespace) -> None:
-    split = toy.ToySplit(24, seed=4, channels=2)
-    model, expected = Norms(), nn.BatchNorm2d(2, momentum=None)
-    recalibrate_norm(model, split, batch_size=8)
-    for inputs, _ in split.batches(8):
-        expected(inputs)
-    for name, tensor in expected.state_dict().items():
-        torch.testing.assert_close(model.norm.state_dict()[name], tensor, rtol=1e-6, atol=1e-7)
-
-
-def test_a_batch_of_one_image_is_left_out_of_recalibration(toy: SimpleNamespace) -> None:
-    split = toy.ToySplit(9, seed=4)
-    model = toy.toy_net()
-    recalibrate_norm(model, split, batch_size=8)
-    assert all(tensor.isfinite().all() for tensor in model.state_dict().values())
-    assert model.body.bn1.num_batches_tracked == 1
-
-
-def test_recalibration_without_enough_images_is_refused(toy: SimpleNamespace) -> None:
-    with pytest.raises(TrainingError, match="no batch holds two images or more"):
-        recalibrate_norm(toy.toy_net(), toy.ToySplit(1, seed=4), batch_size=8)
-
-
-def test_nets_without_batch_norm_have_nothing_to_recalibrate(toy: SimpleNamespace) -> None:
-    split = toy.ToySplit(9, seed=4)
-    recalibrate_norm(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), split, batch_size=8)
-    assert split.calls == []
