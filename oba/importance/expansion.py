@@ -47,15 +47,7 @@ class Expansion(Criterion[O]):
         self._nested_only = False
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
-        """Score every trainable parameter element on one batch.
-
-        Args:
-            model: The model, in the mode for scoring.
-            batch: The examples.
-
-        Returns:
-            Signed scores in each parameter's shape.
-        """
+        """Score every trainable parameter element on one batch."""
         assert batch is not None
 
         def quick() -> dict[str, Tensor]:
@@ -66,16 +58,7 @@ class Expansion(Criterion[O]):
     def channel_scores(
         self, model: nn.Module, channels: Collection[Channels], batch: Batch | None
     ) -> Mapping[Channels, Tensor]:
-        """Add up the scores of each channel of some layers, without gradients of weights where possible.
-
-        Args:
-            model: The model, in the mode for scoring.
-            channels: Pairs of a layer's name and ``"out"`` or ``"in"``.
-            batch: The examples.
-
-        Returns:
-            Signed sums, shape (number of channels,), for each pair whose layer has scores.
-        """
+        """Add up the scores of each channel of some layers, without gradients of weights where possible."""
         assert batch is not None
 
         def quick() -> Mapping[Channels, Tensor]:

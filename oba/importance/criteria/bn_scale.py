@@ -36,16 +36,7 @@ class BnScale(Criterion[SliceOptions]):
                 raise ScoreError(f"group {group.name!r}: criterion 'bn-scale' needs a batch norm with a scale")
 
     def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
-        """Score structures.
-
-        Args:
-            model: The model.
-            targets: The groups.
-            batch: Not used.
-
-        Returns:
-            For each group's name one row for each of its batch norms.
-        """
+        """Score structures."""
         groups = [target.group for target in targets]
         self.require(model, groups)
         return BatchScores({group.name: torch.stack(_scales(model, group)) for group in groups})

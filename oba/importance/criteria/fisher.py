@@ -32,16 +32,7 @@ class Fisher(Criterion[FisherOptions]):
         places_of(model, groups).require_all()
 
     def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
-        """Score structures.
-
-        Args:
-            model: The model, in the mode for scoring.
-            targets: The groups.
-            batch: The examples, with a mean loss.
-
-        Returns:
-            For each group's name one row of scores.
-        """
+        """Score structures."""
         assert batch is not None
         masks = ExampleMasks(model, places_of_targets(model, targets), batch.inputs)
         derivatives = masks.derivative(batch.loss_of(masks.outputs), last=True) * batch.examples

@@ -27,16 +27,7 @@ class Fpgm(Criterion[SliceOptions]):
     def channel_scores(
         self, model: nn.Module, channels: Collection[Channels], batch: Batch | None
     ) -> Mapping[Channels, Tensor]:
-        """Score output channels.
-
-        Args:
-            model: The model.
-            channels: Pairs of a layer's name and ``"out"`` or ``"in"``.
-            batch: Not used.
-
-        Returns:
-            Shape (number of channels,) for each pair with ``"out"``; input channels have no score.
-        """
+        """Score output channels."""
         layers = parameter_layers(model)
         filters = {(n, axis): layers[n].weight.detach().double().flatten(1) for n, axis in channels if axis == OUT}
         exact = "donot_use_mm_for_euclid_dist"

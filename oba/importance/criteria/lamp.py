@@ -21,15 +21,7 @@ class Lamp(Criterion[SliceOptions]):
     needs_data = False
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
-        """Score every weight of a Conv or Linear layer.
-
-        Args:
-            model: The model.
-            batch: Not used.
-
-        Returns:
-            Scores in each weight's shape.
-        """
+        """Score every weight of a Conv or Linear layer."""
         weights = {id(layer.weight) for layer in parameter_layers(model).values()}
         return {name: _lamp(p.detach()) for name, p in model.named_parameters() if id(p) in weights}
 

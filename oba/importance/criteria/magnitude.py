@@ -26,15 +26,7 @@ class Magnitude(Criterion[MagnitudeOptions]):
     needs_data = False
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
-        """Score every parameter element.
-
-        Args:
-            model: The model.
-            batch: Not used.
-
-        Returns:
-            Scores in each parameter's shape.
-        """
+        """Score every parameter element."""
         measure = Tensor.abs if self.options.magnitude == "l1" else Tensor.square
         return {name: measure(parameter.detach()) for name, parameter in model.named_parameters()}
 

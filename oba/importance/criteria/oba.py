@@ -30,31 +30,14 @@ class Oba(Criterion[DerivativeOptions]):
         self._directed: list[str] | None = None
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
-        """Score every weight and bias of parameter layers on one batch.
-
-        Args:
-            model: The model, in the mode for scoring.
-            batch: The examples.
-
-        Returns:
-            Signed scores in each parameter's shape.
-        """
+        """Score every weight and bias of parameter layers on one batch."""
         assert batch is not None
         return times_values(model, curvature_adjoints(model, batch.inputs, batch.loss_of, self._names(model, batch)))
 
     def channel_scores(
         self, model: nn.Module, channels: Collection[Channels], batch: Batch | None
     ) -> Mapping[Channels, Tensor]:
-        """Add up the scores of each channel of some layers, without gradients of weights where possible.
-
-        Args:
-            model: The model, in the mode for scoring.
-            channels: Pairs of a layer's name and ``"out"`` or ``"in"``.
-            batch: The examples.
-
-        Returns:
-            Signed sums, shape (number of channels,), for each pair.
-        """
+        """Add up the scores of each channel of some layers, without gradients of weights where possible."""
         assert batch is not None
         return differentiated_sums(model, channels, batch, self._names(model, batch), channel_curvature)
 

@@ -46,16 +46,7 @@ class ObaDiag(Quadratic[ObaDiagOptions]):
     """Number of structures up to which exact rows are taken where Gauss–Newton does not hold."""
 
     def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
-        """Score structures, with the variance of what is drawn at random.
-
-        Args:
-            model: The model, in the mode for scoring.
-            targets: The groups.
-            batch: The examples.
-
-        Returns:
-            One row of signed scores for each group.
-        """
+        """Score structures, with the variance of what is drawn at random."""
         assert batch is not None
         hessian, samples = self.options.hessian, self.options.samples
         source = self._source(model, places_of_targets(model, targets), batch, hessian, samples)

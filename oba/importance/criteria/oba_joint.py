@@ -37,16 +37,7 @@ class ObaJoint(Quadratic[ObaJointOptions]):
     """``-g + ½ diag H`` of structures, and H. ``auto`` takes exact rows where Gauss–Newton does not hold."""
 
     def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
-        """Score structures, and say how they interact.
-
-        Args:
-            model: The model, in the mode for scoring.
-            targets: The groups.
-            batch: The examples.
-
-        Returns:
-            One row for each group, and H.
-        """
+        """Score structures, and say how they interact."""
         assert batch is not None
         places = places_of_targets(model, targets)
         source = self._source(model, places, batch, self.options.hessian, self.options.samples)

@@ -23,15 +23,7 @@ class Random(Criterion[Options]):
     needs_data = False
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
-        """Draw a score for every parameter element.
-
-        Args:
-            model: The model.
-            batch: Not used.
-
-        Returns:
-            Scores in each parameter's shape.
-        """
+        """Draw a score for every parameter element."""
         generator = torch.Generator().manual_seed(self.seed)
         return {
             name: torch.rand(parameter.shape, generator=generator, dtype=torch.float64).to(parameter.device)
@@ -39,16 +31,7 @@ class Random(Criterion[Options]):
         }
 
     def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
-        """Draw a score for every structure.
-
-        Args:
-            model: The model.
-            targets: The groups.
-            batch: Not used.
-
-        Returns:
-            One row of scores for each group's name.
-        """
+        """Draw a score for every structure."""
         generator = torch.Generator().manual_seed(self.seed)
         return BatchScores({
             target.group.name: torch.rand((1, len(target.group)), generator=generator, dtype=torch.float64)
