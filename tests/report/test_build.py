@@ -76,6 +76,6 @@ def test_damage_is_reported_before_anything_is_written(make_sweep, tmp_path, nam
 
 
 def test_no_model_and_no_torch_is_imported():
-    code = "import sys, oba.report.build, oba.report.look; print([m for m in ('torch', 'mlflow') if m in sys.modules])"
+    code = "import sys, oba.report.build, oba.report.terminal; print([m for m in ('torch', 'mlflow') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
