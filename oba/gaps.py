@@ -97,7 +97,7 @@ class _Survey:
         self._makers = {
             path: job
             for stage in STAGES.values()
-            for job in dict.fromkeys(_Job(stage, at) for net in nets(study) if (at := _restricted(net, stage)))
+            for job in _jobs(study, stage)
             for path in stage.writes(layout, job.at)
         }
         self.blockers = cache(self._blockers)
@@ -109,10 +109,8 @@ class _Survey:
         if all(path.exists() for path in stage.writes(self._layout, at)) and self._is_current(job):
             return []
         inputs = {**stage.reads(self._study, self._layout, at), **stage.after(self._study, self._layout, at)}
-        makers = dict.fromkeys(
-            self._makers[path] for paths in inputs.values() for path in paths if path in self._makers
-        )
-        found = dict.fromkeys(blocker for maker in makers for blocker in self.blockers(maker))
+        files = [path for paths in inputs.values() for path in paths if path in self._makers]
+        found = dict.fromkeys(blocker for path in files for blocker in self.blockers(self._makers[path]))
         if found:
             return list(found)
         record = stage.record(self._layout, at)
@@ -136,10 +134,10 @@ class _Survey:
         )
 
 
-def _restricted(net: Coordinates, stage: Stage) -> Coordinates | None:
-    """Return the coordinates that a stage has of a net, or None if the net is of another kind."""
-    known = {axis: getattr(net, axis) for axis in stage.axes}
-    return None if "" in known.values() else Coordinates(**known)
+def _jobs(study: Study, stage: Stage) -> set[_Job]:
+    """Return the jobs of a stage that some net of the sweep may need."""
+    known = [{axis: getattr(net, axis) for axis in stage.axes} for net in nets(study)]
+    return {_Job(stage, Coordinates(**axes)) for axes in known if "" not in axes.values()}
 
 
 def _is_unchanged(path: Path, digest: str | None, record: Path) -> bool:
