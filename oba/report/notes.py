@@ -149,7 +149,7 @@ def _controls(summary: pd.DataFrame) -> list[str]:
 def _latency(runs: pd.DataFrame) -> str:
     places = runs.filter(["device", "threads", "latency_batch"]).drop_duplicates()
     where = "; ".join(
-        f"{row.device}, {row.threads} thread{'s' * (row.threads != 1)}, batch {row.latency_batch}"
+        f"{row.device}, {row.threads} thread{'' if row.threads == 1 else 's'}, batch {row.latency_batch}"
         for row in records(places)
     )
     timings = _span(runs.latency_runs)

@@ -5,8 +5,8 @@ import pytest
 from oba.errors import FileError
 from oba.report.build import build_report
 from oba.report.collect import collect
-from oba.report.terminal import closing_text
 from oba.report.summarize import summarize
+from oba.report.terminal import closing_text
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_a_missing_report_is_named(tmp_path):
 
 
 def test_it_agrees_with_what_build_report_writes(make_sweep, tmp_path):
-    cells = make_sweep(seeds=(0,), methods=("oba-joint",), keep=(0.5,), top5=False).write()
-    runs = collect(cells)
-    build_report(cells, runs, tmp_path / "out", "oba-joint", "digits")
+    nets = make_sweep(seeds=(0,), methods=("oba-joint",), keep=(0.5,), top5=False).write()
+    runs = collect(nets)
+    build_report(nets, runs, tmp_path / "out", "oba-joint", "digits")
     runs.to_csv(tmp_path / "out" / "runs.csv", index=False)
     assert "oba-joint" in closing_text(tmp_path / "out", "sqlite:///mlflow.db")
