@@ -24,8 +24,8 @@ def run(study: Study) -> None:
     path = layout.report / "runs.csv"
     write_text(path, runs.to_csv(index=False, lineterminator="\n"))
     if missing:
-        # Older than whatever is or will be there, so that Snakemake makes it again.
-        os.utime(path, (0, 0))
+        # Older than all that it is made from, so that Snakemake makes it again; a time of 0 is none to Snakemake.
+        os.utime(path, (1, 1))
 
 
 def _duplicates(study: Study, layout: Layout) -> dict[int, Duplicates]:
