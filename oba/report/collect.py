@@ -116,14 +116,14 @@ def finished_nets(nets: Sequence[Net], runs: pd.DataFrame) -> list[Net]:
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Give the columns types that allow for blanks, and texts for texts."""
+    """Give numbers types that allow for blanks."""
     numbers = [column for column in _MEASURED if column not in (*_TEXT, *_INTEGERS)]
     types = dict.fromkeys(numbers, "float64") | dict.fromkeys(_INTEGERS, "Int64")
-    return frame.fillna(dict.fromkeys(_TEXT, "")).astype(types)
+    return frame.astype(types)
 
 
 def _row(net: Net, missing: str, duplicates: Duplicates | None) -> dict[str, Any]:
-    named = dict(zip(COORDINATES, net.coordinates, strict=True)) | {"missing": missing}
+    named = dict.fromkeys(_TEXT, "") | dict(zip(COORDINATES, net.coordinates, strict=True)) | {"missing": missing}
     if missing:
         return named
     evaluation = read_record(net.directory / "evaluation.json", Evaluation)
@@ -162,7 +162,7 @@ def _pruning(net: Net) -> dict[str, Any]:
     inherits = net.variant == FINETUNED
     return {
         **parts,
-        "update": parts.get("update") if inherits else None,
+        "update": parts.get("update", "") if inherits else "",
         "val_top1_before_finetuning": pruned.val.top1 if inherits else None,
         "warnings": len(pruned.warnings),
         "warning_text": " | ".join(pruned.warnings),
