@@ -34,3 +34,8 @@ onsuccess:
 
 onerror:
     shell(f"oba end --study {layout.study}")
+    # What finished is worth a table. What failed is said once more, at the end of everything.
+    shell(
+        f"for command in collect report show; do oba $command --study {layout.study} || break; done; "
+        f"oba failed --study {layout.study}"
+    )

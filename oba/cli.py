@@ -124,12 +124,23 @@ def validate(
 @app.command()
 def show(study: StudyFile) -> None:
     """Print the summary table, and where the tables, pictures and runs are."""
-    from oba.report.look import where_to_look
+    from oba.report.terminal import closing_text
     from oba.tracking import resolve_uri
 
     loaded = _study(study)
     layout = Layout(loaded.experiment)
-    typer.echo(where_to_look(layout.report, resolve_uri(loaded.tracking.uri, layout.results)))
+    typer.echo(closing_text(layout.report, resolve_uri(loaded.tracking.uri, layout.results)))
+
+
+@app.command()
+def failed(study: StudyFile) -> None:
+    """Print the jobs that did not finish, why, and where their logs are."""
+    from oba.gaps import find_gaps
+
+    loaded = _study(study)
+    for job in find_gaps(loaded, Layout(loaded.experiment)).failed:
+        at = " ".join(f"{axis} {value}" for axis, value in job.at.given().items())
+        typer.echo(f"failed: {job.stage} {at}: {job.error} (log: {job.log})", err=True)
 
 
 @app.command()

@@ -23,6 +23,7 @@ NEUTRAL = {
     "oba.sections": "settings, cut to what a stage sees",
     "oba.errors": "exceptions: a stage that raises has no result",
     "oba.models.names": "refuses names that no net has",
+    "oba.records": "checks what stages write and read: reading is done by oba.files, and no value is changed",
     "oba.registry": "finds modules by name: the chosen ones are roots of the digest",
     "oba.stages.job": "locks, records and reports a job",
     "oba.training.progress": "shows a training",

@@ -12,12 +12,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from oba.errors import FileError, explain_oserror
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+R = TypeVar("R", bound=BaseModel)
 
 
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
@@ -90,6 +94,48 @@ def read_json(path: Path) -> Any:
         raise FileError(f"{path}: no such file; the stage that makes it has not run") from error
     except ValueError as error:
         raise FileError(f"{path}: not valid JSON ({error})") from error
+
+
+def write_record(path: Path, record: BaseModel) -> None:
+    """Write a record as a JSON file, atomically.
+
+    Args:
+        path: The file.
+        record: One of :mod:`oba.records`.
+    """
+    write_json(path, record.model_dump(mode="json"))
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """Read a record that :func:`write_record` wrote.
+
+    Args:
+        path: The file.
+        kind: Its class.
+
+    Returns:
+        The record.
+
+    Raises:
+        FileError: If the file is missing or damaged, or holds something else; one line with the first wrong key.
+    """
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        raise FileError(f"{path}: {_wrong(error)}") from error
+
+
+def _wrong(error: ValidationError) -> str:
+    """Say in one line what the first wrong value of a record is, and what may be there."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(map(str, first["loc"])) or "the content"
+    if first["type"] == "missing":
+        return f"{key} is missing; the file is damaged or of another version"
+    if first["type"] == "extra_forbidden":
+        return f"{key} is unknown; the file is damaged or of another version"
+    shown = repr(first["input"])
+    shown = shown if len(shown) <= 40 else f"{shown[:37]}..."
+    return f"{key} is {shown}; expected {first['msg'].removeprefix('Input should be ')}"
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -110,6 +110,10 @@ class Layout:
             return self.dense(at.model, at.seed)
         return self.level(at.model, at.seed, at.method, at.schedule, at.keep) / at.variant
 
+    def log(self, output: Path) -> Path:
+        """Return the log of the job that writes a file as its main output or record."""
+        return self.root / "logs" / output.relative_to(self.root).with_suffix(".log")
+
     def within(self, path: Path) -> str:
         """Return a path below the experiment's folder as a name without its suffix."""
         return path.relative_to(self.root).with_suffix("").as_posix()
@@ -189,20 +193,3 @@ def nets(study: Study) -> list[Coordinates]:
         One entry per evaluated net.
     """
     return [Coordinates(**row) for row in sweep(study).to_dict("records")]  # pyright: ignore[reportArgumentType]
-
-
-def report_rows(study: Study, layout: Layout) -> list[dict]:
-    """Return the sweep as the report reads it.
-
-    Args:
-        study: The study.
-        layout: Its paths.
-
-    Returns:
-        The fields of every net, ``keep`` as a number, and the net's ``directory``.
-    """
-    dense = {"method": "dense", "keep": 1.0}
-    return [
-        asdict(at) | (dense if at.variant == "dense" else {"keep": float(at.keep)}) | {"directory": str(layout.net(at))}
-        for at in nets(study)
-    ]

@@ -17,35 +17,11 @@ from oba.pruning.plan import Plan, kept_counts, restrict
 from oba.pruning.problem import Allocation, Problem, require_reachable
 from oba.pruning.replay import apply_plan, removal_plan
 from oba.pruning.statistics import mean_loss
+from oba.records import Round
 from oba.structures import StructureGroup
 
 Score = Callable[[nn.Module, list[StructureGroup]], StructureScores]
 """Scores the structures of a net."""
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """One round of scoring, cutting and adjusting; losses are means over the calibration images, in nats.
-
-    Attributes:
-        keep: The round's target, as a fraction of the dense MACs.
-        macs_kept: What was reached.
-        removed: Number of structures that went in this round.
-        kept: Number of structures left, by group.
-        scoring_seconds: Wall-clock time of scoring.
-        predicted: By how much the loss changes, in nats, according to the scores; None if they do not predict it.
-        loss_before: Before the round; None if it is not finite.
-        loss_after: After the cut and the update; None if it is not finite.
-    """
-
-    keep: float
-    macs_kept: float
-    removed: int
-    kept: Mapping[str, int]
-    scoring_seconds: float
-    predicted: float | None
-    loss_before: float | None
-    loss_after: float | None
 
 
 @dataclass(frozen=True)
@@ -76,7 +52,7 @@ def prune_to_level(
     keep: float,
     input_size: tuple[int, int, int],
     widths: Mapping[str, int] | None = None,
-) -> tuple[Plan, list[RoundRecord]]:
+) -> tuple[Plan, list[Round]]:
     """Prune a net in place down to a level; each round scores again what the last one left.
 
     The rounds' targets lie evenly between what the net keeps now and the level. A level that the floors
@@ -102,7 +78,7 @@ def prune_to_level(
     start = cost.macs / dense_macs
     current, _ = restrict(groups, plan)
     require_reachable(current, cost, keep=keep, floors=steps.floors, dense_counts=dense_counts, dense_macs=dense_macs)
-    records: list[RoundRecord] = []
+    records: list[Round] = []
     loss = mean_loss(model, images)
     for number in range(1, steps.rounds + 1):
         progress = number / steps.rounds
@@ -131,15 +107,15 @@ def prune_to_level(
         current, _ = restrict(groups, plan)
         previous, loss = loss, mean_loss(model, images)
         records.append(
-            RoundRecord(
-                problem.keep,
-                selection.macs / dense_macs,
-                sum(map(len, selection.removed.values())),
-                {group.name: len(group) for group in current},
-                seconds,
-                scores.change(selection.removed) if scores.in_nats else None,
-                previous,
-                loss,
+            Round(
+                keep=problem.keep,
+                macs_kept=selection.macs / dense_macs,
+                removed=sum(map(len, selection.removed.values())),
+                kept={group.name: len(group) for group in current},
+                scoring_seconds=seconds,
+                predicted=scores.change(selection.removed) if scores.in_nats else None,
+                loss_before=previous,
+                loss_after=loss,
             )
         )
     return plan, records

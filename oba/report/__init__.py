@@ -1,5 +1,5 @@
 """Tables and figures, made from the JSON and CSV files of the stages; never from a model.
 
 The ways in are :func:`oba.report.build.build_report`, which writes the whole report, and
-:func:`oba.report.look.where_to_look`, which ends a run on the terminal.
+:func:`oba.report.terminal.closing_text`, which returns what a finished run prints.
 """

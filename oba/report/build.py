@@ -10,8 +10,9 @@ import pandas as pd
 
 from oba.files import write_atomic, write_text
 from oba.report.channels import draw_channels
-from oba.report.collect import Cell
+from oba.report.collect import finished_nets
 from oba.report.curves import draw_curves
+from oba.report.net import Net
 from oba.report.page import save_picture
 from oba.report.style import styled
 from oba.report.summarize import summarize
@@ -19,14 +20,11 @@ from oba.report.table import summary_markdown
 from oba.report.tradeoff import draw_tradeoff
 
 
-def build_report(
-    cells: Sequence[Cell], runs: pd.DataFrame, directory: Path, first_method: str, title: str
-) -> list[Path]:
+def build_report(nets: Sequence[Net], runs: pd.DataFrame, directory: Path, first_method: str, title: str) -> list[Path]:
     """Write tables and pictures of a sweep.
 
     Args:
-        cells: The evaluated nets, in the order of the study; each a mapping with ``model``, ``seed``, ``method``,
-            ``schedule``, ``keep``, ``variant`` and ``directory``.
+        nets: The nets of the sweep, in the order of the study; those that ``runs`` calls missing are left out.
         runs: The table of these nets, as :func:`oba.report.collect.collect` made it.
         directory: Where to write.
         first_method: The method that all others are compared with.
@@ -37,6 +35,7 @@ def build_report(
     """
     # Rounded as the file is, or a half would be rounded one way here and the other way where the file is read.
     summary = summarize(runs, first_method).map(lambda v: float(f"{v:.6g}") if isinstance(v, float) else v)
+    drawn = finished_nets(nets, runs)
     texts = {
         "summary.csv": summary.to_csv(index=False, lineterminator="\n", float_format="%.6g"),
         "summary.md": summary_markdown(summary, runs, title),
@@ -44,8 +43,8 @@ def build_report(
     with styled():
         figures = {
             "tradeoff.png": draw_tradeoff(summary, title),
-            "channels.png": draw_channels(cells, title),
-            "curves.png": draw_curves(cells, title),
+            "channels.png": draw_channels(drawn, title),
+            "curves.png": draw_curves(drawn, title),
         }
         for name, text in texts.items():
             write_text(directory / name, text)

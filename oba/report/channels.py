@@ -11,7 +11,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from oba.report.collect import FINETUNED, Cell, is_pruned, pruned_directory
+from oba.report.net import FINETUNED, Net, seeds_of
 from oba.report.page import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
 from oba.report.plans import read_channels, read_layers
 from oba.report.style import ALARM, INK, MUTED, SMALL, in_order
@@ -48,24 +48,24 @@ class _Block:
     panels: list[_Panel]
 
 
-def draw_channels(cells: Sequence[Cell], title: str) -> Figure:
+def draw_channels(nets: Sequence[Net], title: str) -> Figure:
     """Draw a map of layers by levels for every method, darker where less is left.
 
     Args:
-        cells: The evaluated nets.
+        nets: The finished nets.
         title: Name of the experiment.
 
     Returns:
         The figure; numbers are channels kept (means over seeds), marked below a tenth of the dense net's.
     """
-    blocks = [_block(cells, model) for model in in_order(cells, "model")]
+    blocks = [_block(nets, model) for model in in_order(nets, "model")]
     rows = [(block, panels) for block in blocks for panels in _wrapped(block.panels)]
     names = max((text_width(layer, 7.5) for block in blocks for layer in block.layers), default=0.5)
     left = 0.15 + names + 0.55
     heights = [_TOP + len(block.layers) * _ROW + _BOTTOM for block, _ in rows]
     widths = [sum(len(p.levels) * _COLUMN + _GAP for p in panels) for _, panels in rows]
-    seeds = len(in_order(cells, "seed"))
-    over = f" (mean over {seeds} seeds)" if seeds > 1 else ""
+    seeds = seeds_of(net for net in nets if net.variant == FINETUNED and net.is_pruned)
+    over = f" (mean over {seeds} seeds)" if seeds else ""
     coupled = any(layer.endswith(")") for block in blocks for layer in block.layers)
     more = " (+n): and n layers coupled to it." if coupled else ""
     heading = f"{title}: channels kept in every layer"
@@ -82,22 +82,24 @@ def draw_channels(cells: Sequence[Cell], title: str) -> Figure:
     return figure
 
 
-def _block(cells: Sequence[Cell], model: str) -> _Block:
-    chosen = [c for c in cells if c["model"] == model and c["variant"] == FINETUNED and is_pruned(c)]
-    layers = read_layers(pruned_directory(chosen[0]).parents[3] / "structures.json") if chosen else []
-    plans = [(cell, read_channels(pruned_directory(cell) / "plan.json", layers)) for cell in chosen]
+def _block(nets: Sequence[Net], model: str) -> _Block:
+    chosen = [net for net in nets if net.model == model and net.variant == FINETUNED and net.is_pruned]
+    layers = read_layers(chosen[0].pruned.parents[3] / "structures.json") if chosen else []
+    plans = [(net, read_channels(net.pruned / "plan.json", layers)) for net in chosen]
     dense = {layer.name: layer.channels for layer in layers}
     dense |= {name: plan[name].dense for _, plan in plans for name in plan if name in dense}
     schedules = in_order(chosen, "schedule")
     panels = []
     for schedule in schedules:
         for method in in_order(chosen, "method"):
-            chain = [(c, p) for c, p in plans if c["method"] == method and c["schedule"] == schedule]
-            levels = sorted({float(cell["keep"]) for cell, _ in chain}, reverse=True)
+            chain = [(net, p) for net, p in plans if net.method == method and net.schedule == schedule]
+            levels = sorted({net.keep for net, _ in chain}, reverse=True)
+            if not levels:
+                continue
             kept = np.empty((len(dense), len(levels)))
             for row, (name, whole) in enumerate(dense.items()):
                 for column, level in enumerate(levels):
-                    seeds = [plan[name].kept if name in plan else whole for c, plan in chain if c["keep"] == level]
+                    seeds = [plan[name].kept if name in plan else whole for net, plan in chain if net.keep == level]
                     kept[row, column] = np.mean(seeds)
             heading = f"{method}, {schedule}" if len(schedules) > 1 else method
             panels.append(_Panel(heading, levels, kept, kept / np.array(list(dense.values()), dtype=float)[:, None]))

@@ -1,32 +1,23 @@
-"""One row per evaluated net, gathered from the files of the stages: ``runs.csv``."""
+"""One row per net of the sweep, gathered from the files of the stages: ``runs.csv``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from oba.errors import FileError
-from oba.report.fields import Document
-from oba.report.frames import read_table
+from oba.files import read_record
+from oba.records import Duplicates, Evaluation, Pruned, Trained
+from oba.report.frames import read_table, records, where
+from oba.report.net import COORDINATES, DENSE, FINETUNED, Net
 
-DENSE = "dense"
-"""Method of the dense net's cell."""
-DENSE_LONGER = "dense-longer"
-"""Method of the control chain that removes nothing and trains as long as the others."""
-FINETUNED = "finetuned"
-"""Variant of a pruned net that was fine-tuned."""
-SCRATCH = "scratch"
-"""Variant of a pruned architecture that was trained from new weights."""
-
-Cell = Mapping[str, Any]
-"""One evaluated net: ``model``, ``seed``, ``method``, ``schedule``, ``keep``, ``variant``, ``directory``."""
-
-COORDINATES = ["model", "seed", "method", "schedule", "keep", "variant"]
-"""The columns that name a net."""
-_TEXT = ["model", "method", "schedule", "variant", "device", "warning_text"]
+_PARTS = ["criterion", "allocation", "update"]
+_INTEGERS = ["test_images", "macs", "parameters", "bytes", "latency_batch", "latency_runs", "epochs", "threads"]
+_INTEGERS += ["warnings"]
+_TEXT = ["model", "method", "schedule", "variant", "missing", *_PARTS, "device", "warning_text", "duplicates"]
 _MEASURED = [
     "test_top1",
     "test_top5",
@@ -47,60 +38,43 @@ _MEASURED = [
     "latency_runs",
     "epochs",
     "seconds",
-    "norm_recalibrated",
+    *_PARTS,
     "device",
     "threads",
     "warnings",
     "warning_text",
+    "duplicates",
 ]
-RUN_COLUMNS = COORDINATES + _MEASURED
-"""The columns of ``runs.csv``. Accuracies, ``keep`` and ``macs_kept`` are fractions, times are milliseconds for latency
-and seconds for training; the speedup is the median of paired ratios dense/net with its quartiles."""
+RUN_COLUMNS = [*COORDINATES, "missing", *_MEASURED]
+"""The columns of ``runs.csv``. ``missing`` says why a net is not there, and is empty if it is. Accuracies, ``keep`` and
+``macs_kept`` are fractions, times are milliseconds for latency and seconds for training; the speedup is the median of
+paired ratios dense/net with its quartiles. ``criterion`` and ``allocation`` hold for every net of an architecture,
+``update`` for the one that inherits the updated weights. ``duplicates`` counts the identical images in two parts of the
+seed's data."""
 
 
-def is_pruned(cell: Cell) -> bool:
-    """Tell whether structures were removed from a cell's net.
-
-    Args:
-        cell: The evaluated net.
-
-    Returns:
-        False for the dense net and the control that only trains longer.
-    """
-    return cell["method"] not in (DENSE, DENSE_LONGER)
-
-
-def pruned_directory(cell: Cell) -> Path:
-    """Return the directory in which a pruned net's structures were removed.
+def collect(
+    nets: Sequence[Net], missing: Mapping[Net, str] | None = None, duplicates: Mapping[int, Duplicates] | None = None
+) -> pd.DataFrame:
+    """Gather the results of all nets.
 
     Args:
-        cell: A net for which :func:`is_pruned` holds.
-
-    Returns:
-        ``pruned`` beside the cell's own directory.
-    """
-    return Path(cell["directory"]).parent / "pruned"
-
-
-def collect(cells: Iterable[Cell]) -> pd.DataFrame:
-    """Gather the results of all evaluated nets.
-
-    Args:
-        cells: The evaluated nets, in the order of the study.
+        nets: The nets of the sweep, in the order of the study.
+        missing: Why a net is missing, for those that are.
+        duplicates: What :func:`oba.data.duplicates.find_duplicates` found, by seed.
 
     Returns:
         One row per net, in the same order, with the columns :data:`RUN_COLUMNS`; what does not apply is missing.
 
     Raises:
-        FileError: If there is no net, or a stage's file is missing or damaged.
+        FileError: If no dense net is there, or a stage's file is missing or damaged.
     """
-    rows = [_row(cell) for cell in cells]
-    if not rows:
-        raise FileError("report: no evaluated net to report on; expected at least a dense one")
-    frame = pd.DataFrame(rows, columns=pd.Index(RUN_COLUMNS))
-    for column in ("test_top5", "val_top1_before_finetuning"):
-        frame[column] = frame[column].astype("float64")
-    return frame
+    missing = missing or {}
+    if not any(net.method == DENSE and net not in missing for net in nets):
+        why = next(iter(missing.values()), "the sweep is empty")
+        raise FileError(f"report: no dense net has been evaluated, so there is nothing to compare with; {why}")
+    rows = [_row(net, missing.get(net, ""), (duplicates or {}).get(net.seed)) for net in nets]
+    return _typed(pd.DataFrame(rows, columns=pd.Index(RUN_COLUMNS)))
 
 
 def read_runs(path: Path) -> pd.DataFrame:
@@ -112,51 +86,89 @@ def read_runs(path: Path) -> pd.DataFrame:
     Returns:
         The table that :func:`collect` made.
     """
-    return read_table(path, RUN_COLUMNS, _TEXT)
+    return _typed(read_table(path, RUN_COLUMNS, _TEXT))
 
 
-def _row(cell: Cell) -> dict[str, Any]:
-    directory = Path(cell["directory"])
-    evaluation = Document(directory / "evaluation.json")
-    metrics = Document(directory / "metrics.json")
+def finished(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the nets that are there.
+
+    Args:
+        runs: The table of :func:`collect`.
+
+    Returns:
+        The rows, in order.
+    """
+    return where(runs, runs.missing == "")
+
+
+def finished_nets(nets: Sequence[Net], runs: pd.DataFrame) -> list[Net]:
+    """Return the nets that a table has results of.
+
+    Args:
+        nets: The nets of the sweep.
+        runs: The table of :func:`collect`.
+
+    Returns:
+        The nets, in order.
+    """
+    there = {tuple(row) for row in records(finished(runs).filter(COORDINATES))}
+    return [net for net in nets if net.coordinates in there]
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Give numbers types that allow for blanks."""
+    numbers = [column for column in _MEASURED if column not in (*_TEXT, *_INTEGERS)]
+    types = dict.fromkeys(numbers, "float64") | dict.fromkeys(_INTEGERS, "Int64")
+    return frame.astype(types)
+
+
+def _row(net: Net, missing: str, duplicates: Duplicates | None) -> dict[str, Any]:
+    named = dict.fromkeys(_TEXT, "") | dict(zip(COORDINATES, net.coordinates, strict=True)) | {"missing": missing}
+    if missing:
+        return named
+    evaluation = read_record(net.directory / "evaluation.json", Evaluation)
+    trained = read_record(net.directory / "metrics.json", Trained)
+    test, latency = evaluation.test, evaluation.latency
     return {
-        **{key: cell[key] for key in COORDINATES},
-        "test_top1": evaluation.fraction("test.top1"),
-        "test_top5": evaluation.optional_fraction("test.top5"),
-        "test_loss": evaluation.number("test.loss"),
-        "test_images": evaluation.integer("test.images", least=1),
-        "val_top1": metrics.fraction("val.top1"),
-        "macs": evaluation.integer("cost.macs"),
-        "macs_kept": evaluation.number("macs_kept"),
-        "parameters": evaluation.integer("cost.parameters"),
-        "bytes": evaluation.integer("cost.bytes"),
-        "latency_ms": evaluation.number("latency.median_ms"),
-        "dense_latency_ms": evaluation.number("latency.dense_median_ms"),
-        "speedup": evaluation.number("latency.speedup"),
-        "speedup_low": evaluation.number("latency.speedup_low"),
-        "speedup_high": evaluation.number("latency.speedup_high"),
-        "latency_batch": evaluation.integer("latency.batch"),
-        "latency_runs": evaluation.integer("latency.runs"),
-        "epochs": metrics.integer("epochs"),
-        "seconds": metrics.number("seconds"),
-        "device": evaluation.text("device"),
-        "threads": evaluation.integer("threads"),
-        **_pruning(cell),
+        **named,
+        "test_top1": test.top1,
+        "test_top5": test.top5,
+        "test_loss": test.loss,
+        "test_images": test.images,
+        "val_top1": trained.val.top1,
+        "macs_kept": evaluation.macs_kept,
+        **evaluation.cost.model_dump(),
+        "latency_ms": latency.median_ms,
+        "dense_latency_ms": latency.dense_median_ms,
+        "speedup": latency.speedup,
+        "speedup_low": latency.speedup_low,
+        "speedup_high": latency.speedup_high,
+        "latency_batch": latency.batch,
+        "latency_runs": latency.runs,
+        "epochs": trained.epochs,
+        "seconds": trained.seconds,
+        "device": evaluation.device,
+        "threads": evaluation.threads,
+        "warnings": 0,
+        "duplicates": _counts(duplicates),
+        **(_pruning(net) if net.is_pruned else {}),
     }
 
 
-def _pruning(cell: Cell) -> dict[str, Any]:
-    """What the pruned sibling says: warnings hold for every net of its architecture, the rest for its weights only."""
-    if not is_pruned(cell):
-        return {"val_top1_before_finetuning": None, "norm_recalibrated": False, "warnings": 0, "warning_text": ""}
-    pruned = Document(pruned_directory(cell) / "metrics.json")
-    inherits = cell["variant"] == FINETUNED
-    before = pruned.fraction("val.top1")
-    recalibrated = pruned.flag("norm_recalibrated")
-    warnings = pruned.texts("warnings")
+def _pruning(net: Net) -> dict[str, Any]:
+    """What the pruned sibling says: of the architecture for every net that has it, of the weights for its heir only."""
+    pruned = read_record(net.pruned / "metrics.json", Pruned)
+    parts = pruned.method.model_dump() if pruned.method else {}
+    inherits = net.variant == FINETUNED
     return {
-        "val_top1_before_finetuning": before if inherits else None,
-        "norm_recalibrated": recalibrated and inherits,
-        "warnings": len(warnings),
-        "warning_text": " | ".join(warnings),
+        **parts,
+        "update": parts.get("update", "") if inherits else "",
+        "val_top1_before_finetuning": pruned.val.top1 if inherits else None,
+        "warnings": len(pruned.warnings),
+        "warning_text": " | ".join(pruned.warnings),
     }
+
+
+def _counts(duplicates: Duplicates | None) -> str:
+    counts = duplicates.counts if duplicates else {}
+    return ", ".join(f"{count} {pair}" for pair, count in counts.items() if count)

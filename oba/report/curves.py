@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from oba.report.collect import DENSE, FINETUNED, Cell
 from oba.report.history import mean_history
+from oba.report.net import DENSE, FINETUNED, Net, seeds_of
 from oba.report.page import (
     HEADING,
     LEGEND_ROW,
@@ -25,7 +24,7 @@ from oba.report.page import (
     write_at,
     write_title,
 )
-from oba.report.style import INK, MUTED, SMALL, Look, in_order, looks
+from oba.report.style import INK, MUTED, SMALL, LineStyle, in_order, line_styles
 
 _WIDTH, _HEIGHT = 1.85, 1.3
 _LEFT, _OWN_AXIS, _GAP, _RIGHT = 0.66, 0.5, 0.14, 0.2
@@ -72,28 +71,28 @@ class _Row:
     dense: float | None
 
 
-def draw_curves(cells: Sequence[Cell], title: str) -> Figure:
+def draw_curves(nets: Sequence[Net], title: str) -> Figure:
     """Draw the dense training and the fine-tuning at every level, one block of panels per model and schedule.
 
     Args:
-        cells: The evaluated nets.
+        nets: The finished nets.
         title: Name of the experiment.
 
     Returns:
         The figure: in each block validation accuracy above, training loss below; panels of fine-tuning share axes.
     """
-    look = looks(in_order(cells, "method"))
-    schedules = [s for s in in_order(cells, "schedule") if s] or [""]
+    styles = line_styles(in_order(nets, "method"))
+    schedules = [s for s in in_order(nets, "schedule") if s] or [""]
     rows = []
-    for model in in_order(cells, "model"):
+    for model in in_order(nets, "model"):
         for schedule in schedules:
             heading = f"{model}, {schedule}" if len(schedules) > 1 else str(model)
-            rows += _rows(heading, [c for c in cells if c["model"] == model], schedule)
+            rows += _rows(heading, [net for net in nets if net.model == model], schedule)
     drawn = {name for row in rows for panel in row.panels for name in panel.lines}
-    names = sorted((name for name in look if name in drawn), key=lambda name: name != DENSE)
+    names = sorted((name for name in styles if name in drawn), key=lambda name: name != DENSE)
     columns = 1 + max(panel.column for row in rows for panel in row.panels)
-    seeds = len(in_order(cells, "seed"))
-    spread = f" Means over {seeds} seeds, bands from the lowest to the highest." if seeds > 1 else ""
+    seeds = seeds_of(nets)
+    spread = f" Means over {seeds} seeds, bands from the lowest to the highest." if seeds else ""
     heading = f"{title}: training"
     subtitle = f"Accuracy on val above, training loss below. Dashed: the dense net's last epoch.{spread}"
     width = max(_left(columns) - _GAP + _RIGHT, heading_width(heading, subtitle))
@@ -102,23 +101,23 @@ def draw_curves(cells: Sequence[Cell], title: str) -> Figure:
     pitch = _TOP + 2 * _HEIGHT + _BETWEEN + _BOTTOM
     figure = new_figure(width, head + pitch * len(rows))
     write_title(figure, 0.15, heading, subtitle)
-    draw_legend(figure, 0.15, HEADING - 0.04, legend, look)
+    draw_legend(figure, 0.15, HEADING - 0.04, legend, styles)
     for index, row in enumerate(rows):
-        _draw_row(figure, head + index * pitch + _TOP, row, look)
+        _draw_row(figure, head + index * pitch + _TOP, row, styles)
     return figure
 
 
-def _rows(heading: str, cells: Sequence[Cell], schedule: str) -> list[_Row]:
+def _rows(heading: str, nets: Sequence[Net], schedule: str) -> list[_Row]:
     """The dense training and every level of one schedule, broken evenly into rows that fit the page."""
-    dense = _joined([c for c in cells if c["method"] == DENSE])
-    chains = [c for c in cells if c["variant"] == FINETUNED and c["schedule"] == schedule]
+    dense = _joined([net for net in nets if net.method == DENSE])
+    chains = [net for net in nets if net.variant == FINETUNED and net.schedule == schedule]
     levels = sorted(in_order(chains, "keep"), reverse=True)
     count = max(1, math.ceil(len(levels) / _LEVELS_PER_ROW))
     per_row = max(1, math.ceil(len(levels) / count))
     panels = [_Panel(DENSE, 0, {DENSE: dense})]
     for index, keep in enumerate(levels):
-        level = [c for c in chains if c["keep"] == keep]
-        lines = {name: _joined([c for c in level if c["method"] == name]) for name in in_order(level, "method")}
+        level = [net for net in chains if net.keep == keep]
+        lines = {name: _joined([net for net in level if net.method == name]) for name in in_order(level, "method")}
         panels.append(_Panel(f"fine-tuning, keep {keep:.2f}", 1 + index % per_row, lines))
     last = float(dense.val_top1.iloc[-1]) if len(dense) else None
     limits = _limits(panels[1:])
@@ -131,8 +130,8 @@ def _rows(heading: str, cells: Sequence[Cell], schedule: str) -> list[_Row]:
     return rows
 
 
-def _joined(cells: Sequence[Cell]) -> pd.DataFrame:
-    return mean_history([Path(cell["directory"]) / "history.csv" for cell in cells])
+def _joined(nets: Sequence[Net]) -> pd.DataFrame:
+    return mean_history([net.directory / "history.csv" for net in nets])
 
 
 def _limits(panels: Sequence[_Panel]) -> _Limits:
@@ -151,14 +150,14 @@ def _left(column: int) -> float:
     return _LEFT + column * (_WIDTH + _GAP) + (_OWN_AXIS - _GAP if column else 0)
 
 
-def _draw_row(figure: Figure, top: float, row: _Row, look: dict[str, Look]) -> None:
+def _draw_row(figure: Figure, top: float, row: _Row, styles: dict[str, LineStyle]) -> None:
     write_at(figure, _left(row.panels[0].column), top - _TOP + 0.02, row.heading, fontsize=9.5, fontweight="bold")
     for index, panel in enumerate(row.panels):
         left, own, labelled = _left(panel.column), panel.column == 0, panel.column <= 1
         above = place_axes(figure, left, top, _WIDTH, _HEIGHT)
         below = place_axes(figure, left, top + _HEIGHT + _BETWEEN, _WIDTH, _HEIGHT)
         for quantity, axes in (("val_top1", above), ("train_loss", below)):
-            _draw_panel(axes, panel, quantity, look)
+            _draw_panel(axes, panel, quantity, styles)
             _scale(axes, quantity, _limits([panel]) if own else row.limits)
             axes.grid(axis="y")
             axes.tick_params(left=labelled, labelleft=labelled, labelbottom=quantity == "train_loss")
@@ -171,11 +170,11 @@ def _draw_row(figure: Figure, top: float, row: _Row, look: dict[str, Look]) -> N
             below.set_ylabel("Training loss")
 
 
-def _draw_panel(axes: Axes, panel: _Panel, quantity: str, look: dict[str, Look]) -> None:
+def _draw_panel(axes: Axes, panel: _Panel, quantity: str, styles: dict[str, LineStyle]) -> None:
     for order, (name, frame) in enumerate(panel.lines.items()):
         if frame.empty:
             continue
-        style = look[name]
+        style = styles[name]
         axes.fill_between(
             frame.epoch,
             frame[f"{quantity}_low"],

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
 
-from oba.report.collect import DENSE_LONGER, FINETUNED, SCRATCH
+from oba.layout import DENSE_LONGER
+from oba.report.collect import finished
 from oba.report.frames import grouped, records, where
+from oba.report.net import FINETUNED, SCRATCH
 
 _EN_DASH = "\N{EN DASH}"
 _LISTED = 6
@@ -23,20 +26,35 @@ def notes(summary: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
         runs: The table of :func:`oba.report.collect.collect`.
 
     Returns:
-        One text per note: seeds, noise of the test set, comparison, controls, latency, latency that did not
-        improve, layers cut through, recalibrated norm statistics.
+        One text per note: missing nets, seeds, noise of the test set, identical images, comparison, controls, latency,
+        nets that are not faster, layers cut through, updates.
     """
+    lacking, runs = len(runs) - len(finished(runs)), finished(runs)
     found = [
+        _lacking(lacking, len(runs)),
         _seeds(summary),
         _test_noise(summary, runs),
+        _duplicates(runs),
         _comparison(summary),
         *_controls(summary),
         _latency(runs),
         *_slow(summary),
         _cut_through(runs),
-        _recalibrated(runs),
+        _updates(runs),
     ]
     return [note for note in found if note]
+
+
+def missing_nets(runs: pd.DataFrame) -> list[str]:
+    """Return the nets that are missing, and why.
+
+    Args:
+        runs: The table of :func:`oba.report.collect.collect`.
+
+    Returns:
+        One line per net.
+    """
+    return [f"{_name(row)}: {row.missing}" for row in records(where(runs, runs.missing != ""))]
 
 
 def enumerate_some(items: Sequence[str], more: str) -> str:
@@ -58,9 +76,25 @@ def _span(values: pd.Series) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
 
 
+def _name(row: Any) -> str:
+    """Name one net of one seed."""
+    level = f" {row.schedule} keep {row.keep:.2f}" if row.schedule else ""
+    variant = f", {SCRATCH}" if row.variant == SCRATCH else ""
+    return f"{row.model} {row.method}{level}{variant} (seed {row.seed})"
+
+
+def _lacking(missing: int, there: int) -> str:
+    if not missing:
+        return ""
+    return (
+        f"{missing} of {missing + there} nets {'is' if missing == 1 else 'are'} missing (see Missing): "
+        "means are over the n seeds that are there, and nets with different n are not averages of the same seeds."
+    )
+
+
 def _seeds(summary: pd.DataFrame) -> str:
     if summary.seeds.max() == 1:
-        return "One seed: no spread can be given, and another seed may order the nets otherwise."
+        return "One seed: no spread can be given, and with another seed the nets may rank differently."
     few = " (nets of one seed have no ±)" if summary.seeds.min() == 1 else ""
     return f"Means over {_span(summary.seeds)} seeds, ± the sample standard deviation{few}."
 
@@ -77,6 +111,18 @@ def _test_noise(summary: pd.DataFrame, runs: pd.DataFrame) -> str:
     return (
         f"{_span(runs.test_images)} test images: the standard error of one accuracy, √(p(1-p)/n), is "
         f"{error(best)} points at {best:.1f} %{lowest}; single nets closer than that cannot be told apart."
+    )
+
+
+def _duplicates(runs: pd.DataFrame) -> str:
+    """Say which seeds have identical images in two parts of the data."""
+    seeds = where(runs, runs.duplicates != "").filter(["seed", "duplicates"]).drop_duplicates()
+    if seeds.empty:
+        return ""
+    counts = [f"seed {row.seed}: {row.duplicates}" for row in records(seeds.sort_values("seed"))]
+    return (
+        f"Identical images in different parts of the data ({enumerate_some(counts, 'runs.csv')}): accuracy on such "
+        "images says nothing about new ones; data/split-seed*-run.json names some of them."
     )
 
 
@@ -103,7 +149,7 @@ def _controls(summary: pd.DataFrame) -> list[str]:
 def _latency(runs: pd.DataFrame) -> str:
     places = runs.filter(["device", "threads", "latency_batch"]).drop_duplicates()
     where = "; ".join(
-        f"{row.device}, {row.threads} thread{'s' * (row.threads != 1)}, batch {row.latency_batch}"
+        f"{row.device}, {row.threads} thread{'' if row.threads == 1 else 's'}, batch {row.latency_batch}"
         for row in records(places)
     )
     timings = _span(runs.latency_runs)
@@ -111,7 +157,7 @@ def _latency(runs: pd.DataFrame) -> str:
 
 
 def _slow(summary: pd.DataFrame) -> list[str]:
-    """One note per model with nets whose lower quartile of the speedup does not exceed 1 although MACs fell."""
+    """One note per model with nets of fewer MACs whose lower quartile of the speedup does not exceed 1."""
     pruned = where(summary, (summary.variant == FINETUNED) & (summary.method != DENSE_LONGER))
     found = []
     for (model,), group in grouped(pruned, ["model"]):
@@ -124,7 +170,7 @@ def _slow(summary: pd.DataFrame) -> list[str]:
             for row in records(slow.sort_values("macs_kept_percent", kind="stable"))
         ]
         found.append(
-            f"{model}: MACs fell but the clock did not, for {len(slow)} of {len(group)} pruned nets: "
+            f"{model}: fewer MACs but no speedup in {len(slow)} of {len(group)} pruned nets: "
             f"{enumerate_some(nets, 'summary.csv')}."
         )
     return found
@@ -155,14 +201,11 @@ def _cut_through(runs: pd.DataFrame) -> str:
     return f"Layers cut through in {count}: {enumerate_some(nets, 'runs.csv')}."
 
 
-def _recalibrated(runs: pd.DataFrame) -> str:
-    pruned = _pruned(runs)
-    done = where(pruned, pruned.norm_recalibrated)
-    if done.empty:
+def _updates(runs: pd.DataFrame) -> str:
+    """Say how the survivors of a cut adjust, where methods differ in it."""
+    updated = where(_pruned(runs), runs["update"] != "")
+    methods = {str(update): list(nets.method.unique()) for (update,), nets in grouped(updated, ["update"])}
+    if len(methods) < 2:
         return ""
-    if len(done) == len(pruned):
-        which = f"all {len(pruned)} pruned nets"
-    else:
-        names = [net for net, _ in _by_seeds(done.assign(warning_text=""))]
-        which = f"{len(done)} of {len(pruned)} pruned nets: {enumerate_some(names, 'runs.csv')}"
-    return f"Norm statistics were measured anew on the calibration images, before fine-tuning, in {which}."
+    which = "; ".join(f"{update} in {', '.join(names)}" for update, names in methods.items())
+    return f"Update of the surviving weights after each cut, before fine-tuning: {which}."

@@ -13,7 +13,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
-from oba.report.style import MUTED, SMALL, Look
+from oba.report.style import MUTED, SMALL, LineStyle
 
 HEADING = 0.62
 """Height in inches that a heading with one line of subtitle takes."""
@@ -97,7 +97,9 @@ def legend_rows(names: Sequence[str], width: float) -> list[list[str]]:
     return [list(names[start : start + fitting]) for start in range(0, len(names), fitting)]
 
 
-def draw_legend(figure: Figure, left: float, top: float, rows: list[list[str]], look: Mapping[str, Look]) -> None:
+def draw_legend(
+    figure: Figure, left: float, top: float, rows: list[list[str]], styles: Mapping[str, LineStyle]
+) -> None:
     """Name lines by colour and marker, to be read row by row.
 
     Args:
@@ -105,7 +107,7 @@ def draw_legend(figure: Figure, left: float, top: float, rows: list[list[str]], 
         left: In inches from the left edge.
         top: In inches from the upper edge.
         rows: What :func:`legend_rows` made.
-        look: How each is drawn.
+        styles: How each is drawn.
     """
     width, height = figure.get_size_inches()
     pitch = _legend_pitch([name for row in rows for name in row])
@@ -116,8 +118,8 @@ def draw_legend(figure: Figure, left: float, top: float, rows: list[list[str]], 
             line = Line2D(
                 [x / width, (x + 0.15) / width, (x + 0.3) / width],
                 [y, y, y],
-                color=look[name].color,
-                marker=look[name].marker,
+                color=styles[name].color,
+                marker=styles[name].marker,
                 markevery=[1],
                 markeredgecolor="white",
             )

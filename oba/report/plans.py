@@ -13,7 +13,7 @@ from oba.structures import OUT, groups_from_json
 
 
 @dataclass(frozen=True)
-class Channels:
+class KeptChannels:
     """What a plan leaves of one layer's output channels.
 
     Attributes:
@@ -69,7 +69,7 @@ def read_layers(path: Path) -> list[Layer]:
     return list(found.values())
 
 
-def read_channels(path: Path, layers: Iterable[Layer]) -> dict[str, Channels]:
+def read_channels(path: Path, layers: Iterable[Layer]) -> dict[str, KeptChannels]:
     """Read what a plan leaves of every layer whose outputs it touches.
 
     Args:
@@ -80,7 +80,7 @@ def read_channels(path: Path, layers: Iterable[Layer]) -> dict[str, Channels]:
         Layer -> channels; layers that stay whole may be absent.
 
     Raises:
-        FileError: If the file is missing or damaged, or speaks of layers that are not among ``layers``.
+        FileError: If the file is missing or damaged, or names a layer that is not among ``layers``.
     """
     document = read_json(path)
     try:
@@ -95,11 +95,11 @@ def read_channels(path: Path, layers: Iterable[Layer]) -> dict[str, Channels]:
     return found
 
 
-def _channels(entry: dict[str, Any]) -> Channels:
+def _channels(entry: dict[str, Any]) -> KeptChannels:
     """Count the kept positions of one axis, refusing what cannot be positions."""
     size, kept = entry["size"], entry["kept"]
     if not isinstance(kept, list) or not isinstance(size, int) or not all(isinstance(p, int) for p in kept):
         raise TypeError(f"layer {entry['layer']!r}: size and kept positions must be whole numbers")
     if not 0 < len(set(kept)) == len(kept) <= size or min(kept) < 0 or max(kept) >= size:
         raise ValueError(f"layer {entry['layer']!r}: kept positions must be distinct, one or more, below {size}")
-    return Channels(len(kept), size)
+    return KeptChannels(len(kept), size)

@@ -1,4 +1,4 @@
-"""The look of all pictures: colours and markers per method, type and line widths."""
+"""The style of all pictures: colours and markers per method, type and line widths."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 import matplotlib
 
-from oba.report.collect import DENSE, DENSE_LONGER, Cell
+from oba.layout import DENSE_LONGER
+from oba.report.net import DENSE, Net
 
 INK = "#1c1c1c"
 """Text and the dense net."""
@@ -54,7 +55,7 @@ _STYLE: Any = {
 
 
 @dataclass(frozen=True)
-class Look:
+class LineStyle:
     """How one method is drawn, in every picture alike.
 
     Attributes:
@@ -66,33 +67,34 @@ class Look:
     marker: str
 
 
-def looks(methods: Sequence[str]) -> dict[str, Look]:
+def line_styles(methods: Sequence[str]) -> dict[str, LineStyle]:
     """Give every method its colour and marker.
 
     Args:
         methods: Names in the order of the study, ``dense`` and ``dense-longer`` left out or not.
 
     Returns:
-        A look per name; ``dense`` and ``dense-longer`` are grey.
+        A style per name; ``dense`` and ``dense-longer`` are grey.
     """
     others = [name for name in methods if name not in (DENSE, DENSE_LONGER)]
     found = {
-        name: Look(_COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)]) for index, name in enumerate(others)
+        name: LineStyle(_COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)])
+        for index, name in enumerate(others)
     }
-    return {**found, DENSE: Look(INK, "o"), DENSE_LONGER: Look(MUTED, "d")}
+    return {**found, DENSE: LineStyle(INK, "o"), DENSE_LONGER: LineStyle(MUTED, "d")}
 
 
-def in_order(cells: Sequence[Cell], key: str) -> list[Any]:
+def in_order(nets: Sequence[Net], key: str) -> list[Any]:
     """Return the distinct values of one coordinate, as they first appear.
 
     Args:
-        cells: The evaluated nets.
+        nets: The nets.
         key: The coordinate.
 
     Returns:
         The values.
     """
-    return list(dict.fromkeys(cell[key] for cell in cells))
+    return list(dict.fromkeys(getattr(net, key) for net in nets))
 
 
 @contextmanager

@@ -8,8 +8,10 @@ from typing import Any
 import pandas as pd
 
 from oba.errors import FileError
-from oba.report.collect import DENSE, DENSE_LONGER, FINETUNED
+from oba.layout import DENSE_LONGER
+from oba.report.collect import finished
 from oba.report.frames import grouped, read_table, records, where
+from oba.report.net import DENSE, FINETUNED
 
 _NET = ["model", "schedule", "keep", "method", "variant"]
 SUMMARY_COLUMNS = [
@@ -39,13 +41,14 @@ def summarize(runs: pd.DataFrame, first_method: str) -> pd.DataFrame:
     """Join the seeds of every net, and compare with the dense net and with the first method, seed by seed.
 
     Args:
-        runs: The table of :func:`oba.report.collect.collect`.
+        runs: The table of :func:`oba.report.collect.collect`; nets that are missing are left out.
         first_method: The method that all others are compared with.
 
     Returns:
         A table with the columns :data:`SUMMARY_COLUMNS`: for every model the dense net, then by schedule, falling
         level and method (the first one first, each followed by its control from new weights; ``dense-longer`` last).
     """
+    runs = finished(runs)
     paired = _with_partners(runs, first_method)
     rows = [_summary(dict(zip(_NET, key, strict=True)), group, first_method) for key, group in grouped(paired, _NET)]
     return _ordered(pd.DataFrame(rows, columns=pd.Index(SUMMARY_COLUMNS)), runs, first_method)

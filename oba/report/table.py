@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from oba.report.collect import SCRATCH
 from oba.report.frames import records, where
-from oba.report.notes import notes
+from oba.report.net import SCRATCH
+from oba.report.notes import missing_nets, notes
 
 _MANY_SEEDS = 5
 """Seeds from which means are known well enough for a second decimal."""
@@ -28,7 +28,7 @@ def summary_markdown(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> s
         title: Heading of the page.
 
     Returns:
-        Headings, one table per model and schedule, notes and the pictures.
+        Headings, one table per model and schedule, notes, what is missing and why, and the pictures.
     """
     lines = [f"# {title}", ""]
     header = _header(summary)
@@ -37,6 +37,8 @@ def summary_markdown(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> s
         lines += [_row(cells) for cells in _cells(part, summary)]
         lines += [""]
     lines += [f"- {note}" for note in notes(summary, runs)]
+    if missing := missing_nets(runs):
+        lines += ["", "## Missing", "", *(f"- {net}" for net in missing)]
     lines += ["", "![Test accuracy against MACs kept](tradeoff.png)"]
     lines += ["", "![Channels kept in every layer](channels.png)"]
     lines += ["", "![Accuracy and loss while training](curves.png)", ""]
@@ -44,7 +46,7 @@ def summary_markdown(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> s
 
 
 def print_table(summary: pd.DataFrame, runs: pd.DataFrame, console: Console) -> None:
-    """Print the summary and its notes.
+    """Print the summary, its notes, and what is missing and why.
 
     Args:
         summary: The table of :func:`oba.report.summarize.summarize`.
@@ -71,6 +73,11 @@ def print_table(summary: pd.DataFrame, runs: pd.DataFrame, console: Console) -> 
     for note in notes(summary, runs):
         below.add_row("-", Text(note))
     console.print(below, highlight=False)
+    if missing := missing_nets(runs):
+        gaps = Table.grid(padding=(0, 1))
+        for net in missing:
+            gaps.add_row("-", Text(net))
+        console.print(Text("\nMissing", style="bold"), gaps, highlight=False)
 
 
 def _header(summary: pd.DataFrame) -> list[str]:

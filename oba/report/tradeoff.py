@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from oba.report.collect import DENSE, DENSE_LONGER, FINETUNED, SCRATCH
+from oba.layout import DENSE_LONGER
 from oba.report.frames import records, where
 from oba.report.labels import spread_labels
+from oba.report.net import DENSE, FINETUNED, SCRATCH
 from oba.report.page import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
-from oba.report.style import FAINT, INK, MUTED, SMALL, Look, looks
+from oba.report.style import FAINT, INK, MUTED, SMALL, LineStyle, line_styles
 
 _WIDTH, _HEIGHT = 4.4, 3.3
 _LEFT, _TOP, _BOTTOM, _GAP = 0.62, 0.34, 0.56, 0.25
@@ -45,7 +46,7 @@ def draw_tradeoff(summary: pd.DataFrame, title: str) -> Figure:
     schedules = [s for s in summary.schedule.unique() if s] or [""]
     panels = [(model, schedule) for model in summary.model.unique() for schedule in schedules]
     columns = min(2, len(panels))
-    look = looks(list(summary.method.unique()))
+    styles = line_styles(list(summary.method.unique()))
     margin = max(text_width(_label(row), _LABEL) for row in records(summary)) + 0.6
     pitch_x = _LEFT + _WIDTH + margin + _GAP
     pitch_y = _TOP + _HEIGHT + _BOTTOM
@@ -62,7 +63,7 @@ def draw_tradeoff(summary: pd.DataFrame, title: str) -> Figure:
         name = f"{model}, {schedule}" if len(schedules) > 1 else str(model)
         axes.set_title(name, loc="left", fontsize=9.5, fontweight="bold", pad=8)
         axes.set_ylim(*_limits(of_model))
-        _draw_panel(axes, where(of_model, of_model.schedule.isin(["", schedule])), look)
+        _draw_panel(axes, where(of_model, of_model.schedule.isin(["", schedule])), styles)
         axes.set_ylabel("Test accuracy (%)" if column == 0 else "")
         axes.set_xlabel("MACs kept (%)")
     for index, note in enumerate(notes):
@@ -78,8 +79,9 @@ def _subtitle(summary: pd.DataFrame) -> str:
     seeds = summary.seeds.max()
     if seeds == 1:
         return "One seed: no error bars. Numbers at the right: per cent at the smallest level."
+    few = f"{summary.seeds.min()} to " if summary.seeds.min() < seeds else ""
     return (
-        f"Mean over {seeds} seeds, bars ± sample standard deviation. "
+        f"Mean over {few}{seeds} seeds, bars ± sample standard deviation. "
         "Numbers at the right: per cent at the smallest level."
     )
 
@@ -102,7 +104,7 @@ def _limits(of_model: pd.DataFrame) -> tuple[float, float]:
     return low - pad, high + pad
 
 
-def _draw_panel(axes: Axes, nets: pd.DataFrame, look: dict[str, Look]) -> None:
+def _draw_panel(axes: Axes, nets: pd.DataFrame, styles: dict[str, LineStyle]) -> None:
     dense = records(where(nets, nets.method == DENSE))[0]
     _draw_x_axis(axes, nets)
     axes.grid(axis="y")
@@ -115,10 +117,12 @@ def _draw_panel(axes: Axes, nets: pd.DataFrame, look: dict[str, Look]) -> None:
     for order, name in enumerate(reversed(names)):
         of_name = where(nets, nets.method == name)
         chain = where(of_name, of_name.variant == FINETUNED).sort_values("keep", ascending=False)
-        _draw_chain(axes, dense, chain, look[name], zorder=3 + order)
-        _draw_scratch(axes, where(of_name, of_name.variant == SCRATCH), look[name], zorder=2.5)
+        _draw_scratch(axes, where(of_name, of_name.variant == SCRATCH), styles[name], zorder=2.5)
+        if chain.empty:
+            continue
+        _draw_chain(axes, dense, chain, styles[name], zorder=3 + order)
         ends.append(_End(_x(chain)[-1], chain.top1_percent.iloc[-1], _label(records(chain)[-1]), name))
-    _label_ends(axes, ends, look)
+    _label_ends(axes, ends, styles)
 
 
 def _x(chain: pd.DataFrame) -> list[float]:
@@ -127,14 +131,14 @@ def _x(chain: pd.DataFrame) -> list[float]:
     return list(chain.macs_kept_percent.where(~longer, chain.keep * 100))
 
 
-def _draw_chain(axes: Axes, dense: Any, chain: pd.DataFrame, look: Look, zorder: float) -> None:
+def _draw_chain(axes: Axes, dense: Any, chain: pd.DataFrame, style: LineStyle, zorder: float) -> None:
     control = (chain.method == DENSE_LONGER).all()
     axes.errorbar(
         [100.0, *_x(chain)],
         [dense.top1_percent, *chain.top1_percent],
         yerr=[0.0, *chain.top1_percent_std.fillna(0)] if chain.top1_percent_std.notna().any() else None,
-        color=look.color,
-        marker=look.marker,
+        color=style.color,
+        marker=style.marker,
         linestyle=(0, (1, 1.4)) if control else "-",
         markeredgecolor="white",
         elinewidth=0.9,
@@ -146,16 +150,16 @@ def _draw_chain(axes: Axes, dense: Any, chain: pd.DataFrame, look: Look, zorder:
     axes.plot([100.0], [dense.top1_percent], marker="o", color=INK, markeredgecolor="white", zorder=20)
 
 
-def _draw_scratch(axes: Axes, nets: pd.DataFrame, look: Look, zorder: float) -> None:
+def _draw_scratch(axes: Axes, nets: pd.DataFrame, style: LineStyle, zorder: float) -> None:
     axes.errorbar(
         nets.macs_kept_percent,
         nets.top1_percent,
         yerr=nets.top1_percent_std if nets.top1_percent_std.notna().any() else None,
-        color=look.color,
-        marker=look.marker,
+        color=style.color,
+        marker=style.marker,
         linestyle="none",
         markerfacecolor="none",
-        markeredgecolor=look.color,
+        markeredgecolor=style.color,
         markeredgewidth=1.1,
         elinewidth=0.7,
         zorder=zorder,
@@ -190,13 +194,13 @@ def _draw_x_axis(axes: Axes, nets: pd.DataFrame) -> None:
     axes.set_xticks(shown, [f"{level:g}" for level in shown])
 
 
-def _label_ends(axes: Axes, ends: list[_End], look: dict[str, Look]) -> None:
+def _label_ends(axes: Axes, ends: list[_End], styles: dict[str, LineStyle]) -> None:
     """Write each line's name beside its end, moved apart where they would overlap, with a leader from the end."""
     low, high = axes.get_ylim()
     places = spread_labels([end.y for end in ends], (high - low) * 0.155 / _HEIGHT, low, high)
     beside = axes.get_yaxis_transform()
     for end, place in zip(ends, places, strict=True):
-        style = look[end.name]
+        style = styles[end.name]
         x = axes.transAxes.inverted().transform(axes.transData.transform((end.x, end.y)))[0]
         axes.plot(
             [x, 1.0, 1.035, 1.05],

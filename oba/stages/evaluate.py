@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from oba.config import AugmentConfig
-from oba.files import read_json, write_json
+from oba.files import read_record, write_record
+from oba.records import Accuracy, Cost, Evaluation, Timing
 from oba.sections import EvaluateSections
 from oba.stages.job import Job, label_of
 
@@ -30,23 +31,34 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     latency = compare_latency(
         model, dense, card.input_size, batch=wanted.latency_batch, runs=wanted.latency_runs, device=device
     )
-    result = {"test": asdict(test), "cost": asdict(cost), "macs_kept": cost.macs / dense_cost.macs}
-    result |= {"parameters_kept": cost.parameters / dense_cost.parameters}
-    timed = asdict(latency)
-    timed["dense_median_ms"] = timed.pop("reference_median_ms")
-    result |= {"latency": timed, "device": str(device), "threads": job.sections.threads}
-    write_json(job.directory / "evaluation.json", result)
-    job.run.metrics(_shown(result))
+    timing = asdict(latency)
+    timing["dense_median_ms"] = timing.pop("reference_median_ms")
+    evaluation = Evaluation(
+        test=Accuracy(**asdict(test)),
+        cost=Cost(**asdict(cost)),
+        macs_kept=cost.macs / dense_cost.macs,
+        parameters_kept=cost.parameters / dense_cost.parameters,
+        latency=Timing(**timing),
+        device=str(device),
+        threads=job.sections.threads,
+    )
+    write_record(job.directory / "evaluation.json", evaluation)
+    job.run.metrics(_charted(evaluation))
     if job.at.variant == "finetuned":
         # A chain's chart begins with the dense net, of which nothing is removed.
-        job.run.chain_metrics(_shown(read_json(job.inputs["dense"][0])), step=0)
-        job.run.chain_metrics(_shown(result), step=round(100 * (1 - float(job.at.keep))))
+        job.run.chain_metrics(_charted(read_record(job.inputs["dense"][0], Evaluation)), step=0)
+        job.run.chain_metrics(_charted(evaluation), step=round(100 * (1 - float(job.at.keep))))
     job.run.artifact(job.directory / "evaluation.json")
     return {"threads": job.sections.threads, "device": str(device)}
 
 
-def _shown(result: dict[str, Any]) -> dict[str, float]:
+def _charted(evaluation: Evaluation) -> dict[str, float]:
     """Return what MLflow charts of an evaluation."""
-    kept = {name: result[name] for name in ("macs_kept", "parameters_kept")}
-    latency = {"latency_ms": result["latency"]["median_ms"], "speedup": result["latency"]["speedup"]}
-    return {"test_top1": result["test"]["top1"], "test_loss": result["test"]["loss"]} | kept | latency
+    return {
+        "test_top1": evaluation.test.top1,
+        "test_loss": evaluation.test.loss,
+        "macs_kept": evaluation.macs_kept,
+        "parameters_kept": evaluation.parameters_kept,
+        "latency_ms": evaluation.latency.median_ms,
+        "speedup": evaluation.latency.speedup,
+    }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.files import read_json
+from oba.files import read_record
+from oba.records import Pruned
 from oba.sections import FinetuneSections
 from oba.stages.job import Job
 
@@ -18,6 +19,6 @@ def perform(job: Job[FinetuneSections]) -> dict[str, Any]:
     pruned, device = job.directory.parent / "pruned", device_of(job)
     bundle = load_data(job, job.sections.augment, device)
     card, plan = read_plan(pruned)
-    before = read_json(pruned / "metrics.json")["total_epochs"]
+    before = read_record(pruned / "metrics.json", Pruned).total_epochs
     model = load_pruned(pruned).to(device)
     return train_and_save(job, model, card, bundle, job.sections.finetune, epochs_before=before, plan=plan)

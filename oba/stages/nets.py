@@ -12,8 +12,9 @@ from torch import nn
 
 from oba.config import TrainConfig
 from oba.data.bundle import DataBundle
-from oba.files import write_json, write_text
+from oba.files import write_record, write_text
 from oba.models.stored import ModelCard, SupportsJson, save_pruned
+from oba.records import Accuracy, Trained
 from oba.stages.job import Job, label_of
 from oba.training.device import derive_seed
 from oba.training.evaluation import evaluate
@@ -64,13 +65,17 @@ def train_and_save(
         on_epoch=on_epoch,
         label=label_of(job),
     )
-    facts: dict[str, Any] = {"val": asdict(evaluate(model, bundle.val, device=device, label=label_of(job)))}
-    facts |= {"epochs": config.epochs, "total_epochs": epochs_before + config.epochs}
-    facts |= {"selected_epoch": outcome.selected_epoch, "seconds": sum(e.seconds for e in outcome.history)}
+    trained = Trained(
+        val=Accuracy(**asdict(evaluate(model, bundle.val, device=device, label=label_of(job)))),
+        epochs=config.epochs,
+        total_epochs=epochs_before + config.epochs,
+        selected_epoch=outcome.selected_epoch,
+        seconds=sum(epoch.seconds for epoch in outcome.history),
+    )
     save_pruned(job.directory, model, card, plan)
     write_text(job.directory / "history.csv", _as_csv(outcome.history))
-    write_json(job.directory / "metrics.json", facts)
-    job.run.metrics({"final_val_top1": facts["val"]["top1"]})
+    write_record(job.directory / "metrics.json", trained)
+    job.run.metrics({"final_val_top1": trained.val.top1})
     for name in ("plan.json", "metrics.json", "history.csv"):
         job.run.artifact(job.directory / name)
     return {"threads": job.sections.threads, "device": str(device), "wall_seconds": perf_counter() - started}

@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from oba.config import AugmentConfig
-from oba.files import read_json, write_json
+from oba.files import read_json, read_record, write_record
+from oba.records import Accuracy, Effort, Parts, Pruned, Trained
 from oba.sections import PruneSections
 from oba.stages.job import Job, label_of
 from oba.structures import StructureGroup, groups_from_json
@@ -27,8 +28,8 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
     bundle = load_data(job, AugmentConfig(), device, calibration.images)
     model = load_pruned(start).to(device)
     card, plan = read_plan(start)
-    origin = read_json(start / "metrics.json")
-    facts: dict[str, Any] = {"keep": float(job.at.keep), "val_before": origin["val"], "rounds": [], "warnings": []}
+    origin = read_record(start / "metrics.json", Trained)
+    facts: dict[str, Any] = {}
     if job.sections.method is not None:
         method = Method.of(job.sections.method)
         scorer = Scorer(job, method, bundle)
@@ -44,21 +45,25 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
             input_size=card.input_size,
             widths=_widths(job, groups),
         )
-        facts |= {"rounds": [asdict(r) for r in rounds], "warnings": channel_warnings(groups, plan)}
-        facts["scoring"] = scorer.effort()
-        facts["method"] = {kind: getattr(method.config, kind).name for kind in ("criterion", "allocation", "update")}
+        parts = {kind: getattr(method.config, kind).name for kind in Parts.model_fields}
+        facts = {"method": Parts(**parts), "scoring": Effort(**scorer.effort())}
+        facts |= {"rounds": rounds, "warnings": channel_warnings(groups, plan)}
         scorer.write(job.directory / "scores.safetensors")
-    recalibrated = job.sections.method is not None and job.sections.method.update.name != "none"
-    facts |= {"calibration_images": len(bundle.calibration), "norm_recalibrated": recalibrated}
     cost = CostModel.of(model, card.input_size)
-    macs_kept = cost.macs / cost.dense_macs(plan)
-    val = evaluate(model, bundle.val, device=device, label=label_of(job))
-    facts |= {"val": asdict(val), "macs": cost.macs, "macs_kept": macs_kept}
-    facts |= {"total_epochs": origin["total_epochs"]}
+    pruned = Pruned(
+        keep=float(job.at.keep),
+        val_before=origin.val,
+        val=Accuracy(**asdict(evaluate(model, bundle.val, device=device, label=label_of(job)))),
+        macs=cost.macs,
+        macs_kept=cost.macs / cost.dense_macs(plan),
+        total_epochs=origin.total_epochs,
+        calibration_images=len(bundle.calibration),
+        **facts,
+    )
     save_pruned(job.directory, model, card, plan)
-    write_json(job.directory / "metrics.json", facts)
-    measured = {"val_top1": facts["val"]["top1"], "macs": cost.macs, "macs_kept": macs_kept}
-    job.run.metrics(measured | facts.get("scoring", {}))
+    write_record(job.directory / "metrics.json", pruned)
+    measured = {"val_top1": pruned.val.top1, "macs": pruned.macs, "macs_kept": pruned.macs_kept}
+    job.run.metrics(measured | (pruned.scoring.model_dump() if pruned.scoring else {}))
     for name in ("plan.json", "metrics.json"):
         job.run.artifact(job.directory / name)
     return {"threads": job.sections.threads, "device": str(device)}

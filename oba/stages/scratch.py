@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from oba.config import TrainConfig
-from oba.files import read_json
+from oba.files import read_record
+from oba.records import Trained
 from oba.sections import ScratchSections
 from oba.stages.job import Job
 
@@ -28,7 +29,7 @@ def perform(job: Job[ScratchSections]) -> dict[str, Any]:
     with seeded(job.seed):
         model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
     apply_plan(model, plan)
-    epochs = read_json(level / "finetuned" / "metrics.json")["total_epochs"]
+    epochs = read_record(level / "finetuned" / "metrics.json", Trained).total_epochs
     config = recipe(job.sections, epochs)
     return train_and_save(job, model.to(device), card, bundle, config, epochs_before=0, plan=plan)
 

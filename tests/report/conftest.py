@@ -15,6 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from oba.report.net import Net
 from oba.report.style import styled
 
 DENSE_MACS, DENSE_PARAMETERS = 40_000_000, 270_000
@@ -50,25 +51,25 @@ class Sweep:
     controls: Sequence[str] = ()
     top5: bool = True
     warnings: bool = False
-    recalibrated: Callable[[str], bool] = lambda method: False
+    update: Callable[[str], str] = lambda method: "norm"
     faster: bool = True
     test_images: int = 2000
     epochs: int = 12
     layers: dict[str, int] = field(default_factory=lambda: dict(LAYERS))
 
-    def write(self) -> list[dict[str, Any]]:
-        """Write all files and return the cells."""
-        cells = []
+    def write(self) -> list[Net]:
+        """Write all files and return the nets."""
+        nets = []
         for model in self.models:
             put(self.root / model / "structures.json", structures_json(self.layers))
             for seed in self.seeds:
-                cells.append(self._dense(model, seed))
+                nets.append(self._dense(model, seed))
                 names = [*self.methods, *(["dense-longer"] if "dense-longer" in self.controls else [])]
                 for method in names:
                     for schedule in self.schedules:
                         for keep in self.keep:
-                            cells += self._level(model, seed, method, schedule, keep)
-        return cells
+                            nets += self._level(model, seed, method, schedule, keep)
+        return nets
 
     def top1(self, model: str, seed: int, method: str, keep: float, scratch: bool = False) -> float:
         """The test accuracy that a net is given."""
@@ -79,28 +80,24 @@ class Sweep:
             drop = -0.003 * (method == "dense-longer")
         return round(base - drop - (0.012 if scratch else 0) + noise, 4)
 
-    def _dense(self, model: str, seed: int) -> dict[str, Any]:
+    def _dense(self, model: str, seed: int) -> Net:
         directory = self.root / model / f"seed{seed}" / "dense"
         self._net(directory, self.top1(model, seed, "dense", 1.0), 1.0, 1.0, 3 * self.epochs)
-        return self._cell(model, seed, "dense", "", 1.0, "dense", directory)
+        return Net(model, seed, "dense", "", 1.0, "dense", directory)
 
-    def _level(self, model: str, seed: int, method: str, schedule: str, keep: float) -> list[dict[str, Any]]:
+    def _level(self, model: str, seed: int, method: str, schedule: str, keep: float) -> list[Net]:
         directory = self.root / model / f"seed{seed}" / f"{method}-{schedule}" / f"keep{keep:.2f}"
         longer = method == "dense-longer"
         kept = 1.0 if longer else round(keep - draw("macs", model, seed, method, keep).random() * 0.012, 4)
         self._net(directory / "finetuned", self.top1(model, seed, method, keep), kept, keep, self.epochs)
-        cells = [self._cell(model, seed, method, schedule, keep, "finetuned", directory / "finetuned")]
+        nets = [Net(model, seed, method, schedule, keep, "finetuned", directory / "finetuned")]
         if not longer:
             self._pruned(directory / "pruned", model, seed, method, keep, kept)
             if "scratch" in self.controls:
                 top1 = self.top1(model, seed, method, keep, scratch=True)
                 self._net(directory / "scratch", top1, kept, keep, 4 * self.epochs)
-                cells.append(self._cell(model, seed, method, schedule, keep, "scratch", directory / "scratch"))
-        return cells
-
-    def _cell(self, *values: Any) -> dict[str, Any]:
-        keys = ("model", "seed", "method", "schedule", "keep", "variant", "directory")
-        return dict(zip(keys, values, strict=True))
+                nets.append(Net(model, seed, method, schedule, keep, "scratch", directory / "scratch"))
+        return nets
 
     def _net(self, directory: Path, top1: float, kept: float, keep: float, epochs: int) -> None:
         speedup = round(1 / (0.25 + 0.75 * kept), 3) if self.faster else 1.02
@@ -116,6 +113,7 @@ class Sweep:
                 "test": {"loss": round(1.3 - top1, 4), "top1": top1, **top5, "images": self.test_images},
                 "cost": cost,
                 "macs_kept": kept,
+                "parameters_kept": kept,
                 "latency": {
                     "batch": 32,
                     "runs": 30,
@@ -124,6 +122,8 @@ class Sweep:
                     "speedup": speedup,
                     "speedup_low": round(speedup * 0.96, 3),
                     "speedup_high": round(speedup * 1.05, 3),
+                    "deterministic": False,
+                    "cudnn_benchmark": False,
                 },
                 "device": "cpu",
                 "threads": 1,
@@ -132,7 +132,13 @@ class Sweep:
         val = {"loss": 0.2, "top1": round(top1 - 0.004, 4), **top5, "images": 500}
         put(
             directory / "metrics.json",
-            {"val": val, "epochs": epochs, "selected_epoch": epochs, "seconds": 4.5 * epochs, "cost": cost},
+            {
+                "val": val,
+                "epochs": epochs,
+                "total_epochs": epochs,
+                "selected_epoch": epochs,
+                "seconds": 4.5 * epochs,
+            },
         )
         self._history(directory / "history.csv", top1, keep, epochs)
 
@@ -167,12 +173,13 @@ class Sweep:
             {
                 "val": val,
                 "val_before": val,
-                "cost": {"macs": round(DENSE_MACS * kept), "parameters": round(DENSE_PARAMETERS * kept), "bytes": 1},
                 "keep": keep,
+                "macs": round(DENSE_MACS * kept),
                 "macs_kept": kept,
-                "rounds": [{"keep": keep, "macs_kept": kept, "removed": 9, "scoring_seconds": 0.2}],
+                "total_epochs": 3 * self.epochs,
+                "method": {"criterion": "oba", "allocation": "uniform", "update": self.update(method)},
+                "rounds": [],
                 "calibration_images": 512,
-                "norm_recalibrated": self.recalibrated(method),
                 "warnings": cut if self.warnings else [],
             },
         )

@@ -8,7 +8,6 @@ from matplotlib.patches import Rectangle
 
 from oba.errors import FileError
 from oba.report.channels import draw_channels
-from oba.report.collect import pruned_directory
 from oba.report.style import ALARM
 
 pytestmark = pytest.mark.usefixtures("in_style")
@@ -23,9 +22,9 @@ def numbers(axes, columns):
     return np.array([int(text.get_text()) for text in axes.texts]).reshape(-1, columns)
 
 
-def rewrite(cell, layer, kept):
-    """Let a cell's plan keep the first `kept` channels of a layer."""
-    path = pruned_directory(cell) / "plan.json"
+def rewrite(net, layer, kept):
+    """Let a net's plan keep the first `kept` channels of a layer."""
+    path = net.pruned / "plan.json"
     document = json.loads(path.read_text())
     axes = [entry for entry in document["plan"]["axes"] if entry["layer"] != layer]
     if kept is not None:
@@ -35,12 +34,12 @@ def rewrite(cell, layer, kept):
 
 
 def test_numbers_are_means_over_seeds_in_the_order_of_the_net(make_sweep, texts_drawn):
-    cells = make_sweep(methods=("taylor",), keep=(0.5,)).write()
-    rewrite(cells[1], "layer2.0.conv1", 10)
-    rewrite(cells[3], "layer2.0.conv1", 20)
-    rewrite(cells[1], "layer2.1.conv1", None)
-    rewrite(cells[3], "layer2.1.conv1", None)
-    figure = draw_channels(cells, "digits")
+    nets = make_sweep(methods=("taylor",), keep=(0.5,)).write()
+    rewrite(nets[1], "layer2.0.conv1", 10)
+    rewrite(nets[3], "layer2.0.conv1", 20)
+    rewrite(nets[1], "layer2.1.conv1", None)
+    rewrite(nets[3], "layer2.1.conv1", None)
+    figure = draw_channels(nets, "digits")
     (axes,) = panels(figure)
     found = numbers(axes, 1)[:, 0]
     assert found[3] == 15
@@ -54,10 +53,10 @@ def test_numbers_are_means_over_seeds_in_the_order_of_the_net(make_sweep, texts_
 
 
 def test_layers_below_a_tenth_are_marked(make_sweep):
-    cells = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5, 0.3)).write()
-    for cell, kept in ((cells[1], 4), (cells[2], 3)):
-        rewrite(cell, "layer2.0.conv1", kept)
-    (axes,) = panels(draw_channels(cells, "digits"))
+    nets = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5, 0.3)).write()
+    for net, kept in ((nets[1], 4), (nets[2], 3)):
+        rewrite(net, "layer2.0.conv1", kept)
+    (axes,) = panels(draw_channels(nets, "digits"))
     marks = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     assert [(int(mark.get_x()), int(mark.get_y())) for mark in marks] == [(1, 3)]
     assert [text.get_text() for text in axes.texts if text.get_fontweight() == "bold"] == ["3"]
@@ -86,12 +85,12 @@ def test_schedules_are_named_where_there_are_several(make_sweep):
 
 
 def test_coupled_layers_are_counted(make_sweep, tmp_path):
-    cells = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5,)).write()
-    path = pruned_directory(cells[1]).parents[3] / "structures.json"
+    nets = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5,)).write()
+    path = nets[1].pruned.parents[3] / "structures.json"
     groups = json.loads(path.read_text())
     groups[0]["slices"].append({"layer": "layer1.0.conv2", "axis": "out", "indices": groups[0]["slices"][0]["indices"]})
     path.write_text(json.dumps(groups))
-    texts = [text.get_text() for text in draw_channels(cells, "digits").texts]
+    texts = [text.get_text() for text in draw_channels(nets, "digits").texts]
     assert "conv1 (+1)" in texts
     assert any("(+n)" in text for text in texts)
 
@@ -103,11 +102,11 @@ def test_a_sweep_without_pruned_nets_says_so(make_sweep, assert_legible):
 
 
 def test_damaged_plans_are_named(make_sweep):
-    cells = make_sweep().write()
-    path = pruned_directory(cells[2]) / "plan.json"
+    nets = make_sweep().write()
+    path = nets[2].pruned / "plan.json"
     path.write_text("{}")
     with pytest.raises(FileError, match=r"keep0\.50/pruned/plan\.json: not a plan"):
-        draw_channels(cells, "digits")
+        draw_channels(nets, "digits")
 
 
 @pytest.mark.parametrize(

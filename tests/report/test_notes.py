@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from oba.records import Duplicates
 from oba.report.collect import collect
-from oba.report.notes import enumerate_some, notes
+from oba.report.notes import enumerate_some, missing_nets, notes
 from oba.report.summarize import summarize
 
 
@@ -61,22 +62,22 @@ def test_controls_are_explained_only_where_there_are_any(notes_of):
     assert not starting(notes_of(controls=("dense-longer",)), "scratch:")
 
 
-def test_a_clock_that_did_not_improve(notes_of):
-    (note,) = [n for n in notes_of(faster=False, methods=("oba-joint",), keep=(0.5, 0.3)) if "clock" in n]
-    assert note.startswith("resnet20: MACs fell but the clock did not, for 2 of 2 pruned nets: oba-joint iterative ")
+def test_nets_that_are_not_faster_are_named(notes_of):
+    (note,) = [n for n in notes_of(faster=False, methods=("oba-joint",), keep=(0.5, 0.3)) if "no speedup" in n]
+    assert note.startswith("resnet20: fewer MACs but no speedup in 2 of 2 pruned nets: oba-joint iterative ")
     assert "with 29 % of MACs: speedup 1.02 (quartiles 0.98\N{EN DASH}1.07); oba-joint iterative with 49 %" in note
 
 
-def test_a_clock_that_improved_is_no_note(notes_of):
-    assert not [n for n in notes_of(controls=("scratch", "dense-longer")) if "clock" in n]
+def test_faster_nets_need_no_note(notes_of):
+    assert not [n for n in notes_of(controls=("scratch", "dense-longer")) if "no speedup" in n]
 
 
 def test_only_slow_nets_are_listed_by_model(make_sweep):
     runs = collect(make_sweep(models=("resnet20", "vgg19")).write())
     slow = (runs.model == "vgg19") & (runs.method == "taylor") & (runs.keep == 0.7)
     runs.loc[slow, "speedup_low"] = 1.0
-    (note,) = [n for n in notes(summarize(runs, "oba-joint"), runs) if "clock" in n]
-    assert note.startswith("vgg19: MACs fell but the clock did not, for 1 of 9 pruned nets: taylor iterative with")
+    (note,) = [n for n in notes(summarize(runs, "oba-joint"), runs) if "no speedup" in n]
+    assert note.startswith("vgg19: fewer MACs but no speedup in 1 of 9 pruned nets: taylor iterative with")
 
 
 def test_layers_cut_through_are_named_with_seeds_together(notes_of):
@@ -92,14 +93,36 @@ def test_scratch_nets_do_not_count_as_cut_through_twice(notes_of):
     assert note.startswith("Layers cut through in 2 of 6 pruned nets")
 
 
-def test_recalibrated_norm_statistics(notes_of):
-    all_of_them = notes_of(recalibrated=lambda _: True, methods=("oba-joint",), controls=("dense-longer", "scratch"))
-    assert starting(all_of_them, "Norm statistics")[0].endswith("in all 6 pruned nets.")
-    some = notes_of(recalibrated=lambda c: c == "taylor", methods=("oba-joint", "taylor"), keep=(0.5, 0.3))
-    assert starting(some, "Norm statistics")[0].endswith(
-        "in 4 of 8 pruned nets: resnet20 taylor iterative keep 0.30 (seeds 0, 1); "
-        "resnet20 taylor iterative keep 0.50 (seeds 0, 1)."
-    )
+def test_updates_are_named_where_methods_differ(notes_of):
+    assert not starting(notes_of(), "Update")
+    (note,) = starting(notes_of(update=lambda m: "least-squares" if m == "taylor" else "norm"), "Update")
+    assert note.endswith("before fine-tuning: norm in oba-joint, magnitude; least-squares in taylor.")
+
+
+def test_missing_nets_are_counted_and_named(make_sweep):
+    nets = make_sweep(controls=("scratch",), methods=("oba-joint",)).write()
+    gone = [net for net in nets if net.seed == 1 and net.keep == 0.3]
+    runs = collect(nets, dict.fromkeys(gone, "prune failed: no"))
+    summary = summarize(runs, "oba-joint")
+    assert list(summary.seeds) == [2, 2, 2, 2, 2, 1, 1]
+    assert notes(summary, runs)[0].startswith("2 of 14 nets are missing (see Missing): means are over the n seeds")
+    assert missing_nets(runs) == [
+        "resnet20 oba-joint iterative keep 0.30 (seed 1): prune failed: no",
+        "resnet20 oba-joint iterative keep 0.30, scratch (seed 1): prune failed: no",
+    ]
+    runs = collect(nets, {gone[0]: "no"})
+    assert notes(summarize(runs, "oba-joint"), runs)[0].startswith("1 of 14 nets is missing")
+
+
+def test_identical_images_are_counted_by_seed(make_sweep):
+    nets = make_sweep().write()
+    counts = {0: {"test in train": 3, "val in train": 1}, 1: {"test in train": 0}}
+    found = {seed: Duplicates(counts=pairs, examples=[]) for seed, pairs in counts.items()}
+    runs = collect(nets, duplicates=found)
+    (note,) = starting(notes(summarize(runs, "oba-joint"), runs), "Identical images")
+    assert "(seed 0: 3 test in train, 1 val in train)" in note
+    runs = collect(nets, duplicates={1: found[1]})
+    assert not starting(notes(summarize(runs, "oba-joint"), runs), "Identical images")
 
 
 def test_several_places_of_timing_are_all_named(make_sweep):

@@ -14,7 +14,7 @@ from oba.report.page import (
     write_at,
     write_title,
 )
-from oba.report.style import looks
+from oba.report.style import line_styles
 
 pytestmark = pytest.mark.usefixtures("in_style")
 
@@ -47,7 +47,7 @@ def test_legends_break_into_rows_that_fit(assert_legible):
     assert [name for row in rows for name in row] == names
     assert len(rows) > 1
     figure = new_figure(4.3, 2)
-    draw_legend(figure, 0.15, 0.1, rows, looks(names))
+    draw_legend(figure, 0.15, 0.1, rows, line_styles(names))
     assert_legible(figure)
 
 

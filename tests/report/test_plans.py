@@ -7,7 +7,7 @@ import pytest
 from oba.errors import FileError
 from oba.files import write_json
 from oba.pruning.plan import Kept, Plan
-from oba.report.plans import Channels, Layer, read_channels, read_layers
+from oba.report.plans import KeptChannels, Layer, read_channels, read_layers
 from oba.structures import Slice, StructureGroup, groups_to_json
 
 LAYERS = [Layer("stem", 4, ()), Layer("a.conv", 6, ("a.depthwise",))]
@@ -43,7 +43,7 @@ def test_channels_of_a_plan_as_the_pruning_room_writes_it(tmp_path):
         ("norm", "feature"): Kept(4, (0,)),
     })
     write_json(tmp_path / "plan.json", {"card": {}, "plan": plan.to_json()})
-    assert read_channels(tmp_path / "plan.json", LAYERS) == {"stem": Channels(2, 4)}
+    assert read_channels(tmp_path / "plan.json", LAYERS) == {"stem": KeptChannels(2, 4)}
 
 
 def test_a_plan_that_removes_nothing(tmp_path):

@@ -20,7 +20,7 @@ DEFAULTS = {
     "speedup_high": 1.1,
     "latency_batch": 1,
     "latency_runs": 3,
-    "norm_recalibrated": False,
+    "missing": "",
     "device": "cpu",
     "threads": 1,
     "warnings": 0,
@@ -120,14 +120,14 @@ def test_without_a_comparable_first_method_nothing_is_compared(two_seeds):
 
 
 def test_order_of_rows(make_sweep):
-    cells = make_sweep(
+    nets = make_sweep(
         models=("vgg19", "resnet20"),
         methods=("taylor", "oba-joint"),
         schedules=("oneshot", "iterative"),
         keep=(0.7, 0.3),
         controls=("scratch", "dense-longer"),
     ).write()
-    summary = summarize(collect(cells), "oba-joint")
+    summary = summarize(collect(nets), "oba-joint")
     level = [("oba-joint", "finetuned"), ("oba-joint", "scratch"), ("taylor", "finetuned"), ("taylor", "scratch")]
     level += [("dense-longer", "finetuned")]
     expected = []

@@ -100,7 +100,7 @@ def test_terminal_table_fits_100_columns_unbroken(tables_of):
 
 
 def test_terminal_shows_all_notes(tables_of):
-    summary, runs = tables_of(warnings=True, faster=False, recalibrated=lambda _: True)
+    summary, runs = tables_of(warnings=True, faster=False, update=str.upper)
     text = " ".join(printed(summary, runs).split())
     for note in notes(summary, runs):
         assert note in text
@@ -110,3 +110,18 @@ def test_terminal_keeps_brackets_in_notes(tables_of):
     summary, runs = tables_of(warnings=True)
     runs.loc[runs.warnings > 0, "warning_text"] = "layer [bold] keeps 1 of 9"
     assert "layer [bold] keeps 1 of 9" in " ".join(printed(summary, runs).split())
+
+
+def test_missing_nets_are_listed_on_the_page_and_on_the_terminal(make_sweep):
+    nets = make_sweep(seeds=(0,), methods=("oba-joint", "taylor")).write()
+    reason = "prune failed: keep=0.50 cannot be reached [the floors of 'layer1.0.conv1' and others do not allow it]"
+    runs = collect(nets, {nets[2]: reason})
+    summary = summarize(runs, "oba-joint")
+    line = f"resnet20 oba-joint iterative keep 0.50 (seed 0): {reason}"
+    page = summary_markdown(summary, runs, "digits")
+    assert f"\n\n## Missing\n\n- {line}\n\n![" in page
+    text = printed(summary, runs)
+    assert f"Missing - {line}" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 100
+    complete = collect(nets)
+    assert "Missing" not in summary_markdown(summary, complete, "digits") + printed(summary, complete)

@@ -127,7 +127,7 @@ def validate_nets(jobs):
 
 def log_of(path):
     """Return the log file of a job, named like its main output."""
-    return layout.root / "logs" / path.relative_to(layout.root).with_suffix(".log")
+    return layout.log(path)
 
 
 def times_of(path):

@@ -5,6 +5,7 @@ rule collect:
     input:
         [layout.net(net) / "evaluation.json" for net in nets(study)],
         [layout.net(net) / "metrics.json" for net in nets(study)],
+        [STAGES["split"].record(layout, Coordinates(seed=s)) for s in study.seeds],
     output:
         report(
             layout.report / "runs.csv",

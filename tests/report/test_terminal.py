@@ -5,8 +5,8 @@ import pytest
 from oba.errors import FileError
 from oba.report.build import build_report
 from oba.report.collect import collect
-from oba.report.look import where_to_look
 from oba.report.summarize import summarize
+from oba.report.terminal import closing_text
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def report(make_sweep, tmp_path):
 
 
 def test_the_last_words(report):
-    lines = where_to_look(report, "sqlite:///results/mlflow.db").splitlines()
+    lines = closing_text(report, "sqlite:///results/mlflow.db").splitlines()
     assert lines[0] == "resnet20"
     assert any("oba-joint, scratch" in line and "±" in line for line in lines)
     assert "  mlflow ui --backend-store-uri sqlite:///results/mlflow.db" in lines
@@ -32,23 +32,23 @@ def test_the_last_words(report):
 
 @pytest.mark.parametrize("uri", ["http://tracking:5000", "https://tracking.example"])
 def test_a_server_needs_no_command(report, uri):
-    assert where_to_look(report, uri).endswith(f"MLflow\n  open {uri}\n")
+    assert closing_text(report, uri).endswith(f"MLflow\n  open {uri}\n")
 
 
 def test_the_command_can_be_pasted_into_a_shell(report):
-    assert "--backend-store-uri 'sqlite:////my disk/mlflow.db'\n" in where_to_look(
+    assert "--backend-store-uri 'sqlite:////my disk/mlflow.db'\n" in closing_text(
         report, "sqlite:////my disk/mlflow.db"
     )
 
 
 def test_a_missing_report_is_named(tmp_path):
     with pytest.raises(FileError, match=r"summary\.csv: no such file"):
-        where_to_look(tmp_path, "sqlite:///mlflow.db")
+        closing_text(tmp_path, "sqlite:///mlflow.db")
 
 
 def test_it_agrees_with_what_build_report_writes(make_sweep, tmp_path):
-    cells = make_sweep(seeds=(0,), methods=("oba-joint",), keep=(0.5,), top5=False).write()
-    runs = collect(cells)
-    build_report(cells, runs, tmp_path / "out", "oba-joint", "digits")
+    nets = make_sweep(seeds=(0,), methods=("oba-joint",), keep=(0.5,), top5=False).write()
+    runs = collect(nets)
+    build_report(nets, runs, tmp_path / "out", "oba-joint", "digits")
     runs.to_csv(tmp_path / "out" / "runs.csv", index=False)
-    assert "oba-joint" in where_to_look(tmp_path / "out", "sqlite:///mlflow.db")
+    assert "oba-joint" in closing_text(tmp_path / "out", "sqlite:///mlflow.db")

@@ -1,4 +1,4 @@
-"""The last words of a run: the summary, where its files are, and how to open the MLflow UI."""
+"""What a finished run prints: the summary, where its files are, and how to open the MLflow UI."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PICTURES = {
 _TABLES = {"summary.md": "this table, with the pictures", "summary.csv": "means over seeds", "runs.csv": "every net"}
 
 
-def where_to_look(directory: Path, mlflow_uri: str) -> str:
+def closing_text(directory: Path, mlflow_uri: str) -> str:
     """Return what a finished run has to say.
 
     Args:

@@ -1,0 +1,161 @@
+"""Which nets of a sweep are missing, and which jobs are to blame: asked of files, records and logs.
+
+A run of Snakemake that fails leaves nets that are finished, nets that were never begun, and nets of an earlier run
+whose own chain has since gone another way. Only the first kind may be reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from oba.config import Study
+from oba.dag import STAGES, Stage
+from oba.errors import FileError
+from oba.files import digest_file, read_record
+from oba.layout import Coordinates, Layout, nets
+from oba.records import Run
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """A job that could have run and is not finished.
+
+    Attributes:
+        stage: Name of its rule.
+        at: Its coordinates.
+        error: What its log says went wrong, in one line; empty if it was never started.
+        log: The log.
+    """
+
+    stage: str
+    at: Coordinates
+    error: str
+    log: Path
+
+    def explains(self, net: Coordinates) -> str:
+        """Return why a net that needs this job is missing."""
+        own = replace(net, variant="") == replace(self.at, variant="")
+        elsewhere = [f"{k} {v}" for k, v in self.at.given().items() if k != "variant" and net.given().get(k) != v]
+        what = self.stage + (f" ({', '.join(elsewhere)})" if elsewhere else "")
+        why = f"{what} failed: {self.error}" if self.error else f"{what} has not run"
+        return why if own else f"not run: {why}"
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """What a sweep lacks.
+
+    Attributes:
+        reasons: Why a net is missing, for every net that is, in the order of the study.
+        failed: The jobs that were started and did not finish, each once.
+    """
+
+    reasons: dict[Coordinates, str]
+    failed: list[Blocker]
+
+
+def find_gaps(study: Study, layout: Layout) -> Gaps:
+    """Find the nets of a sweep that are missing or out of date.
+
+    A net is there if the job that evaluates it, and every job that this one builds on, left a record that agrees with
+    the study's settings and with the files that were read. A net whose dense net is missing is missing as well: there
+    is nothing to compare it with.
+
+    Args:
+        study: The study.
+        layout: Its paths.
+
+    Returns:
+        The missing nets and the jobs to blame.
+    """
+    survey = _Survey(study, layout)
+    reasons: dict[Coordinates, str] = {}
+    failed: dict[Blocker, None] = {}
+    for net in nets(study):
+        blockers = survey.blockers(_Job(STAGES["evaluate_dense"], Coordinates(net.model, net.seed)))
+        if net.variant != "dense":
+            blockers = blockers or survey.blockers(_Job(STAGES["evaluate"], net))
+        if blockers:
+            reasons[net] = blockers[0].explains(net)
+            failed |= dict.fromkeys(blocker for blocker in blockers if blocker.error)
+    return Gaps(reasons, list(failed))
+
+
+@dataclass(frozen=True)
+class _Job:
+    stage: Stage
+    at: Coordinates
+
+
+class _Survey:
+    """The jobs of a study, and how far they are."""
+
+    def __init__(self, study: Study, layout: Layout) -> None:
+        self._study, self._layout = study, layout
+        self._makers = {
+            path: job
+            for stage in STAGES.values()
+            for job in _jobs(study, stage)
+            for path in stage.writes(layout, job.at)
+        }
+        self.blockers = cache(self._blockers)
+        self._is_current = cache(self._compare)
+
+    def _blockers(self, job: _Job) -> list[Blocker]:
+        """Return the unfinished jobs at the root of this one's not being finished; none if it is."""
+        stage, at = job.stage, job.at
+        if all(path.exists() for path in stage.writes(self._layout, at)) and self._is_current(job):
+            return []
+        inputs = {**stage.reads(self._study, self._layout, at), **stage.after(self._study, self._layout, at)}
+        files = [path for paths in inputs.values() for path in paths if path in self._makers]
+        found = dict.fromkeys(blocker for path in files for blocker in self.blockers(self._makers[path]))
+        if found:
+            return list(found)
+        record = stage.record(self._layout, at)
+        log = self._layout.log(record)
+        return [Blocker(stage.name, at, "" if record.exists() else _failure(log), log)]
+
+    def _compare(self, job: _Job) -> bool:
+        """Tell whether a job's record agrees with the study and with the files that it read, and theirs likewise."""
+        stage, at = job.stage, job.at
+        record = stage.record(self._layout, at)
+        try:
+            run = read_record(record, Run)
+        except FileError:
+            return False
+        settings = stage.sections.of(self._study, at).model_dump(mode="json", by_alias=True)
+        reads = [path for paths in stage.reads(self._study, self._layout, at).values() for path in paths]
+        return (
+            run.settings == settings
+            and all(_is_unchanged(path, run.inputs.get(str(path)), record) for path in reads)
+            and all(self._is_current(self._makers[path]) for path in reads if path in self._makers)
+        )
+
+
+def _jobs(study: Study, stage: Stage) -> set[_Job]:
+    """Return the jobs of a stage that some net of the sweep may need."""
+    known = [{axis: getattr(net, axis) for axis in stage.axes} for net in nets(study)]
+    return {_Job(stage, Coordinates(**axes)) for axes in known if "" not in axes.values()}
+
+
+def _is_unchanged(path: Path, digest: str | None, record: Path) -> bool:
+    """Compare a file with its recorded digest; one that is older than the record need not be read."""
+    if digest is None or not path.exists():
+        return False
+    return path.stat().st_mtime <= record.stat().st_mtime or digest_file(path) == digest
+
+
+def _failure(log: Path) -> str:
+    """Return what a log says went wrong: its last error, or the last line of a traceback."""
+    try:
+        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except FileNotFoundError:
+        return ""
+    lines = [line for line in lines if line]
+    if told := [line for line in lines if line.startswith("error: ")]:
+        return told[-1].removeprefix("error: ")
+    if any(line.startswith("Traceback ") for line in lines):
+        return lines[-1]
+    return "stopped without an error message, perhaps killed"
