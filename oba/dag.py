@@ -6,8 +6,8 @@ of the stages. Coordinates may be Snakemake wildcards such as ``"{seed}"`` where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oba import registry
@@ -99,39 +99,64 @@ class Stage:
         return chosen + ([f"oba.models.families.{family(model_of(study, at.model).name)}"] if self.builds else [])
 
 
-def _data(layout: Layout) -> list[Path]:
-    return [layout.data / INFO]
+Place = Callable[[Layout, Coordinates], Path]
+Reads = Callable[[Study, Layout, Coordinates], Files]
+_EVALUATION = ("evaluation.json", "evaluation-run.json")
 
 
-def _images(study: Study, layout: Layout, at: Coordinates) -> dict[str, list[Path]]:
-    return {"data": _data(layout), "split": [layout.split(at.seed)]}
+def _pruned(layout: Layout, at: Coordinates) -> Path:
+    return layout.level(at) / "pruned"
 
 
-def _pixels(study: Study, layout: Layout, at: Coordinates) -> dict[str, list[Path]]:
-    """The images themselves must be there; whether they changed is said by ``data.json``, which has their digest."""
+def _finetuned(layout: Layout, at: Coordinates) -> Path:
+    return layout.level(at) / "finetuned"
+
+
+def _scratch(layout: Layout, at: Coordinates) -> Path:
+    return layout.level(at) / "scratch"
+
+
+def _in(folder: Place, names: Sequence[str]) -> Callable[[Layout, Coordinates], list[Path]]:
+    """Return a function: the files of these names in a folder."""
+    return lambda layout, at: [folder(layout, at) / name for name in names]
+
+
+def _beside(file: Place, record: str) -> Callable[[Layout, Coordinates], list[Path]]:
+    """Return a function: a file, and its record in the same folder."""
+    return lambda layout, at: [file(layout, at), file(layout, at).with_name(record.format(seed=at.seed))]
+
+
+def _description(study: Study, layout: Layout, at: Coordinates) -> Files:
+    return {"data": [layout.data / INFO]}
+
+
+def _with_images(**files: Callable[[Layout, Coordinates], list[Path]]) -> Reads:
+    """Return a function: what describes the images and divides them, and further files."""
+
+    def reads(study: Study, layout: Layout, at: Coordinates) -> Files:
+        own = {name: paths(layout, at) for name, paths in files.items()}
+        return {"data": [layout.data / INFO], "split": [layout.split(at)], **own}
+
+    return reads
+
+
+def _images(study: Study, layout: Layout, at: Coordinates) -> Files:
+    """The images themselves; whether they changed is said by ``data.json``, which has their digest."""
     return {"images": [layout.data / name for name in PREPARED_FILES if name != INFO]}
-
-
-def _level(layout: Layout, at: Coordinates) -> Path:
-    return layout.level(at.model, at.seed, at.method, at.schedule, at.keep)
 
 
 def _dense_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
     source = model_of(study, at.model).dense.source
-    weights = [] if source in {"train", "pretrained"} else [Path(source)]
-    return _images(study, layout, at) | ({"weights": weights} if weights else {})
+    weights = {} if source in {"train", "pretrained"} else {"weights": [Path(source)]}
+    return {**_with_images()(study, layout, at), **weights}
 
 
 def _prune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
     start = start_of(study, layout, at)
-    files = _images(study, layout, at) | {
-        "structures": [layout.structures(at.model)],
-        "start": [start / name for name in NET_FILES[:3]],
-    }
-    if at.method != DENSE_LONGER and (other := method_of(study, at.method).allocation.options.get("method")):
-        pruned = layout.level(at.model, at.seed, other, at.schedule, at.keep) / "pruned"
-        files["widths"] = [pruned / "plan.json"]
-    return files
+    files = {"structures": [layout.structures(at)], "start": [start / name for name in NET_FILES[:3]]}
+    if at.method != DENSE_LONGER and (copied := method_of(study, at.method).allocation.options.get("method")):
+        files["widths"] = [_pruned(layout, replace(at, method=copied)) / "plan.json"]
+    return {**_with_images()(study, layout, at), **files}
 
 
 def _parts(study: Study, at: Coordinates) -> list[tuple[str, str]]:
@@ -141,117 +166,88 @@ def _parts(study: Study, at: Coordinates) -> list[tuple[str, str]]:
     return [(kind, getattr(method, kind).name) for kind in ("criterion", "allocation", "update")]
 
 
-STAGES: dict[str, Stage] = {
-    stage.name: stage
-    for stage in (
-        Stage(
-            "prepare",
-            (),
-            writes=lambda layout, at: [layout.data / name for name in (*PREPARED_FILES, "run.json")],
-            sees=lambda study, layout: fingerprint(study.data, layout.root / ".state" / "source.jsonl"),
-            uses=lambda study, at: [("data set", study.data.name)],
-        ),
-        Stage(
-            "split",
-            ("seed",),
-            writes=lambda layout, at: [
-                layout.split(at.seed),
-                layout.split(at.seed).with_name(f"split-seed{at.seed}-run.json"),
-            ],
-            reads=lambda study, layout, at: {"data": _data(layout)},
-            after=_pixels,
-        ),
-        Stage(
-            "trace",
-            ("model",),
-            writes=lambda layout, at: [
-                layout.structures(at.model),
-                layout.structures(at.model).with_name("structures-run.json"),
-            ],
-            reads=lambda study, layout, at: {"data": _data(layout)},
-            builds=True,
-            priority=20,
-        ),
-        Stage(
-            "dense",
-            ("model", "seed"),
-            writes=lambda layout, at: [layout.dense(at.model, at.seed) / name for name in TRAINED_FILES],
-            reads=_dense_inputs,
-            after=_pixels,
-            builds=True,
-            gpu=True,
-            priority=10,
-        ),
-        Stage(
-            "evaluate_dense",
-            ("model", "seed"),
-            command="evaluate",
-            writes=lambda layout, at: [
-                layout.dense(at.model, at.seed) / name for name in ("evaluation.json", "evaluation-run.json")
-            ],
-            reads=lambda study, layout, at: (
-                _images(study, layout, at) | {"net": [layout.dense(at.model, at.seed) / name for name in NET_FILES[:2]]}
-            ),
-            after=_pixels,
-            builds=True,
-            gpu=True,
-        ),
-        Stage(
-            "prune",
-            _LEVEL,
-            writes=lambda layout, at: [_level(layout, at) / "pruned" / name for name in NET_FILES],
-            reads=_prune_inputs,
-            after=_pixels,
-            uses=_parts,
-            builds=True,
-            gpu=True,
-        ),
-        Stage(
-            "finetune",
-            _LEVEL,
-            writes=lambda layout, at: [_level(layout, at) / "finetuned" / name for name in TRAINED_FILES],
-            reads=lambda study, layout, at: (
-                _images(study, layout, at)
-                | {"pruned": [_level(layout, at) / "pruned" / name for name in NET_FILES[:3]]}
-            ),
-            after=_pixels,
-            builds=True,
-            gpu=True,
-        ),
-        Stage(
-            "scratch",
-            _LEVEL,
-            writes=lambda layout, at: [_level(layout, at) / "scratch" / name for name in TRAINED_FILES],
-            reads=lambda study, layout, at: (
-                _images(study, layout, at)
-                | {
-                    "pruned": [_level(layout, at) / "pruned" / "plan.json"],
-                    "finetuned": [_level(layout, at) / "finetuned" / "metrics.json"],
-                }
-            ),
-            after=_pixels,
-            builds=True,
-            gpu=True,
-        ),
-        Stage(
-            "evaluate",
-            (*_LEVEL, "variant"),
-            writes=lambda layout, at: [
-                _level(layout, at) / at.variant / name for name in ("evaluation.json", "evaluation-run.json")
-            ],
-            reads=lambda study, layout, at: (
-                _images(study, layout, at)
-                | {
-                    "net": [_level(layout, at) / at.variant / name for name in NET_FILES[:2]],
-                    "dense": [layout.dense(at.model, at.seed) / "evaluation.json"],
-                }
-            ),
-            after=_pixels,
-            builds=True,
-            gpu=True,
-        ),
-    )
-}
+_STAGES = (
+    Stage(
+        "prepare",
+        (),
+        writes=lambda layout, at: [layout.data / name for name in (*PREPARED_FILES, "run.json")],
+        sees=lambda study, layout: fingerprint(study.data, layout.root / ".state" / "source.jsonl"),
+        uses=lambda study, at: [("data set", study.data.name)],
+    ),
+    Stage(
+        "split",
+        ("seed",),
+        writes=_beside(Layout.split, "split-seed{seed}-run.json"),
+        reads=_description,
+        after=_images,
+    ),
+    Stage(
+        "trace",
+        ("model",),
+        writes=_beside(Layout.structures, "structures-run.json"),
+        reads=_description,
+        builds=True,
+        priority=20,
+    ),
+    Stage(
+        "dense",
+        ("model", "seed"),
+        writes=_in(Layout.dense, TRAINED_FILES),
+        reads=_dense_inputs,
+        after=_images,
+        builds=True,
+        gpu=True,
+        priority=10,
+    ),
+    Stage(
+        "evaluate_dense",
+        ("model", "seed"),
+        command="evaluate",
+        writes=_in(Layout.dense, _EVALUATION),
+        reads=_with_images(net=_in(Layout.dense, NET_FILES[:2])),
+        after=_images,
+        builds=True,
+        gpu=True,
+    ),
+    Stage(
+        "prune",
+        _LEVEL,
+        writes=_in(_pruned, NET_FILES),
+        reads=_prune_inputs,
+        after=_images,
+        uses=_parts,
+        builds=True,
+        gpu=True,
+    ),
+    Stage(
+        "finetune",
+        _LEVEL,
+        writes=_in(_finetuned, TRAINED_FILES),
+        reads=_with_images(pruned=_in(_pruned, NET_FILES[:3])),
+        after=_images,
+        builds=True,
+        gpu=True,
+    ),
+    Stage(
+        "scratch",
+        _LEVEL,
+        writes=_in(_scratch, TRAINED_FILES),
+        reads=_with_images(pruned=_in(_pruned, ["plan.json"]), finetuned=_in(_finetuned, ["metrics.json"])),
+        after=_images,
+        builds=True,
+        gpu=True,
+    ),
+    Stage(
+        "evaluate",
+        (*_LEVEL, "variant"),
+        writes=_in(Layout.net, _EVALUATION),
+        reads=_with_images(net=_in(Layout.net, NET_FILES[:2]), dense=_in(Layout.dense, _EVALUATION[:1])),
+        after=_images,
+        builds=True,
+        gpu=True,
+    ),
+)
+STAGES: dict[str, Stage] = {stage.name: stage for stage in _STAGES}
 """The stages that depend on the study, by the names of their rules."""
 
 

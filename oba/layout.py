@@ -6,7 +6,7 @@ wildcards such as ``"{seed}"``.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,31 +84,29 @@ class Layout:
         """Tables and pictures."""
         return self.root / "report"
 
-    def split(self, seed: int | str | None) -> Path:
+    def split(self, at: Coordinates) -> Path:
         """Return the file of one seed's splits."""
-        return self.data / f"split-seed{seed}.json"
+        return self.data / f"split-seed{at.seed}.json"
 
-    def structures(self, model: str) -> Path:
+    def structures(self, at: Coordinates) -> Path:
         """Return the file of one model's prunable structures."""
-        return self.root / model / "structures.json"
+        return self.root / at.model / "structures.json"
 
-    def dense(self, model: str, seed: int | str | None) -> Path:
+    def dense(self, at: Coordinates) -> Path:
         """Return the folder of one dense net."""
-        return self.root / model / f"seed{seed}" / "dense"
+        return self.root / at.model / f"seed{at.seed}" / "dense"
 
-    def chain(self, model: str, seed: int | str | None, method: str, schedule: str) -> Path:
+    def chain(self, at: Coordinates) -> Path:
         """Return the folder of one chain."""
-        return self.root / model / f"seed{seed}" / f"{method}-{schedule}"
+        return self.root / at.model / f"seed{at.seed}" / f"{at.method}-{at.schedule}"
 
-    def level(self, model: str, seed: int | str | None, method: str, schedule: str, keep: str) -> Path:
+    def level(self, at: Coordinates) -> Path:
         """Return the folder of one level of a chain."""
-        return self.chain(model, seed, method, schedule) / f"keep{keep}"
+        return self.chain(at) / f"keep{at.keep}"
 
     def net(self, at: Coordinates) -> Path:
         """Return the folder of an evaluated net."""
-        if at.variant == "dense":
-            return self.dense(at.model, at.seed)
-        return self.level(at.model, at.seed, at.method, at.schedule, at.keep) / at.variant
+        return self.dense(at) if at.variant == "dense" else self.level(at) / at.variant
 
     def log(self, output: Path) -> Path:
         """Return the log of the job that writes a file as its main output or record."""
@@ -138,8 +136,8 @@ def start_of(study: Study, layout: Layout, at: Coordinates) -> Path:
     levels = [level_name(k) for k in study.keep]
     position = levels.index(at.keep)
     if at.schedule == "oneshot" or position == 0:
-        return layout.dense(at.model, at.seed)
-    return layout.level(at.model, at.seed, at.method, at.schedule, levels[position - 1]) / "finetuned"
+        return layout.dense(at)
+    return layout.level(replace(at, keep=levels[position - 1])) / "finetuned"
 
 
 def models_by_slug(study: Study) -> dict[str, str]:

@@ -159,7 +159,7 @@ def chain_identity(study: Study, at: Coordinates) -> RunIdentity:
     settings = [stage.sections.of(study, at).model_dump(mode="json", by_alias=True) for stage in stages]
     code = [stage_code(stage.module, stage.roots(study, at)) for stage in stages]
     whole = Coordinates(at.model, at.seed, at.method, at.schedule)
-    chain = layout.chain(at.model, at.seed, at.method, at.schedule)
+    chain = layout.chain(at)
     return RunIdentity(
         experiment=layout.experiment,
         key=chain.relative_to(layout.results).as_posix(),

@@ -33,7 +33,7 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
     if job.sections.method is not None:
         method = Method.of(job.sections.method)
         scorer = Scorer(job, method, bundle)
-        groups = groups_from_json(read_json(job.layout.structures(job.at.model)))
+        groups = groups_from_json(read_json(job.layout.structures(job.at)))
         plan, rounds = prune_to_level(
             model,
             groups,

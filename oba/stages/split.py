@@ -20,7 +20,7 @@ def perform(job: Job[SplitSections]) -> dict[str, Any]:
     splits = make_splits(job.layout.data, config, job.sections.splits, job.seed)
     parts = {name: getattr(splits, name) for name in ("train", "val", "test")}
     duplicates = find_duplicates(open_prepared(job.layout.data), parts, config.duplicates)
-    write_json(job.layout.split(job.seed), splits.to_json())
+    write_json(job.layout.split(job.at), splits.to_json())
     sizes = {name: len(indices) for name, indices in parts.items()}
     job.run.metrics(sizes)
     return sizes | {"duplicates": asdict(duplicates)}

@@ -23,5 +23,5 @@ def device_of(job: Job) -> torch.device:
 
 def load_data(job: Job, augment: AugmentConfig, device: torch.device, calibration: int = 0) -> DataBundle:
     """Return the images of the job's seed, on its device, so many of them for calibration."""
-    splits = Splits.from_json(read_json(job.layout.split(job.seed)))
+    splits = Splits.from_json(read_json(job.layout.split(job.at)))
     return load_bundle(job.layout.data, splits, augment, device, calibration=calibration)

@@ -23,7 +23,7 @@ def perform(job: Job[TraceSections]) -> dict[str, Any]:
     model = build_model(job.model, num_classes=len(info.classes), input_size=info.input_size)
     wanted = job.sections.structures
     groups = find_groups(model, info.input_size, ignore=wanted.ignore, residual_streams=wanted.residual_streams)
-    write_json(job.layout.structures(job.at.model), groups_to_json(groups))
+    write_json(job.layout.structures(job.at), groups_to_json(groups))
     facts = {"groups": len(groups), "structures": sum(map(len, groups))}
     job.run.metrics(facts)
     return facts

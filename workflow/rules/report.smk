@@ -28,7 +28,7 @@ rule collect:
 rule report:
     input:
         layout.report / "runs.csv",
-        [layout.structures(model) for model in models_by_slug(study)],
+        [layout.structures(Coordinates(model)) for model in models_by_slug(study)],
         [layout.net(net) / "plan.json" for net in nets(study)],
         [layout.net(net) / "history.csv" for net in nets(study)],
     output:
