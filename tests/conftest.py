@@ -29,7 +29,7 @@ def study_values() -> dict[str, Any]:
         "data": {"name": "digits"},
         "models": ["resnet8"],
         "seeds": [0],
-        "criteria": ["magnitude"],
+        "methods": ["magnitude"],
         "keep": [0.6, 0.3],
         "dense": {"epochs": 2},
         "finetune": {"epochs": 1},
