@@ -30,7 +30,7 @@ def stored(tmp_path):
     plan = removal_plan(model, groups, {g.name: range(0, len(g), 3) for g in groups})
     apply_plan(model, plan)
     model(torch.randn(8, 3, 16, 16))
-    save_pruned(tmp_path / "net", model, plan, CARD)
+    save_pruned(tmp_path / "net", model, CARD, plan)
     return tmp_path / "net", model, plan
 
 
@@ -117,7 +117,7 @@ def test_the_public_name(stored):
 
 def test_identity_round_trip(tmp_path):
     model = oba.models.build_model("resnet8", num_classes=4, input_size=CARD.input_size)
-    save_pruned(tmp_path, model, Plan(), CARD)
+    save_pruned(tmp_path, model, CARD)
     assert read_plan(tmp_path)[1] == Plan()
     assert torch.equal(next(load_pruned(tmp_path).parameters()), next(model.parameters()))
 
