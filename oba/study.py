@@ -186,8 +186,9 @@ def _with_options(method: MethodConfig, defaults: MethodDefaults) -> MethodConfi
 def _check_defaults(study: Study) -> None:
     """Refuse default options that no criterion of the study has."""
     have = {key for m in study.methods for key in part("criterion", m.criterion.name).options_type.model_fields}
+    preset = PRESETS.get(study.preset or "", {}).get("method_defaults", {}).get("criterion", {})
     for key in study.method_defaults.criterion:
-        if key not in have:
+        if key not in have and key not in preset:
             raise ConfigError(
                 f"method_defaults.criterion: no criterion of this study has an option {key!r}; "
                 f"allowed: {', '.join(sorted(have)) or 'none'}"
@@ -203,7 +204,7 @@ def explain(error: ValidationError) -> Iterator[str]:
     Yields:
         Lines without a full stop.
     """
-    for finding in error.errors():
+    for finding in _told_once(error.errors()):
         location = finding["loc"]
         key = ".".join(str(step) for step in location)
         given = repr(finding["input"])
@@ -240,3 +241,18 @@ def dump_study(study: Study) -> dict[str, Any]:
         All settings, defaults included.
     """
     return study.model_dump(mode="json", by_alias=True) | {"preset": None}
+
+
+def _told_once(findings: list[Any]) -> Iterator[Any]:
+    """Leave out what models and methods only took over from sections of the study: it is told there."""
+    places = [finding["loc"] for finding in findings]
+    for finding in findings:
+        match finding["loc"]:
+            case ("models", int(), *rest):
+                shared = tuple(rest)
+            case ("methods", int(), *rest):
+                shared = ("method_defaults", *rest)
+            case _:
+                shared = ()
+        if not any(shared[: len(place)] == place for place in places if place):
+            yield finding
