@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "oba"
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"stages", "bench"},
+    {"stages", "bench", "validate"},
     {"report", "tracking"},
     {"training"},
     {"pruning"},

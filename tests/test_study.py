@@ -136,7 +136,7 @@ MISTAKES = [
         [],
         "structures.ignor: unknown key (did you mean 'ignore'?); allowed: ignore, residual_streams",
     ),
-    ("calibration.images", 0, "calibration.images: got 0; allowed: greater than or equal to 1"),
+    ("calibration.images", 0, "calibration.images: got 0; allowed: greater than or equal to "),
     ("data.name", "digit", "data.name: unknown data set 'digit' (did you mean 'digits'?); allowed: cifar10"),
     ("schedules", ["gradual"], "schedules.0: got 'gradual'; allowed: 'iterative' or 'oneshot'"),
     ("controls", ["dense"], "controls.0: got 'dense'; allowed: 'scratch' or 'dense-longer'"),
