@@ -1,4 +1,4 @@
-"""Seconds that selection takes on a whole net: static scores and a full matrix of interactions, by score and per MAC.
+"""Seconds that an allocation takes on a whole net: static scores and a full matrix of interactions.
 
 Run ``python benchmarks/selection.py vgg19 --keep 0.1``. Scores and interactions are random numbers.
 """
@@ -9,55 +9,33 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from oba.config import PruningConfig
-from oba.importance.model import StructureModel
+from oba.config import Floors
+from oba.importance.scores import StructureScores
 from oba.models.build import build_model
 from oba.pruning.cost import CostModel
 from oba.pruning.dependencies import find_groups
-from oba.pruning.prices import Prices
-from oba.pruning.select import select
-from oba.structures import StructureGroup
+from oba.pruning.problem import Problem, make_allocation
 
-Rank = Literal["score", "per-mac"]
-RANKS: tuple[Rank, ...] = ("score", "per-mac")
+ALLOCATIONS = ("global", "per-mac", "uniform")
 
 
-def seconds(
-    groups: Sequence[StructureGroup],
-    cost: CostModel,
-    model: StructureModel,
-    keep: float,
-    rank: Rank,
-) -> float:
+def seconds(problem: Problem, allocation: str) -> float:
     """Time one selection.
 
     Args:
-        groups: Groups of structures.
-        cost: The net's cost model.
-        model: What their removal changes.
-        keep: Part of the MACs to keep.
-        rank: What goes first.
+        problem: The round.
+        allocation: A registered name.
 
     Returns:
         Wall-clock seconds.
     """
-    counts = {g.name: len(g) for g in groups}
+    made = make_allocation(allocation)
     start = time.perf_counter()
-    select(
-        groups,
-        Prices(groups, model, "none"),
-        cost,
-        keep=keep,
-        pruning=PruningConfig(rank=rank),
-        dense_counts=counts,
-        dense_macs=cost.macs,
-    )
+    made.select(problem)
     return time.perf_counter() - start
 
 
@@ -82,13 +60,12 @@ def main() -> None:
     figures = {}
     print(f"{options.model}: {structures} structures in {len(groups)} groups, down to {options.keep:g} of the MACs")
     for kind, matrix in (("scores", None), ("interactions", root + root.T)):
-        for rank in RANKS:
-            taken = [
-                seconds(groups, cost, StructureModel(alone, matrix, in_nats=True), options.keep, rank)
-                for _ in range(options.rounds)
-            ]
-            figures[f"{kind}, {rank}"] = statistics.median(taken)
-            print(f"{kind:13} rank {rank:8} {statistics.median(taken):6.2f} s")
+        scores = StructureScores(alone, matrix, in_nats=True)
+        problem = Problem(groups, scores, cost, options.keep, Floors(), {g.name: len(g) for g in groups}, cost.macs)
+        for allocation in ALLOCATIONS:
+            taken = statistics.median(seconds(problem, allocation) for _ in range(options.rounds))
+            figures[f"{kind}, {allocation}"] = taken
+            print(f"{kind:13} {allocation:8} {taken:6.2f} s")
     if options.json:
         settings = {key: str(value) for key, value in vars(options).items()}
         options.json.write_text(json.dumps({"settings": settings, "structures": structures, **figures}, indent=1))

@@ -340,7 +340,9 @@ class Study(Section):
                 hint = "; give methods of one criterion names of their own" if key == "methods" else ""
                 raise ValueError(f"{key}: {values} names something twice; allowed: each entry once{hint}")
         if reserved := [name for name in named["methods"] if name in RESERVED]:
-            raise ValueError(f"methods: {reserved[0]!r} is a name of the pipeline's own; allowed: any but {RESERVED}")
+            raise ValueError(
+                f"methods: {reserved[0]!r} is a name of the pipeline's own; allowed: any but {', '.join(RESERVED)}"
+            )
         if any(abs(level * 100 - round(level * 100)) > 1e-9 for level in self.keep):
             raise ValueError(f"keep: levels {self.keep} must be multiples of 0.01")
         if any(b >= a for a, b in zip(self.keep, self.keep[1:], strict=False)):

@@ -69,7 +69,7 @@ def parse_study(values: Any, origin: str) -> Study:
         raise ConfigError("\n".join(f"{origin}: {line}" for line in explain(error))) from error
     try:
         _check_names(study)
-        methods = [_with_options(method, study.method_defaults) for method in study.methods]
+        methods = _all_with_options(study)
         _check_copies(methods)
         _check_defaults(study)
     except ConfigError as error:
@@ -182,7 +182,7 @@ def _own_method(entry: Any, given: Any) -> Any:
         return entry
     criterion = entry.get("criterion")
     name = criterion.get("name") if isinstance(criterion, Mapping) else criterion
-    own = {"name": name if name is not None else "unnamed"}
+    own = {"name": name if isinstance(name, str) else "unnamed"}
     given = given if isinstance(given, Mapping) else {}
     shared = MethodDefaults().model_dump(exclude={"criterion"}) | {k: v for k, v in given.items() if k != "criterion"}
     floors = shared["floors"]
@@ -203,6 +203,19 @@ def _check_names(study: Study) -> None:
 def _check_parts(method: MethodConfig) -> None:
     for kind in ("criterion", "allocation", "update"):
         registry.check(kind, getattr(method, kind).name, f"methods.{method.name}.{kind}")
+
+
+def _all_with_options(study: Study) -> list[MethodConfig]:
+    """Check the options of all methods; every mistake is told."""
+    methods, mistakes = [], []
+    for method in study.methods:
+        try:
+            methods.append(_with_options(method, study.method_defaults))
+        except ConfigError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return methods
 
 
 def _with_options(method: MethodConfig, defaults: MethodDefaults) -> MethodConfig:
@@ -236,8 +249,9 @@ def _check_copies(methods: list[MethodConfig]) -> None:
 def _check_defaults(study: Study) -> None:
     """Refuse default options that no criterion of the study has."""
     have = {key for m in study.methods for key in part("criterion", m.criterion.name).options_type.model_fields}
+    preset = PRESETS.get(study.preset or "", {}).get("method_defaults", {}).get("criterion", {})
     for key in study.method_defaults.criterion:
-        if key not in have:
+        if key not in have and key not in preset:
             raise ConfigError(
                 f"method_defaults.criterion: no criterion of this study has an option {key!r}; "
                 f"allowed: {', '.join(sorted(have)) or 'none'}"
@@ -254,7 +268,7 @@ def explain(error: ValidationError, model: type[BaseModel] = Study) -> Iterator[
     Yields:
         Lines without a full stop.
     """
-    for finding in error.errors():
+    for finding in _told_once(error.errors()):
         location = finding["loc"]
         key = ".".join(str(step) for step in location)
         given = repr(finding["input"])
@@ -293,3 +307,18 @@ def dump_study(study: Study) -> dict[str, Any]:
         All settings, defaults included.
     """
     return study.model_dump(mode="json", by_alias=True) | {"preset": None}
+
+
+def _told_once(findings: list[Any]) -> Iterator[Any]:
+    """Leave out what models and methods only took over from sections of the study: it is told there."""
+    places = [finding["loc"] for finding in findings]
+    for finding in findings:
+        match finding["loc"]:
+            case ("models", int(), *rest):
+                shared = tuple(rest)
+            case ("methods", int(), *rest):
+                shared = ("method_defaults", *rest)
+            case _:
+                shared = ()
+        if not any(shared[: len(place)] == place for place in places if place):
+            yield finding

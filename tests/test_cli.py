@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from oba import errors
 from oba.cli import app
-from oba.config import Study
+from oba.dag import STAGES
 from oba.locks import LockedError
-from oba.sections import STAGES
+from oba.schema import study_schema
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,7 +26,8 @@ def oba(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_kind_of_error_has_its_own_code_in_the_readme():
-    kinds = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind is not errors.ObaError]
+    classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+    kinds = [kind for kind in classes if issubclass(kind, errors.ObaError) and kind is not errors.ObaError]
     codes = {kind.exit_code: kind for kind in [*kinds, LockedError]}
     assert sorted(codes) == list(range(3, 12))
     assert len(codes) == len(kinds) + 1
@@ -38,7 +39,7 @@ def test_a_mistake_is_one_line_and_no_traceback(tmp_path, study_values):
     done = oba("dense", "--study", "nowhere.yaml", "--model", "resnet8", "--seed", "0")
     assert (done.returncode, done.stderr) == (9, "error: nowhere.yaml: no such study file\n")
     path = tmp_path / "wrong.yaml"
-    path.write_text(yaml.safe_dump(study_values | {"kep": 1, "criteria": []}))
+    path.write_text(yaml.safe_dump(study_values | {"kep": 1, "methods": []}))
     done = oba("begin", "--study", str(path))
     assert done.returncode == 3
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "error"]
@@ -47,24 +48,36 @@ def test_a_mistake_is_one_line_and_no_traceback(tmp_path, study_values):
 def test_all_stages_are_commands():
     done = CliRunner().invoke(app, ["--help"])
     assert done.exit_code == 0
-    for stage in [*STAGES, "collect", "report"]:
-        assert stage in done.stdout
+    for command in [*(stage.module for stage in STAGES.values()), "collect", "report"]:
+        assert command in done.stdout
+
+
+def test_a_stage_without_its_coordinates_is_refused(tmp_path, study_values):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study_values))
+    done = oba("prune", "--study", str(path), "--model", "resnet8", "--seed", "0", "--keep", "0.60")
+    assert (done.returncode, done.stderr) == (3, "error: prune: missing --method, --schedule\n")
 
 
 def test_schema_is_written(tmp_path):
     done = CliRunner().invoke(app, ["schema", str(tmp_path / "schema.json")])
     assert done.exit_code == 0
-    assert json.loads((tmp_path / "schema.json").read_text()) == Study.model_json_schema(by_alias=True)
+    assert json.loads((tmp_path / "schema.json").read_text()) == study_schema()
 
 
-@pytest.mark.parametrize("name", ["load_pruned", "nothing"])
-def test_the_package_offers_load_pruned(name):
+def test_the_package_offers_its_public_functions():
     import oba
+    from oba.pruning.replay import load_pruned
 
-    if name == "nothing":
-        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-            oba.nothing  # noqa: B018
-    else:
-        from oba.pruning.replay import load_pruned
+    assert oba.load_pruned is load_pruned
+    assert all(callable(getattr(oba, name)) for name in oba.__all__ if not name.startswith("__"))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        oba.nothing  # noqa: B018
 
-        assert oba.load_pruned is load_pruned
+
+def test_importing_the_package_costs_no_torch():
+    code = (
+        "import sys, oba, oba.cli; print([m for m in ('torch', 'mlflow', 'pandas', 'snakemake') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

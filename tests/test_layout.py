@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from oba.layout import Cell, Layout, cells, report_rows, start_of, sweep
+from oba.layout import Coordinates, Layout, method_of, model_of, models_by_slug, nets, report_rows, start_of, sweep
 from oba.study import parse_study
 
 
 def test_sweep_is_the_product_of_the_lists(study_values):
     study = parse_study(
-        study_values | {"seeds": [0, 1], "criteria": ["taylor", "random"], "schedules": ["iterative", "oneshot"]}, "s"
+        study_values | {"seeds": [0, 1], "methods": ["taylor", "random"], "schedules": ["iterative", "oneshot"]}, "s"
     )
     table = sweep(study)
     assert len(table) == 2 + 2 * 2 * 2 * 2
     assert list(table["variant"].value_counts()) == [16, 2]
-    assert len({*cells(study)}) == len(table)
+    assert len({*nets(study)}) == len(table)
 
 
 def test_controls_add_their_nets(study_values):
-    plain = {*cells(parse_study(study_values, "s"))}
-    both = {*cells(parse_study(study_values | {"controls": ["scratch", "dense-longer"]}, "s"))}
+    plain = {*nets(parse_study(study_values, "s"))}
+    both = {*nets(parse_study(study_values | {"controls": ["scratch", "dense-longer"]}, "s"))}
     assert plain < both
-    assert {(c.criterion, c.keep, c.variant) for c in both - plain} == {
+    assert {(net.method, net.keep, net.variant) for net in both - plain} == {
         ("magnitude", "0.60", "scratch"),
         ("magnitude", "0.30", "scratch"),
         ("dense-longer", "0.60", "finetuned"),
@@ -33,9 +33,9 @@ def test_controls_add_their_nets(study_values):
 def test_paths_and_starts(study_values):
     study = parse_study(study_values | {"models": ["timm/resnet10t"]}, "s")
     layout = Layout("tiny")
-    first = Cell("timm-resnet10t", 3, "taylor", "iterative", "0.60", "finetuned")
-    second = Cell("timm-resnet10t", 3, "taylor", "iterative", "0.30", "finetuned")
-    oneshot = Cell("timm-resnet10t", 3, "taylor", "oneshot", "0.30", "finetuned")
+    first = Coordinates("timm-resnet10t", 3, "taylor", "iterative", "0.60", "finetuned")
+    second = Coordinates("timm-resnet10t", 3, "taylor", "iterative", "0.30", "finetuned")
+    oneshot = Coordinates("timm-resnet10t", 3, "taylor", "oneshot", "0.30", "finetuned")
     chain = Path("results/tiny/timm-resnet10t/seed3/taylor-iterative")
     assert layout.net(second) == chain / "keep0.30" / "finetuned"
     assert start_of(study, layout, first) == Path("results/tiny/timm-resnet10t/seed3/dense")
@@ -52,10 +52,23 @@ def test_report_rows_name_the_dense_net(study_values):
     assert rows[0] == {
         "model": "resnet8",
         "seed": 0,
-        "criterion": "dense",
+        "method": "dense",
         "schedule": "",
         "keep": 1.0,
         "variant": "dense",
         "directory": "results/tiny/resnet8/seed0/dense",
     }
     assert [row["keep"] for row in rows[1:]] == [0.6, 0.3]
+
+
+def test_coordinates_that_do_not_apply_are_left_out():
+    assert Coordinates("resnet8", 0, keep="0.30").given() == {"model": "resnet8", "seed": "0", "keep": "0.30"}
+
+
+def test_models_and_methods_are_found_by_what_paths_call_them(study_values):
+    methods = ["taylor", {"name": "wide", "criterion": "taylor", "allocation": "uniform"}]
+    study = parse_study(study_values | {"models": ["resnet8", "timm/resnet10t"], "methods": methods}, "s")
+    assert models_by_slug(study) == {"resnet8": "resnet8", "timm-resnet10t": "timm/resnet10t"}
+    assert model_of(study, "timm-resnet10t").name == "timm/resnet10t"
+    assert method_of(study, "wide").allocation.name == "uniform"
+    assert {net.method for net in nets(study)} == {"", "taylor", "wide"}

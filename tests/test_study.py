@@ -8,13 +8,16 @@ import sys
 from copy import deepcopy
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
-from oba.config import PRESETS, Study
+from oba.config import PRESETS, Choice, Floors, _scientific
 from oba.errors import ConfigError, FileError
-from oba.sections import STAGES, DenseSections, FinetuneSections
-from oba.study import dump_study, load_study, parse_study, retyped
+from oba.layout import Coordinates
+from oba.schema import study_schema
+from oba.sections import STAGES, DenseSections, FinetuneSections, PruneSections, TraceSections
+from oba.study import dump_study, load_resolved, load_study, parse_study, retyped
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,7 +56,87 @@ MISTAKES = [
     ("seeds", [0, 0], "seeds: [0, 0] names something twice; allowed: each entry once"),
     ("models", ["resnet9"], "models: unknown model 'resnet9' (did you mean "),
     ("models", ["timm/resnet5"], "models: unknown model 'timm/resnet5'"),
-    ("criteria", ["ob"], "criteria: unknown criterion 'ob' (did you mean 'oba'?); allowed: "),
+    (
+        "models",
+        [{"name": "resnet8", "dense": {"epoch": 1}}],
+        "models.0.dense.epoch: unknown key (did you mean 'epochs'?",
+    ),
+    ("models", [{"name": "resnet8", "kind": 1}], "models.0.kind: unknown key; allowed: name, dense, structures"),
+    ("models", ["resnet8", {"name": "resnet8"}], "models: ['resnet8', 'resnet8'] names something twice"),
+    ("methods", ["ob"], "methods.ob.criterion: unknown criterion 'ob' (did you mean 'oba'?); allowed: "),
+    (
+        "methods",
+        ["oba", "oba"],
+        "methods: ['oba', 'oba'] names something twice; allowed: each entry once; give methods",
+    ),
+    ("methods", [{"name": "dense", "criterion": "oba"}], "methods: 'dense' is a name of the pipeline's own"),
+    (
+        "methods",
+        [{"name": "dense-longer", "criterion": "oba"}],
+        "methods: 'dense-longer' is a name of the pipeline's own",
+    ),
+    ("methods", [{"name": "a/b", "criterion": "oba"}], "methods.0.name: got 'a/b'; String should match pattern"),
+    ("methods", [{"name": "x"}], "methods.0.criterion: missing; this key must be given"),
+    (
+        "methods",
+        [{"criterion": "oba", "round": 3}],
+        "methods.0.round: unknown key (did you mean 'rounds'?); allowed: name",
+    ),
+    (
+        "methods",
+        [{"criterion": "oba", "floors": {"rund_to": 3}}],
+        "methods.0.floors.rund_to: unknown key (did you mean",
+    ),
+    (
+        "methods",
+        [{"criterion": "oba", "update": "nrm"}],
+        "methods.oba.update: unknown update 'nrm' (did you mean 'norm'?)",
+    ),
+    (
+        "methods",
+        [{"name": "x", "criterion": {"name": "magnitude", "order": 1}}],
+        "methods.x: criterion 'magnitude' has no option 'order'; allowed: normalizer, over_layers, magnitude",
+    ),
+    (
+        "methods",
+        [{"criterion": "oba", "allocation": {"name": "global", "rank": "macs"}}],
+        "methods.oba: allocation 'global' has no option 'rank'; allowed: none",
+    ),
+    (
+        "methods",
+        [{"criterion": {"name": "oba-exact", "order": 0}}],
+        "methods.oba-exact: criterion 'oba-exact': order: got 0; allowed: greater than or equal to 1",
+    ),
+    (
+        "methods",
+        [{"criterion": {"name": "oba-joint", "hessian": "probes"}}],
+        "methods.oba-joint: criterion 'oba-joint': hessian: got 'probes'; allowed: 'auto', 'exact' or 'gauss-newton'",
+    ),
+    (
+        "methods",
+        [{"criterion": {"name": "oba-diag", "hessian": "gauss-newton", "norm": "train"}}],
+        "methods.oba-diag: criterion 'oba-diag': hessian 'gauss-newton' needs examples that do not depend on each",
+    ),
+    (
+        "method_defaults.criterion",
+        {"order": 2},
+        "method_defaults.criterion: no criterion of this study has an option 'order'; allowed: magnitude, normalizer",
+    ),
+    (
+        "method_defaults.allocation",
+        "globl",
+        "methods.magnitude.allocation: unknown allocation 'globl' (did you mean 'gl",
+    ),
+    ("method_defaults.round", 3, "method_defaults.round: unknown key (did you mean 'rounds'?); allowed: criterion"),
+    ("method_defaults.rounds", 0, "method_defaults.rounds: got 0; allowed: greater than or equal to 1"),
+    ("method_defaults.floors", {"max_removed": 1}, "method_defaults.floors.max_removed: got 1; allowed: less than 1"),
+    ("method_defaults", [1], "method_defaults: got [1]; allowed: a valid dictionary or instance of MethodDefaults"),
+    (
+        "structures.ignor",
+        [],
+        "structures.ignor: unknown key (did you mean 'ignore'?); allowed: ignore, residual_streams",
+    ),
+    ("calibration.images", 0, "calibration.images: got 0; allowed: greater than or equal to "),
     ("data.name", "digit", "data.name: unknown data set 'digit' (did you mean 'digits'?); allowed: cifar10"),
     ("schedules", ["gradual"], "schedules.0: got 'gradual'; allowed: 'iterative' or 'oneshot'"),
     ("controls", ["dense"], "controls.0: got 'dense'; allowed: 'scratch' or 'dense-longer'"),
@@ -63,20 +146,8 @@ MISTAKES = [
     ("experiment", "a b", "experiment: got 'a b'; String should match pattern"),
     ("experiment", ..., "experiment: missing; this key must be given"),
     ("preset", "paper", "preset: got 'paper'; allowed: 'oba-cifar'"),
-    ("scoring.order", 0, "scoring.order: got 0; allowed: greater than or equal to 1"),
-    ("scoring.hessian", "hutchinson", "scoring.hessian: got 'hutchinson'; allowed: 'auto', 'exact', 'gauss-newton'"),
-    ("scoring", {"hessian": "gauss-newton", "norm": "train"}, "scoring.hessian: 'gauss-newton' needs examples that"),
-    ("pruning.rank", "macs", "pruning.rank: got 'macs'; allowed: 'score' or 'per-mac'"),
-    ("pruning.max_removed", 1, "pruning.max_removed: got 1; allowed: less than 1"),
     ("data", "digits", "data: got 'digits'; allowed: a valid dictionary or instance of DataConfig"),
 ]
-
-
-def test_probes_know_no_interactions(study_values):
-    values = changed(changed(study_values, "scoring", {"hessian": "probes"}), "criteria", ["taylor", "oba-joint"])
-    with pytest.raises(ConfigError, match=r"scoring.hessian: .probes. estimates the diagonal alone"):
-        parse_study(values, "my.yaml")
-    assert parse_study(changed(values, "criteria", ["oba-diag"]), "my.yaml").scoring.hessian == "probes"
 
 
 @pytest.mark.parametrize(("key", "value", "message"), MISTAKES, ids=[f"{k}={v}" for k, v, _ in MISTAKES])
@@ -135,51 +206,238 @@ def test_overrides_are_read_as_yaml():
     }
 
 
+def test_overrides_may_name_methods_and_their_options():
+    given = {"methods": ["oba", {"criterion": {"name": "oba-exact", "order": "3"}, "rounds": "1"}]}
+    assert retyped(given) == {"methods": ["oba", {"criterion": {"name": "oba-exact", "order": 3}, "rounds": 1}]}
+    assert retyped({"methods": "[oba, taylor]"}) == {"methods": ["oba", "taylor"]}
+
+
 def test_preset_fills_in_and_the_file_wins(study_values):
-    values = changed(study_values, "preset", "oba-cifar")
+    values = changed(study_values, "preset", "oba-cifar") | {"methods": ["oba", "magnitude"]}
     del values["dense"]
     study = parse_study(changed(values, "finetune.epochs", 130), "study")
     assert (study.dense.epochs, study.dense.milestones, study.dense.lr) == (200, [60, 100, 150], 0.1)
+    assert study.models[0].dense == study.dense
     assert (study.finetune.epochs, study.finetune.milestones, study.finetune.lr) == (130, [80, 120], 1e-3)
-    assert study.scoring.norm == "train"
-    assert study.splits.calibration == 200 * study.scoring.batch_size == PRESETS["oba-cifar"]["splits"]["calibration"]
+    oba, magnitude = study.methods
+    assert oba.criterion.options["norm"] == "train"
+    assert "norm" not in magnitude.criterion.options
+    assert oba.allocation.name == "global"
+    calibration = study.calibration
+    assert calibration.images == 200 * calibration.batch_size == PRESETS["oba-cifar"]["calibration"]["images"]
+    values |= {"finetune": {"epochs": 130}, "method_defaults": {"criterion": {"norm": "eval"}}}
+    own = parse_study(values, "study")
+    assert own.methods[0].criterion.options["norm"] == "eval"
 
 
-def test_a_dumped_study_reads_back_the_same(study_values):
-    values = changed(study_values, "preset", "oba-cifar")
+def test_a_preset_may_have_options_that_no_criterion_of_the_study_has(study_values):
+    values = {key: value for key, value in study_values.items() if key not in {"dense", "finetune"}}
+    values["preset"] = "oba-cifar"
+    assert parse_study(values, "study").methods[0].criterion.name == "magnitude"
+    with pytest.raises(ConfigError, match="no criterion of this study has an option 'order'"):
+        parse_study(changed(values, "method_defaults", {"criterion": {"order": 1}}), "study")
+
+
+def test_a_bare_name_is_a_method_with_all_options_spelled_out(study_values):
+    (method,) = parse_study(study_values, "study").methods
+    assert method.name == method.criterion.name == "magnitude"
+    assert method.criterion.options == {"normalizer": "max", "over_layers": "mean", "magnitude": "l1"}
+    assert (method.allocation, method.update) == (Choice(name="global"), Choice(name="norm"))
+    assert (method.rounds, method.floors, method.keep_scores) == (4, Floors(), False)
+
+
+def test_methods_take_from_the_defaults_what_they_do_not_say(study_values):
+    defaults = {
+        "criterion": {"norm": "train", "over_layers": "sum"},
+        "allocation": "per-mac",
+        "update": "none",
+        "rounds": 2,
+        "floors": {"max_removed": 0.8, "round_to": 2},
+        "keep_scores": True,
+    }
+    methods = [
+        "oba",
+        {"name": "own", "criterion": {"name": "oba", "norm": "eval"}, "allocation": "uniform", "rounds": 9},
+        {"criterion": "magnitude", "floors": {"round_to": 8}, "update": {"name": "norm"}, "keep_scores": False},
+    ]
+    study = parse_study(study_values | {"methods": methods, "method_defaults": defaults}, "study")
+    oba, own, magnitude = study.methods
+    assert [m.name for m in study.methods] == ["oba", "own", "magnitude"]
+    assert [m.criterion.options.get("norm") for m in study.methods] == ["train", "eval", None]
+    assert [m.criterion.options["over_layers"] for m in study.methods] == ["sum"] * 3
+    assert [m.allocation.name for m in study.methods] == ["per-mac", "uniform", "per-mac"]
+    assert [m.update.name for m in study.methods] == ["none", "none", "norm"]
+    assert [m.rounds for m in study.methods] == [2, 9, 2]
+    assert oba.floors == own.floors == Floors(max_removed=0.8, round_to=2)
+    assert magnitude.floors == Floors(max_removed=0.8, round_to=8)
+    assert [m.keep_scores for m in study.methods] == [True, True, False]
+
+
+def test_models_take_from_the_study_what_they_do_not_say(study_values):
+    values = study_values | {
+        "models": ["resnet8", {"name": "resnet20", "dense": {"lr": 0.3}, "structures": {"ignore": ["conv1"]}}],
+        "structures": {"residual_streams": True},
+    }
+    first, second = parse_study(values, "study").models
+    assert (first.dense.epochs, first.dense.lr, second.dense.epochs, second.dense.lr) == (2, 0.1, 2, 0.3)
+    assert (first.structures.ignore, second.structures.ignore) == ([], ["conv1"])
+    assert first.structures.residual_streams
+    assert second.structures.residual_streams
+
+
+def test_a_mistake_in_a_shared_section_is_told_where_it_is(study_values):
+    values = study_values | {"models": ["resnet8", "resnet20"], "methods": ["oba", "taylor"]}
+    for key, value in (("dense", ...), ("dense.lr", -1), ("method_defaults.rounds", 0), ("structures", 3)):
+        with pytest.raises(ConfigError) as caught:
+            parse_study(changed(values, key, value), "study")
+        assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == [key]
+    own = values | {"models": [{"name": "resnet8", "dense": {"lr": -1}}, {"name": "resnet20", "dense": {"gamma": 2}}]}
+    with pytest.raises(ConfigError) as caught:
+        parse_study(own, "study")
+    assert [line.split(": ")[1] for line in str(caught.value).splitlines()] == [
+        "models.0.dense.lr",
+        "models.1.dense.gamma",
+    ]
+
+
+def test_a_dumped_study_reads_back_the_same(study_values, tmp_path):
+    methods = ["magnitude", {"name": "x", "criterion": {"name": "oba-diag", "samples": 4}, "allocation": "uniform"}]
+    values = changed(study_values, "preset", "oba-cifar") | {"methods": methods}
     study = parse_study({key: value for key, value in values.items() if key not in {"dense", "finetune"}}, "study")
-    again = parse_study(json.loads(json.dumps(dump_study(study))), "study")
-    assert again == study.model_copy(update={"preset": None})
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps(dump_study(study)))
+    assert load_resolved(path) == load_study(path) == study.model_copy(update={"preset": None})
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("config/**/*.yaml")), ids=lambda p: p.stem)
+def test_a_resolved_study_is_read_without_importing_what_it_names(study_values, tmp_path):
+    path = tmp_path / "study.json"
+    path.write_text(json.dumps(dump_study(parse_study(study_values, "study"))))
+    heavy = ("torch", "torchvision", "timm", "mlflow", "sklearn", "pandas")
+    code = (
+        "import sys; from pathlib import Path; import oba.cli, oba.dag; from oba.study import load_resolved;"
+        f"study = load_resolved(Path({str(path)!r})); "
+        f"print(study.methods[0].criterion.name, [m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "magnitude []"
+
+
+def test_a_damaged_resolved_study_is_refused(study_values, tmp_path):
+    path = tmp_path / "study.json"
+    values = dump_study(parse_study(study_values, "study"))
+    path.write_text(json.dumps(changed(values, "keep", [2])))
+    with pytest.raises(
+        FileError, match=r"study.json: not a resolved study: keep.0: got 2.*; start the workflow again$"
+    ):
+        load_resolved(path)
+
+
+SHIPPED = sorted(ROOT.glob("config/**/*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_shipped_studies_are_valid(path):
     assert load_study(path).experiment
 
 
+def numbers(values):
+    """Read texts that write numbers, such as ``5e-4``, as the study does and YAML 1.2 would."""
+    if isinstance(values, dict):
+        return {key: numbers(value) for key, value in values.items()}
+    if isinstance(values, list):
+        return [numbers(value) for value in values]
+    return _scientific(values)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_shipped_studies_fit_the_schema_that_editors_use(path):
+    jsonschema.validate(numbers(yaml.safe_load(path.read_text())), study_schema())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("methods", ["oba", {"criterion": {"name": "magnitude", "magnitude": "l2"}, "rounds": 1}]),
+        ("methods", [{"name": "x", "criterion": "oba", "allocation": {"name": "global"}, "update": "none"}]),
+        ("methods", [{"criterion": "oba", "floors": {"round_to": 8}, "keep_scores": True}]),
+        ("method_defaults", {"criterion": {"norm": "train"}, "allocation": "uniform", "rounds": 2}),
+        ("models", ["resnet8", {"name": "resnet20", "dense": {"lr": 0.3}, "structures": {"ignore": ["a"]}}]),
+    ],
+)
+def test_the_schema_accepts_what_a_study_may_say(study_values, key, value):
+    values = study_values | {"methods": ["oba"]} | {key: value}
+    assert parse_study(values, "study")
+    jsonschema.validate(values, study_schema())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("methods", [{"criterion": {"name": "magnitude", "norm": "train"}}]),
+        ("methods", [{"criterion": {"name": "oba-exact", "order": 0}}]),
+        ("methods", [{"criterion": "ob"}]),
+        ("methods", [{"criterion": "oba", "allocation": {"name": "global", "rank": "macs"}}]),
+        ("methods", [{"criterion": "oba", "round": 2}]),
+        ("methods", [{"name": "x"}]),
+        ("method_defaults", {"update": "nrm"}),
+        ("models", [{"name": "resnet8", "dense": {"epoch": 1}}]),
+        ("models", [{"dense": {"epochs": 1}}]),
+        ("kep", [0.5]),
+    ],
+)
+def test_the_schema_refuses_what_a_study_may_not_say(study_values, key, value):
+    values = study_values | {key: value}
+    with pytest.raises(ConfigError):
+        parse_study(values, "study")
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(values, study_schema())
+
+
 def test_schema_is_current_and_documents_every_key():
     schema = json.loads((ROOT / "workflow/schemas/study.schema.json").read_text())
-    assert schema == Study.model_json_schema(by_alias=True), "run `make schema`"
-    for name, section in {"Study": schema, **schema["$defs"]}.items():
+    assert schema == study_schema(), "run `make schema`"
+    entries = {f"{kind} {entry['properties']['name']['const']}": entry for kind, entry in _entries(schema)}
+    assert {"criterion oba", "allocation global", "update norm"} < entries.keys()
+    sections = {name: section for name, section in schema["$defs"].items() if "properties" in section}
+    for name, section in ({"Study": schema} | sections | entries).items():
         for key, field in section["properties"].items():
-            assert "description" in field or "$ref" in field, f"{name}.{key} is not documented"
+            assert {"description", "$ref", "const"} & field.keys(), f"{name}.{key} is not documented"
+
+
+def _entries(schema):
+    for kind in ("criterion", "allocation", "update"):
+        for entry in schema["$defs"][kind]["anyOf"]:
+            if "properties" in entry:
+                yield kind, entry
 
 
 def test_a_stage_sees_its_slice_only(study_values):
+    at = Coordinates("resnet8", 0, "magnitude", "iterative", "0.60")
     study = parse_study(study_values | {"threads": {"dense": 2, "finetune": 3}}, "study")
-    assert set(DenseSections.of(study).model_dump()) == {"augment", "dense", "runtime", "threads"}
-    assert (DenseSections.of(study).threads, FinetuneSections.of(study).threads) == (2, 3)
-    assert STAGES["scratch"].of(study).threads == 3
+    assert set(DenseSections.of(study, at).model_dump()) == {"augment", "dense", "runtime", "threads"}
+    assert (DenseSections.of(study, at).threads, FinetuneSections.of(study, at).threads) == (2, 3)
+    assert STAGES["scratch"].of(study, at).threads == 3
     other = parse_study(study_values | {"finetune": {"epochs": 9}, "threads": {"dense": 2}}, "study")
-    assert DenseSections.of(study) == DenseSections.of(other)
-    assert FinetuneSections.of(study) != FinetuneSections.of(other)
+    assert DenseSections.of(study, at) == DenseSections.of(other, at)
+    assert FinetuneSections.of(study, at) != FinetuneSections.of(other, at)
 
 
-def test_reading_a_study_imports_nothing_heavy():
-    code = (
-        "import sys; from pathlib import Path; import oba.cli; from oba.study import load_study;"
-        "load_study(Path('config/config.yaml')); "
-        "print([m for m in ('torch', 'torchvision', 'timm', 'mlflow', 'sklearn') if m in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+def test_a_stage_sees_its_own_model_and_method(study_values):
+    models = ["resnet8", {"name": "timm/resnet10t", "dense": {"lr": 0.3}, "structures": {"ignore": ["conv1"]}}]
+    methods = ["magnitude", {"name": "own", "criterion": "taylor", "rounds": 7}]
+    study = parse_study(study_values | {"models": models, "methods": methods}, "study")
+    first, second = Coordinates("resnet8", 0, "magnitude"), Coordinates("timm-resnet10t", 0, "own")
+    assert (DenseSections.of(study, first).dense.lr, DenseSections.of(study, second).dense.lr) == (0.1, 0.3)
+    assert TraceSections.of(study, first).structures.ignore == []
+    assert TraceSections.of(study, second).structures.ignore == ["conv1"]
+    assert PruneSections.of(study, first).method == study.methods[0]
+    assert PruneSections.of(study, second).method == study.methods[1]
+    assert PruneSections.of(study, Coordinates("resnet8", 0, "dense-longer")).method is None
+
+
+def test_what_trains_does_not_see_what_calibrates(study_values):
+    at = Coordinates("resnet8", 0, "magnitude", "iterative", "0.60")
+    study = parse_study(study_values, "study")
+    other = parse_study(study_values | {"calibration": {"images": 7}}, "study")
+    moved = {name for name, sections in STAGES.items() if sections.of(study, at) != sections.of(other, at)}
+    assert moved == {"prune"}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from oba.curvature.moments import InputMoments, TargetMoments
+from oba.curvature.running_modules import Watch
 from oba.curvature.unfold import (
     MatrixLayer,
     check_matrix,
@@ -143,9 +144,11 @@ def _fill(
         with torch.no_grad(), ExitStack() as hooks:
             for name in names:
                 sums[name].start(hooks)
+            watches = [hooks.enter_context(Watch(model)) for model in models]
             for batch in batches:
-                for model in models:
-                    model(batch)
+                for model, watch in zip(models, watches, strict=True):
+                    with watch.explain("the forward pass"):
+                        model(batch)
                 images += len(batch)
         for name in names:
             yield name, images

@@ -72,7 +72,9 @@ def _read(path: Path, device: str) -> dict[str, Tensor]:
         raise ModelError(f"{path}: no such weight file")
     if path.suffix == ".safetensors":
         try:
-            return read_tensors(path) if device == "cpu" else read_shapes(path)
+            if device == "cpu":
+                return read_tensors(path)
+            return {name: torch.empty(shape, device=device) for name, shape in read_shapes(path).items()}
         except FileError as error:
             raise ModelError(str(error)) from error
     if path.suffix not in {".pt", ".pth"}:

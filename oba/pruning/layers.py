@@ -17,7 +17,6 @@ from oba.errors import ModelError
 from oba.pruning.plan import Kept
 from oba.structures import FEATURE, IN, OUT
 
-AnyConv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Convolutions; transposed ones are no part of image classifiers."""
 

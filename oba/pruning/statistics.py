@@ -59,18 +59,20 @@ def recalibrate_norms(model: nn.Module, images: Images) -> None:
         return
     momenta = [norm.momentum for norm in norms]
     seen = 0
-    with evaluating(model):
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.train()
-        for inputs, _ in images():
-            if len(inputs) == 1:
-                continue
-            seen += len(inputs)
+    try:
+        with evaluating(model):
             for norm in norms:
-                norm.momentum = len(inputs) / seen
-            model(inputs)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+                norm.reset_running_stats()
+                norm.train()
+            for inputs, _ in images():
+                if len(inputs) == 1:
+                    continue
+                seen += len(inputs)
+                for norm in norms:
+                    norm.momentum = len(inputs) / seen
+                model(inputs)
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
     if seen == 0:
         raise ScoreError("batch-norm statistics cannot be measured: no calibration batch holds two images or more")

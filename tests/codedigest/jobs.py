@@ -20,18 +20,19 @@ def modules_in(package: str) -> tuple[str, ...]:
 
 
 RESNET, TIMM = ("oba.models.families.resnet",), ("oba.models.families.timm",)
+GLOBAL = ("oba.pruning.allocation.global_", "oba.pruning.update.norm")
+PARTS = ("oba.importance.criteria", "oba.pruning.allocation", "oba.pruning.update")
 JOBS = {
     "prepare": ("prepare", ("oba.data.sources.digits",)),
     "prepare any": ("prepare", modules_in("oba.data.sources")),
     "split": ("split", ()),
-    "structures": ("structures", RESNET),
-    "check": ("check", RESNET),
+    "trace": ("trace", RESNET),
     "dense": ("dense", RESNET),
     "dense timm": ("dense", TIMM),
     "dense any": ("dense", modules_in("oba.models.families")),
-    "prune oba": ("prune", (*RESNET, "oba.importance.criteria.oba")),
-    "prune random": ("prune", (*RESNET, "oba.importance.criteria.random")),
-    "prune any": ("prune", (*RESNET, *modules_in("oba.importance.criteria"))),
+    "prune oba": ("prune", (*RESNET, "oba.importance.criteria.oba", *GLOBAL)),
+    "prune random": ("prune", (*RESNET, "oba.importance.criteria.random", *GLOBAL)),
+    "prune any": ("prune", (*RESNET, *(m for kind in PARTS for m in modules_in(kind)))),
     "finetune": ("finetune", RESNET),
     "scratch": ("scratch", RESNET),
     "evaluate": ("evaluate", RESNET),
@@ -77,7 +78,6 @@ def home(module: str, name: str) -> str:
 def closure(job: str) -> set[str]:
     """Return the modules that a job covers, found without :mod:`oba.codedigest`."""
     stage, roots = JOBS[job]
-    left_out = {m for m in MODULES if m.startswith("oba.pruning.")} if stage == "dense" else set()
     waiting = [f"oba.stages.{stage}", *roots] + ["oba.layout"] * (job not in SCIENCE)
     seen: set[str] = set()
     while waiting:
@@ -85,5 +85,5 @@ def closure(job: str) -> set[str]:
         if module not in seen:
             seen.add(module)
             found = {home(*pair) for pair in imported(module)}
-            waiting += found - NEUTRAL.keys() - left_out
+            waiting += found - NEUTRAL.keys()
     return seen

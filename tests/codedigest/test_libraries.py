@@ -16,7 +16,7 @@ from oba.codedigest import NEUTRAL_LIBRARIES, code_digest, libraries
     [
         ("prepare", {"PIL", "numpy", "sklearn"}),
         ("split", {"PIL", "numpy"}),
-        ("structures", {"torch", "torch_pruning"}),
+        ("trace", {"torch", "torch_pruning"}),
         ("dense", {"PIL", "numpy", "torch"}),
         ("dense timm", {"PIL", "numpy", "torch", "timm"}),
         ("dense any", {"PIL", "numpy", "torch", "timm", "torchvision"}),
@@ -25,18 +25,17 @@ from oba.codedigest import NEUTRAL_LIBRARIES, code_digest, libraries
 )
 def test_libraries_that_compute_are_covered(job, counted):
     stage, roots = JOBS[job]
-    without = ("oba.pruning",) if stage == "dense" else ()
-    assert set(libraries(f"oba.stages.{stage}", *roots, without=without)) == counted
+    assert set(libraries(f"oba.stages.{stage}", *roots)) == counted
 
 
 @pytest.mark.parametrize(
     ("library", "jobs"),
     [
         ("torch", NETS),
-        ("numpy", set(JOBS) - {"structures", "collect"}),
-        ("pillow", set(JOBS) - {"structures", "check", "collect", "report"}),
+        ("numpy", set(JOBS) - {"trace", "collect"}),
+        ("pillow", set(JOBS) - {"trace", "collect", "report"}),
         ("scikit-learn", {"prepare", "prepare any"}),
-        ("torch_pruning", {"structures"}),
+        ("torch_pruning", {"trace"}),
         ("timm", {"dense timm", "dense any"}),
         ("torchvision", {"prepare any", "dense any"}),
         ("pandas", {"collect", "report"}),

@@ -18,8 +18,21 @@ from jobs import PACKAGES, SCIENCE, closure, home, imported, parsed
 from oba import codedigest
 from oba.codedigest import NEUTRAL
 
-CARRIED = {"None", "str", "Path", "Self", "list[str]", "dict[str, str]", "ModuleType", "Cell", "Layout", "Study"}
-"""What a neutral function may return: names and paths are parts of the job's coordinates, inputs and roots."""
+CARRIED = {
+    "None",
+    "str",
+    "Path",
+    "Self",
+    "list[str]",
+    "dict[str, str]",
+    "ModuleType",
+    "Callable[..., Any]",
+    "Coordinates",
+    "Layout",
+    "Study",
+    "FileError | None",
+}
+"""What a neutral function may return: errors end a job; names and paths are its coordinates, inputs and roots."""
 CROSSING = sorted({
     (home(module, name) if name else module, name)
     for job in SCIENCE

@@ -119,4 +119,4 @@ def test_digests_follow_the_files(before, tmp_path):
     loop.write_text(loop.read_text() + "\nADDED = 1\n")
     after = digests_of(sys.executable, tmp_path)
     assert {"dense", "finetune", "scratch"} <= {job for job in JOBS if after[job] != before[job]}
-    assert all(after[job] == before[job] for job in ("prepare", "split", "structures"))
+    assert all(after[job] == before[job] for job in ("prepare", "split", "trace"))

@@ -7,9 +7,10 @@ from itertools import combinations
 import pytest
 import torch
 import torch.nn.functional as F
+from scoring import raw_scores
 from torch import Tensor, nn
 
-from oba.importance import parameter_scores, structure_model, structure_scores
+from oba.importance import parameter_scores, score_structures
 from oba.importance.masks import masked, removal_masks
 from oba.structures import Slice, StructureGroup
 
@@ -43,7 +44,7 @@ def true_change(model: nn.Module, batch: tuple[Tensor, Tensor], removed: tuple[i
 
 
 def test_where_the_loss_is_quadratic_the_joint_model_is_the_truth_for_every_set(linear, batch):
-    model = structure_model(linear, [GROUP], [batch], "oba-joint", loss=squared, hessian="exact")
+    model = score_structures(linear, [GROUP], [batch], "oba-joint", loss=squared, hessian="exact")
     for size in range(5):
         for removed in combinations(range(4), size):
             truth = true_change(linear, batch, removed)
@@ -51,7 +52,7 @@ def test_where_the_loss_is_quadratic_the_joint_model_is_the_truth_for_every_set(
 
 
 def test_there_the_diagonal_is_the_truth_alone_and_not_for_sets(linear, batch):
-    alone = structure_scores(linear, [GROUP], [batch], "oba-diag", loss=squared, hessian="exact")["0"]
+    alone = raw_scores(linear, [GROUP], [batch], "oba-diag", loss=squared, hessian="exact")["0"]
     for c in range(4):
         assert alone[c].item() == pytest.approx(true_change(linear, batch, (c,)), rel=1e-10)
     pairs = [abs(alone[[c, d]].sum().item() - true_change(linear, batch, (c, d))) for c, d in combinations(range(4), 2)]
@@ -61,7 +62,7 @@ def test_there_the_diagonal_is_the_truth_alone_and_not_for_sets(linear, batch):
 def test_there_first_order_and_the_sum_over_everything_predict_neither(linear, batch):
     truth = torch.tensor([true_change(linear, batch, (c,)) for c in range(4)], dtype=torch.float64)
     for criterion in ("taylor", "oba", "oba-exact"):
-        scores = structure_scores(linear, [GROUP], [batch], criterion, loss=squared, over_layers="sum")["0"]
+        scores = raw_scores(linear, [GROUP], [batch], criterion, loss=squared, over_layers="sum")["0"]
         assert (scores - truth).abs().max() > 0.01, criterion
 
 
@@ -70,9 +71,9 @@ def test_the_sum_over_everything_is_what_the_hessian_does_to_all_masks(linear, b
     for parameter in (*linear[0].parameters(), linear[1].bias):
         parameter.requires_grad_(False)
     columns = StructureGroup("0", (Slice("1", "in", ROWS),))
-    shares = structure_scores(linear, [columns], [batch], "oba-exact", loss=squared)["0"]
-    model = structure_model(linear, [GROUP], [batch], "oba-joint", loss=squared, hessian="exact")
-    gradient = structure_scores(linear, [columns], [batch], "taylor", loss=squared)["0"]
+    shares = raw_scores(linear, [columns], [batch], "oba-exact", loss=squared)["0"]
+    model = score_structures(linear, [GROUP], [batch], "oba-joint", loss=squared, hessian="exact")
+    gradient = raw_scores(linear, [columns], [batch], "taylor", loss=squared)["0"]
     first = parameter_scores(linear, [batch], "taylor", loss=squared)["1.weight"].sum(0)
     assert model.interactions is not None
     torch.testing.assert_close(gradient, first.abs())
@@ -90,8 +91,8 @@ def test_sizes_of_weights_say_nothing_of_the_loss(criterion):
     def never(outputs: Tensor, targets: Tensor) -> Tensor:
         raise AssertionError("the loss was asked for")
 
-    first = structure_scores(model, [group], iter([]), criterion, loss=never)
-    second = structure_scores(model, [group], iter([]), criterion, loss=never)
+    first = raw_scores(model, [group], iter([]), criterion, loss=never)
+    second = raw_scores(model, [group], iter([]), criterion, loss=never)
     assert torch.equal(first["0"], second["0"])
     assert first["0"].std() > 0
 
@@ -107,7 +108,7 @@ def test_first_order_scores_cancel_over_batches_and_squares_do_not(linear):
         linear[1].weight.copy_(best[:, :4])
         linear[1].bias.copy_(best[:, 4])
     columns = StructureGroup("0", (Slice("1", "in", ROWS),))
-    first = structure_scores(linear, [columns], [(inputs, targets)], "taylor", loss=squared)["0"]
-    fisher = structure_scores(linear, [GROUP], [(inputs, targets)], "fisher", loss=squared)["0"]
+    first = raw_scores(linear, [columns], [(inputs, targets)], "taylor", loss=squared)["0"]
+    fisher = raw_scores(linear, [GROUP], [(inputs, targets)], "fisher", loss=squared)["0"]
     assert first.max() < 1e-12
     assert fisher.min() > 1e-4

@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from oba.importance import parameters, structures
+from oba.importance import parameters, score
 from oba.structures import Slice, StructureGroup
 
 
-@pytest.mark.parametrize("module", [parameters, structures], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [parameters, score], ids=lambda m: m.__name__)
 def test_examples_run(module: ModuleType) -> None:
     names = {"torch": torch, "nn": nn, "Slice": Slice, "StructureGroup": StructureGroup}
     results = doctest.testmod(module, extraglobs=names)

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from convolutions import LAYERS, Units, X, network
 from masked_nets import BY_NAME, EVAL_IDS, NETS, Loss, MaskedNet, group, squared
+from scoring import raw_scores
 from torch import Tensor
 
 from oba.errors import ScoreError
-from oba.importance import structure_scores
 from oba.importance.masks import masked
 from oba.importance.state import left_as_found
 from oba.structures import Slice, StructureGroup
@@ -29,7 +29,7 @@ def test_scores_are_mean_squares_over_single_examples(net: MaskedNet, loss: Loss
                     value = loss(model(inputs[i : i + 1]), targets[i : i + 1])
                 squares.append(torch.cat(torch.autograd.grad(value, list(masks.values()))).square())
     expected = torch.stack(squares).mean(0)
-    found = structure_scores(model, net.groups, batches, "fisher", loss=loss)
+    found = raw_scores(model, net.groups, batches, "fisher", loss=loss)
     assert expected.max() > 1e-8
     torch.testing.assert_close(torch.cat(list(found.values())), expected, rtol=1e-10, atol=1e-16)
 
@@ -44,7 +44,7 @@ def test_with_statistics_of_the_batch_each_example_has_masks_of_its_own(name: st
             return len(inputs) * F.cross_entropy(net.by_hand(model, masks, inputs), targets)
 
         derivatives = torch.func.grad(value)(torch.ones(5, net.structures, dtype=torch.float64))
-    found = structure_scores(model, net.groups, [(inputs, targets)], "fisher", norm="train")
+    found = raw_scores(model, net.groups, [(inputs, targets)], "fisher", norm="train")
     torch.testing.assert_close(torch.cat(list(found.values())), derivatives.square().mean(0), rtol=1e-9, atol=1e-16)
 
 
@@ -52,15 +52,15 @@ def test_scores_cost_one_pass_each_way() -> None:
     model = network()
     groups = [group(f"{2 * i}", 3, (f"{2 * i}", "out"), (f"{2 * i + 2}", "in")) for i in range(LAYERS - 1)]
     with Units() as units:
-        structure_scores(model, groups, [(X, torch.tensor([0, 2]))], "fisher")
+        raw_scores(model, groups, [(X, torch.tensor([0, 2]))], "fisher")
     assert units.count == {"forward": LAYERS, "to input": LAYERS - 1, "to weight": 0}
 
 
 def test_frozen_parameters_change_nothing() -> None:
     net = BY_NAME["residual"]
     model, batch = net.member.make(), net.member.batch()
-    expected = structure_scores(model, net.groups, [batch], "fisher")
-    found = structure_scores(model.requires_grad_(False), net.groups, [batch], "fisher")
+    expected = raw_scores(model, net.groups, [batch], "fisher")
+    found = raw_scores(model.requires_grad_(False), net.groups, [batch], "fisher")
     for name, score in expected.items():
         torch.testing.assert_close(found[name], score, rtol=1e-12, atol=1e-18)
 
@@ -69,4 +69,4 @@ def test_a_group_that_no_layer_takes_is_refused() -> None:
     net = BY_NAME["mlp"]
     loose = StructureGroup("2", (Slice("2", "out", ((0,), (1,), (2,), (3,))),))
     with pytest.raises(ScoreError, match="group '2': no layer takes its structures as input to be masked"):
-        structure_scores(net.member.make(), [loose], [net.member.batch()], "fisher")
+        raw_scores(net.member.make(), [loose], [net.member.batch()], "fisher")

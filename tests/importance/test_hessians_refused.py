@@ -9,11 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from masked_nets import BY_NAME, Loss, drawn, group, hessian_of, made, roots_of, squared
+from scoring import raw_scores
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from oba.errors import ScoreError
-from oba.importance import structure_scores
 from oba.importance.batches import Batch
 from oba.importance.hessians import coupling_norm
 from oba.importance.state import left_as_found
@@ -114,4 +114,4 @@ def test_the_inside_of_an_attention_cannot_be_masked(criterion: str) -> None:
     with pytest.raises(
         ScoreError, match=r"layer 'attention.out_proj' is a part of an nn.MultiheadAttention, inside of"
     ):
-        structure_scores(Attends(), groups, [batch], criterion)
+        raw_scores(Attends(), groups, [batch], criterion)

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scoring import raw_scores
 from torch import Tensor, nn
 
-from oba.importance import parameter_scores, structure_scores
+from oba.importance import parameter_scores
 from oba.structures import Slice, StructureGroup
 
 
@@ -78,6 +79,6 @@ def test_structures_add_up_their_weights() -> None:
     scores = parameter_scores(model, [], "lamp")
     rows = tuple((i,) for i in range(4))
     group = StructureGroup("0", (Slice("0", "out", rows), Slice("1", "feature", rows), Slice("2", "in", rows)))
-    found = structure_scores(model, [group], [], "lamp")["0"]
+    found = raw_scores(model, [group], [], "lamp")["0"]
     expected = (scores["0.weight"].sum((1, 2, 3)) + scores["2.weight"].sum((0, 2, 3))) / 2
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=0)

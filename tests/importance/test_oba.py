@@ -12,7 +12,7 @@ from zoo import CASES, IDS, Member
 from oba.curvature import nested_gradient, parameter_layers
 from oba.importance import parameter_scores
 from oba.importance.batches import Batch
-from oba.importance.criterion import Options, load_criterion
+from oba.importance.criterion import make_criterion
 from oba.importance.slices import channel_sums
 from oba.importance.state import left_as_found
 
@@ -167,7 +167,7 @@ def test_channel_scores_are_sums_of_parameter_scores(member: Member, norm: str) 
     batch = Batch(0, inputs, targets, F.cross_entropy)
     channels = [(name, axis) for name in parameter_layers(model) for axis in ("out", "in")]
     with left_as_found(model, norm):
-        criterion = load_criterion("oba", Options())
+        criterion = make_criterion("oba")
         scores = criterion.parameter_scores(model, batch)
         expected = channel_sums(model, scores, channels)
         found = criterion.channel_scores(model, channels, batch)

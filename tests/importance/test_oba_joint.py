@@ -9,21 +9,21 @@ from masked_nets import BY_NAME, MASKED_CASES, MASKED_IDS, MaskedNet, group, squ
 from torch import Tensor, nn
 
 from oba.errors import ConfigError, ScoreError
-from oba.importance import structure_model
+from oba.importance import score_structures
 from oba.importance.masks import masked, removal_masks
-from oba.importance.model import StructureModel
+from oba.importance.scores import StructureScores
 from oba.importance.state import left_as_found
 from oba.structures import Slice, StructureGroup
 
 SIZES = (4, 2, 7)
 
 
-def scored(net: MaskedNet, criterion: str = "oba-joint", **settings: Any) -> StructureModel:
+def scored(net: MaskedNet, criterion: str = "oba-joint", **settings: Any) -> StructureScores:
     batches = [net.member.batch(size, seed) for seed, size in enumerate(SIZES)]
-    return structure_model(net.member.make(), net.groups, batches, criterion, **settings)
+    return score_structures(net.member.make(), net.groups, batches, criterion, **settings)
 
 
-def matrix_of(found: StructureModel) -> Tensor:
+def matrix_of(found: StructureScores) -> Tensor:
     assert found.interactions is not None
     return found.interactions
 
@@ -94,7 +94,7 @@ def test_the_change_of_a_loss_that_is_quadratic_in_the_masks_is_predicted_exactl
     groups = [StructureGroup(str(k), (Slice("0", "out", s), Slice("2", "in", s))) for k, s in enumerate(slices)]
     inputs, targets = torch.randn(8, 4, dtype=torch.float64), torch.randint(3, (8,))
     halves = [(inputs[:5], targets[:5]), (inputs[5:], targets[5:])]
-    found = structure_model(model, groups, halves, "oba-joint", loss=squared)
+    found = score_structures(model, groups, halves, "oba-joint", loss=squared)
     with torch.no_grad():
         dense = squared(model(inputs), targets)
         for removed in ({"0": [1]}, {"1": [0, 3]}, {"0": [0, 2], "1": [1]}, {"1": [2, 0], "0": [0, 1, 2]}, {}):
@@ -106,16 +106,16 @@ def test_the_change_of_a_loss_that_is_quadratic_in_the_masks_is_predicted_exactl
 def test_the_change_adds_up_scores_and_pairs() -> None:
     alone = {"a": torch.tensor([1.0, 2.0], dtype=torch.float64), "b": torch.tensor([10.0], dtype=torch.float64)}
     pairs = torch.tensor([[7.0, 0.5, 0.25], [0.5, 7.0, -4.0], [0.25, -4.0, 7.0]], dtype=torch.float64)
-    quadratic = StructureModel(alone, pairs)
+    quadratic = StructureScores(alone, pairs)
     assert quadratic.change({}) == 0
     assert quadratic.change({"a": [1]}) == 2
     assert quadratic.change({"b": [0], "a": [1]}) == 8
     assert quadratic.change({"a": (0, 1), "b": [0]}) == 9.75
-    assert StructureModel(alone).change({"a": [0, 1], "b": [0]}) == 13
+    assert StructureScores(alone).change({"a": [0, 1], "b": [0]}) == 13
 
 
 def test_probes_are_refused() -> None:
-    with pytest.raises(ConfigError, match="hessian: 'probes' estimates the diagonal alone; allowed for oba-joint"):
+    with pytest.raises(ConfigError, match="hessian: got 'probes'; allowed: 'auto', 'exact' or 'gauss-newton'"):
         scored(BY_NAME["mlp"], hessian="probes")
 
 
@@ -123,12 +123,16 @@ def test_a_group_that_no_layer_takes_is_refused() -> None:
     net = BY_NAME["mlp"]
     loose = StructureGroup("2", (Slice("2", "out", ((0,), (1,), (2,), (3,))),))
     with pytest.raises(ScoreError, match="group '2': no layer takes its structures as input to be masked"):
-        structure_model(net.member.make(), [group("0", 5, ("2", "in")), loose], [net.member.batch()], "oba-joint")
+        score_structures(net.member.make(), [group("0", 5, ("2", "in")), loose], [net.member.batch()], "oba-joint")
 
 
 def test_gauss_newton_refuses_what_it_does_not_hold_for() -> None:
     net = BY_NAME["residual"]
     with pytest.raises(ScoreError, match="'gauss-newton' holds for cross-entropy alone"):
         scored(net, hessian="gauss-newton", loss=squared)
-    with pytest.raises(ScoreError, match="'norm' normalises by the batch; allowed: norm 'eval', or hessian exact or"):
+    with pytest.raises(ConfigError, match="depend on each other, but norm is 'train'; allowed: norm eval, or another"):
         scored(net, hessian="gauss-newton", norm="train")
+    model = net.member.make()
+    model.norm = nn.BatchNorm2d(4, track_running_stats=False)
+    with pytest.raises(ScoreError, match="'norm' normalises by the batch; allowed: norm 'eval', or hessian exact or"):
+        score_structures(model, net.groups, [net.member.batch()], "oba-joint", hessian="gauss-newton")

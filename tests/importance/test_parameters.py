@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 import torch.nn.functional as F
+from scoring import own
 from torch import Tensor, nn
 from zoo import CASES, IDS, Member
 
@@ -58,7 +59,7 @@ def test_the_model_is_left_as_it_was_found(zoo_member: Member, norm: str, criter
     first.grad = torch.ones_like(first)
     inputs, targets = zoo_member.batch()
     before, kept = snapshot(model), inputs.clone()
-    parameter_scores(model, [(inputs, targets)], criterion, norm=norm)
+    parameter_scores(model, [(inputs, targets)], criterion, **own(criterion, norm=norm))
     assert_same(snapshot(model), before)
     assert torch.equal(inputs, kept)
     if criterion in WITH_DATA:
@@ -151,7 +152,7 @@ def test_a_model_without_anything_to_score_is_refused() -> None:
 def test_unknown_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="unknown criterion 'obs'"):
         parameter_scores(nn.ReLU(), [], "obs")
-    with pytest.raises(ConfigError, match="norm: 'frozen' is unknown"):
-        parameter_scores(nn.ReLU(), [], "magnitude", norm="frozen")
-    with pytest.raises(ConfigError, match="order: 0 is out of range"):
+    with pytest.raises(ConfigError, match="criterion 'taylor': norm: got 'frozen'; allowed: 'eval' or 'train'"):
+        parameter_scores(nn.ReLU(), [], "taylor", norm="frozen")
+    with pytest.raises(ConfigError, match="order: got 0; allowed: greater than or equal to 1"):
         parameter_scores(nn.ReLU(), [], "oba-exact", order=0)

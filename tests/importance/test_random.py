@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import torch
+from scoring import raw_scores
 from torch import nn
 
-from oba.importance import parameter_scores, structure_scores
+from oba.importance import parameter_scores
 from oba.structures import Slice, StructureGroup
 
 MODEL = nn.Sequential(nn.Linear(2, 200), nn.Linear(200, 300), nn.Linear(300, 2))
@@ -28,14 +29,14 @@ def test_scores_follow_the_seed_and_nothing_else() -> None:
 
 
 def test_structures_are_drawn_evenly_whatever_their_size() -> None:
-    found = structure_scores(MODEL, [FIRST, SECOND], [], "random", seed=5)
+    found = raw_scores(MODEL, [FIRST, SECOND], [], "random", seed=5)
     assert found["0"].shape == (200,)
     assert found["1"].shape == (300,)
     for scores in found.values():
         assert 0 <= scores.min() < 0.05
         assert 0.95 < scores.max() < 1
         assert 0.4 < scores.mean() < 0.6
-    again = structure_scores(MODEL, [FIRST, SECOND], [], "random", seed=5)
+    again = raw_scores(MODEL, [FIRST, SECOND], [], "random", seed=5)
     assert all(torch.equal(found[key], again[key]) for key in found)
-    other = structure_scores(MODEL, [FIRST, SECOND], [], "random", seed=6)
+    other = raw_scores(MODEL, [FIRST, SECOND], [], "random", seed=6)
     assert not torch.equal(found["0"], other["0"])

@@ -12,7 +12,7 @@ from oba.importance.state import left_as_found
 @pytest.mark.parametrize(("member", "norm"), CASES, ids=IDS)
 def test_scores_are_values_times_gradients(member: Member, norm: str) -> None:
     model, (inputs, targets) = member.make(), member.batch()
-    found = parameter_scores(model, [(inputs, targets)], "taylor", norm=norm, order=2)
+    found = parameter_scores(model, [(inputs, targets)], "taylor", norm=norm)
     with left_as_found(model, norm):
         F.cross_entropy(model(inputs), targets).backward()
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}

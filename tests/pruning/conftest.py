@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 
 from oba.pruning.dependencies import find_groups
 from oba.structures import StructureGroup
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 SIZE = (3, 8, 8)
 CLASSES = 5

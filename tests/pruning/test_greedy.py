@@ -1,266 +1,248 @@
-"""Selection against a naive greedy that computes everything anew at each step, and against the best of all sets."""
+"""Greedy removal: order, floors, multiples, and the budget; ``test_greedy_naive.py`` compares it with another way."""
 
 from __future__ import annotations
 
-import itertools
-import math
-import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from fractions import Fraction
-from typing import NamedTuple
-
 import pytest
 import torch
-from hypothesis import given, settings
+from chains import chain, posed
+from hypothesis import given
 from hypothesis import strategies as st
 
-from oba.config import PruningConfig
-from oba.importance.model import StructureModel
-from oba.pruning.cost import CostModel, LayerCost
-from oba.pruning.prices import Prices
-from oba.pruning.select import TOLERANCE, select
-from oba.structures import Slice, StructureGroup
-
-SIZE = (3, 8, 8)
-Gone = dict[str, tuple[int, ...]]
+from oba.config import Floors
+from oba.errors import BudgetError
+from oba.pruning.greedy import remove_counts, remove_to_budget
+from oba.pruning.problem import TOLERANCE, lowest_keep, make_allocation
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A net, what its structures cost (in whole numbers, so that all sums are exact), and what is asked for."""
-
-    groups: list[StructureGroup]
-    cost: CostModel
-    macs: Callable[[dict[str, int]], int]
-    alone: dict[str, list[int]]
-    interactions: list[list[int]] | None
-    keep: float
-    pruning: PruningConfig
-    dense: dict[str, int]
-
-    def model(self) -> StructureModel:
-        matrix = None if self.interactions is None else torch.tensor(self.interactions).double()
-        return StructureModel({n: torch.tensor(s).double() for n, s in self.alone.items()}, matrix, in_nats=True)
-
-    def select(self, model: StructureModel | None = None) -> Gone:
-        chosen = select(
-            self.groups,
-            Prices(self.groups, model or self.model(), "none"),
-            self.cost,
-            keep=self.keep,
-            pruning=self.pruning,
-            dense_counts=self.dense,
-            dense_macs=self.cost.macs,
-        )
-        assert chosen.macs == self.left({**dict.fromkeys(self.alone, ()), **chosen.removed})
-        return chosen.removed
-
-    def left(self, gone: Gone) -> int:
-        return self.macs({name: len(indices) for name, indices in gone.items()})
-
-    def value(self, gone: Gone) -> int:
-        """Σ s_c + Σ H_cd over all pairs that are gone, written out."""
-        places = list(self.alone)
-        starts = {n: sum(len(self.alone[m]) for m in places[: places.index(n)]) for n in places}
-        total = sum(self.alone[n][i] for n, indices in gone.items() for i in indices)
-        if self.interactions is not None:
-            members = [starts[n] + i for n, indices in gone.items() for i in indices]
-            total += sum(self.interactions[c][d] for c, d in itertools.combinations(members, 2))
-        return total
-
-    @property
-    def budget(self) -> int:
-        return math.floor(self.keep * self.cost.macs + 1e-6)
-
-    def allowed(self, group: StructureGroup, kept: int) -> bool:
-        """Say whether a group may keep so many: the floors, and multiples where the dense layer allows any."""
-        dense, width, floors = self.dense[group.name], group.width, self.pruning
-        multiples = [n for n in range(1, dense + 1) if n * width % floors.round_to == 0]
-        return (
-            kept * width >= floors.min_channels
-            and (dense - kept) * width <= floors.max_removed * dense * width + 1e-6
-            and (kept in multiples or not multiples)
-        )
+def select(groups, cost, scores, keep, *, per_mac=False, **settings):
+    return remove_to_budget(posed(groups, cost, scores, keep, **settings), per_mac=per_mac)
 
 
-class Offer(NamedTuple):
-    """What one group would lose next: its rank, the MACs that saves, and all that would be gone then."""
-
-    key: tuple[int, Fraction | float, int]
-    saving: int
-    after: Gone
-
-
-def naive(problem: Problem) -> Gone:
-    """Remove blocks one by one; nothing is remembered but what is gone."""
-    gone: Gone = {g.name: () for g in problem.groups}
-    while problem.left(gone) > problem.budget:
-        offers = [offer for order, g in enumerate(problem.groups) if (offer := _offer(problem, gone, order, g))]
-        fitting = [o for o in offers if problem.left(o.after) >= problem.budget - TOLERANCE * problem.cost.macs]
-        gone = (min(fitting) if fitting else min(offers, key=lambda o: (o.saving, o.key))).after
-    return {name: tuple(sorted(indices)) for name, indices in gone.items() if indices}
+def test_the_lowest_go_first_over_all_groups():
+    groups, cost = chain([1, 4, 4, 1], [10, 1, 10])
+    chosen = select(groups, cost, {"0": [4, 1, 3, 9], "1": [2, 8, 7, 6]}, keep=0.59)
+    assert chosen.removed == {"0": (1, 2), "1": (0,)}
+    assert cost.macs == 96, "the caller's cost model is left as found"
+    assert chosen.macs == 10 * 2 + 2 * 3 + 10 * 3
 
 
-def _offer(problem: Problem, gone: Gone, order: int, group: StructureGroup) -> Offer | None:
-    name, then = group.name, gone[group.name]
-    count = len(group) - len(then)
-    kept = [k for k in range(count) if problem.allowed(group, k)]
-    if not kept:
-        return None
-    for _ in range(count - max(kept)):
-        rest = [i for i in range(len(group)) if i not in then]
-        values = {i: problem.value({**gone, name: (*then, i)}) for i in rest}
-        then = (*then, min(rest, key=lambda i, values=values: (values[i], i)))
-    after = {**gone, name: then}
-    price, saving = problem.value(after) - problem.value(gone), problem.left(gone) - problem.left(after)
-    if problem.pruning.rank == "score" or price < 0:
-        return Offer((0, Fraction(price, count - max(kept)), order), saving, after)
-    return Offer((1, Fraction(price, saving) if saving else math.inf, order), saving, after)
-
-
-def _scored(draw, groups, cost, macs, *, interactions: bool | None = None) -> Problem:
-    """Scores, floors and a level for a net; few different scores, so that there are equals."""
-    rng = random.Random(draw(st.integers(0, 10**6)))
-    alone = {g.name: [rng.randint(-3, 12) for _ in range(len(g))] for g in groups}
-    matrix = None
-    if draw(st.booleans()) if interactions is None else interactions:
-        total = sum(map(len, groups))
-        matrix = [[rng.randint(-4, 4) for _ in range(total)] for _ in range(total)]
-        matrix = [[matrix[min(c, d)][max(c, d)] for d in range(total)] for c in range(total)]
-    pruning = PruningConfig(
-        rank=draw(st.sampled_from(["score", "per-mac"])),
-        max_removed=draw(st.sampled_from([0.95, 0.75, 0.5])),
-        min_channels=draw(st.integers(1, 3)),
-        round_to=draw(st.sampled_from([1, 2, 3, 4])),
-    )
-    dense = {g.name: len(g) + draw(st.integers(0, 2)) for g in groups}
-    problem = Problem(groups, cost, macs, alone, matrix, 1.0, pruning, dense)
-    fewest = {g.name: min([n for n in range(len(g)) if problem.allowed(g, n)], default=len(g)) for g in groups}
-    lowest = macs({g.name: len(g) - fewest[g.name] for g in groups}) / cost.macs
-    return replace(problem, keep=lowest + (1 - lowest) * rng.random())
-
-
-@st.composite
-def problems(draw: st.DrawFn, sizes: Sequence[int] = (8, 6, 5, 3, 1), most: int = 4, **options) -> Problem:
-    """Random nets: every layer reads some of the groups before it, side by side; some groups span two layers."""
-    names = [f"g{i}" for i in range(draw(st.integers(2, most)))]
-    size = {n: draw(st.sampled_from(sizes)) for n in names}
-    width = {n: draw(st.sampled_from([1, 1, 2])) for n in names}
-    layers: list[tuple[str, int, str | None, list[str]]] = []
-    for i, name in enumerate(names):
-        for part in range(draw(st.integers(1, 2))):
-            reads = draw(st.lists(st.sampled_from(names[:i]), unique=True)) if i else []
-            layers.append((f"{name}/{part}", draw(st.sampled_from([9, 5, 2, 1, 0])), name, reads))
-    layers.append(("head", draw(st.integers(1, 9)), None, draw(st.lists(st.sampled_from(names), unique=True))))
-    slices: dict[str, list[Slice]] = {n: [] for n in names}
-    for layer, _, made, reads in layers:
-        start = 0
-        for name, axis in [(made, "out"), *((r, "in") for r in reads)]:
-            if name is not None:
-                rows = [tuple(range(start + width[name] * j, start + width[name] * (j + 1))) for j in range(size[name])]
-                slices[name].append(Slice(layer, axis, tuple(rows)))
-                start = start + width[name] * size[name] if axis == "in" else 0
-
-    def shapes(gone: dict[str, int]) -> Iterator[tuple[str, int, int, int]]:
-        left = {n: (size[n] - gone[n]) * width[n] for n in names}
-        for layer, unit, made, reads in layers:
-            yield layer, unit, left[made] if made else 5, sum(left[r] for r in reads) or 3
-
-    def macs(gone: dict[str, int]) -> int:
-        return 7 + sum(unit * out * into for _, unit, out, into in shapes(gone))
-
-    cost = CostModel({n: LayerCost(*of) for n, *of in shapes(dict.fromkeys(names, 0))}, 7, frozenset())
-    return _scored(draw, [StructureGroup(n, tuple(slices[n])) for n in names], cost, macs, **options)
-
-
-@given(problem=problems())
-def test_the_quick_greedy_is_the_naive_one(problem):
-    assert problem.select() == naive(problem)
-
-
-@pytest.mark.parametrize("name", ["dense", "residual-streams", "squeeze-excite", "grouped", "halves", "vit"])
-def test_the_quick_greedy_is_the_naive_one_on_nets(zoo, name):
-    case = zoo(name)
-    cost = CostModel.of(case.model, SIZE)
-
-    def macs(gone):
-        left = cost.copy()
-        for g in case.groups:
-            left.remove(g, gone[g.name])
-        return left.macs
-
-    @given(data=st.data())
-    @settings(max_examples=12)
-    def compare(data):
-        problem = _scored(data.draw, case.groups, cost, macs)
-        assert problem.select() == naive(problem)
-
-    compare()
-
-
-@given(problem=problems(interactions=False))
-def test_a_list_of_scores_is_a_model_without_interactions(problem):
-    total = sum(map(len, problem.groups))
-    zeros = StructureModel(problem.model().alone, torch.zeros(total, total), in_nats=True)
-    assert problem.select() == problem.select(zeros)
-
-
-@given(problem=problems())
-def test_the_order_of_the_model_is_its_own_affair(problem):
-    """Groups in another order in the model, the matrix with them."""
-    model = problem.model()
-    backwards = list(reversed(model.alone))
-    starts = dict(zip(model.alone, itertools.accumulate(map(len, model.alone.values()), initial=0), strict=False))
-    order = [starts[n] + i for n in backwards for i in range(len(model.alone[n]))]
-    matrix = None if model.interactions is None else model.interactions[order][:, order]
-    turned = StructureModel({n: model.alone[n] for n in backwards}, matrix, in_nats=True)
-    assert problem.select() == problem.select(turned)
-
-
-def test_how_far_the_greedy_is_from_the_best(record_property):
-    """No bound holds for it: the gap is reported, and what is asserted is that it is one."""
-    gaps, values = [], []
-
-    @given(problem=problems(sizes=(4, 3, 2), most=3, interactions=True))
-    def measure(problem):
-        chosen = problem.select()
-        value = problem.model().change(chosen)
-        assert value == problem.value(chosen)
-        best = min(problem.value(gone) for gone in _all_that_meet(problem, chosen))
-        assert value >= best
-        gaps.append(value - best)
-        values.append(abs(best))
-
-    measure()
-    report = {
-        "cases": len(gaps),
-        "best found": sum(gap == 0 for gap in gaps),
-        "mean gap": sum(gaps) / len(gaps),
-        "mean size of the best": sum(values) / len(values),
+def test_equal_scores_go_in_the_order_of_the_net():
+    groups, cost = chain([1, 4, 4, 1], [10, 1, 10])
+    assert select(groups, cost, {"0": [1] * 4, "1": [1] * 4}, keep=0.59, max_removed=0.5).removed == {
+        "0": (0, 1),
+        "1": (0,),
     }
-    for name, value in report.items():
-        record_property(name, value)
-    print(report)
 
 
-def _all_that_meet(problem: Problem, chosen: Gone) -> Iterator[Gone]:
-    """All sets that keep the floors and end no higher than asked, and no lower than allowed or than the chosen one."""
-    lowest = min(problem.budget - TOLERANCE * problem.cost.macs, problem.left(_filled(problem, chosen)))
-    choices = [
-        [
-            some
-            for kept in range(len(g) + 1)
-            if kept == len(g) or problem.allowed(g, kept)
-            for some in itertools.combinations(range(len(g)), len(g) - kept)
-        ]
-        for g in problem.groups
-    ]
-    for combination in itertools.product(*choices):
-        gone = dict(zip((g.name for g in problem.groups), combination, strict=True))
-        if lowest <= problem.left(gone) <= problem.budget:
-            yield gone
+def test_a_met_budget_removes_nothing():
+    groups, cost = chain([1, 4, 1], [1, 1])
+    assert select(groups, cost, {"0": [1, 2, 3, 4]}, keep=1.0).removed == {}
 
 
-def _filled(problem: Problem, gone: Gone) -> Gone:
-    return {**dict.fromkeys(problem.alone, ()), **gone}
+def test_floors_count_from_the_dense_net():
+    groups, cost = chain([1, 6, 100, 1], [10, 1, 100])
+    scores = {"0": [0.0] * 6, "1": [1.0] * 100}
+    chosen = select(groups, cost, scores, keep=0.6, dense={"0": 10, "1": 100}, max_removed=0.5)
+    assert len(chosen.removed["0"]) == 1, "5 of 10 stay, 6 were left"
+    chosen = select(groups, cost, scores, keep=0.6, min_channels=4)
+    assert len(chosen.removed["0"]) == 2
+
+
+def test_round_to_goes_in_blocks():
+    groups, cost = chain([1, 20, 3, 1], [10, 1, 10])
+    scores = {"0": list(range(20)), "1": [100, 101, 102]}
+    assert select(groups, cost, scores, keep=0.83, round_to=8).removed == {"0": (0, 1, 2, 3)}
+    assert select(groups, cost, scores, keep=0.47, round_to=8).removed == {"0": tuple(range(12))}
+    with pytest.raises(BudgetError):
+        select(groups, cost, scores, keep=0.2, round_to=8)
+
+
+def test_the_block_with_the_lowest_mean_goes():
+    groups, cost = chain([1, 4, 4, 1], [10, 1, 10])
+    scores = {"0": [0, 10, 11, 12], "1": [4, 5, 20, 20]}
+    assert select(groups, cost, scores, keep=0.9, round_to=2).removed == {"1": (0, 1)}
+
+
+def test_layers_too_narrow_for_a_multiple_go_one_by_one():
+    groups, cost = chain([1, 3, 16, 1], [100, 1, 1])
+    scores = {"0": [1, 0, 2], "1": [5.0] * 16}
+    assert select(groups, cost, scores, keep=0.7, round_to=8).removed == {"0": (1,)}
+
+
+def test_wide_structures_round_by_channels():
+    groups, cost = chain([1, 24, 1], [10, 1], rows=4)
+    chosen = select(groups, cost, {"0": [5, 4, 3, 2, 1, 0]}, keep=0.9, round_to=8)
+    assert chosen.removed == {"0": (4, 5)}
+
+
+def test_a_block_that_ends_too_low_is_passed_over():
+    """The cheap structure of the first group is worth 40 % of the MACs; the budget asks for 10 %."""
+    groups, cost = chain([1, 2, 50, 1], [400, 0, 2])
+    scores = {"0": [0.0, 0.1], "1": list(range(1, 51))}
+    chosen = select(groups, cost, scores, keep=0.9)
+    assert chosen.removed == {"1": tuple(range(45))}
+    assert chosen.macs == pytest.approx(0.9 * cost.macs)
+
+
+def test_the_smallest_goes_where_all_end_too_low():
+    groups, cost = chain([1, 2, 3, 1], [60, 0, 30])
+    chosen = select(groups, cost, {"0": [0.0, 0.0], "1": [5.0, 6.0, 7.0]}, keep=0.97)
+    assert chosen.removed == {"1": (0,)}
+
+
+def test_prices_depend_on_what_is_gone():
+    """The two cheapest do each other's work: once one is gone, the other is the dearest of all."""
+    groups, cost = chain([1, 4, 4, 1], [10, 1, 10])
+    scores = {"0": [0.0, 5, 6, 7], "1": [1.0, 8, 9, 10]}
+    twins = torch.zeros(8, 8)
+    twins[0, 4] = twins[4, 0] = 100
+    assert select(groups, cost, scores, keep=0.72).removed == {"0": (0,), "1": (0,)}
+    assert select(groups, cost, scores, keep=0.72, interactions=twins).removed == {"0": (0, 1)}
+
+
+def test_per_mac_divides_by_what_a_removal_saves():
+    groups, cost = chain([1, 2, 4, 1], [36, 1, 18])
+    assert [cost.saving(g, 1) for g in groups] == [40, 20]
+    scores = {"0": [3.0, 99], "1": [2.0, 2.5, 99, 99]}
+    keep = (cost.macs - 40) / cost.macs
+    assert select(groups, cost, scores, keep=keep).removed == {"1": (0, 1)}
+    assert select(groups, cost, scores, keep=keep, per_mac=True).removed == {"0": (0,)}
+
+
+def test_per_mac_counts_savings_anew():
+    """The second group saves 202 MACs at first, and 102 once the layer it shares with the first one is narrower."""
+    groups, cost = chain([1, 2, 2, 2, 2, 2, 2, 1], [1, 100, 1, 80, 1, 60, 1])
+    savings = [cost.saving(g, 1) for g in groups]
+    assert savings == [201, 202, 162, 162, 122, 121]
+    scores = {g.name: [1000.0] * 2 for g in groups}
+    scores |= {"0": [1.0, 1000.0], "1": [9.0, 1000.0], "2": [10.0, 1000.0], "4": [8.5, 1000.0]}
+    assert 1 / 201 < 9 / 202 < 10 / 162 < 8.5 / 122 < 9 / 102
+    chosen = select(groups, cost, scores, keep=(cost.macs - 201 - 162 - 122) / cost.macs, per_mac=True)
+    assert chosen.removed == {"0": (0,), "2": (0,), "4": (0,)}
+    assert chosen.macs == cost.macs - 201 - 162 - 122
+
+
+def test_per_mac_sets_the_price_of_a_block_against_all_that_it_saves():
+    """Four structures for 4 save 40 MACs, one for 1 saves 20; a group of three goes one by one."""
+    groups, cost = chain([1, 8, 3, 1], [10, 0, 20])
+    scores = {"0": [1.0] * 8, "1": [1.0, 1.0, 99.0]}
+    keep = (cost.macs - 40) / cost.macs
+    assert select(groups, cost, scores, keep=keep, per_mac=True, round_to=4).removed == {"1": (0, 1)}
+
+
+def test_negative_blocks_go_by_their_mean():
+    groups, cost = chain([1, 8, 3, 1], [10, 0, 20])
+    scores = {"0": [-1.0] * 8, "1": [-2.0, -2.0, 99.0]}
+    keep = (cost.macs - 40) / cost.macs
+    for per_mac in (False, True):
+        assert select(groups, cost, scores, keep=keep, per_mac=per_mac, round_to=4).removed == {"1": (0, 1)}
+
+
+def test_per_mac_takes_negative_prices_first_by_value():
+    groups, cost = chain([2] * 7, [100, 101, 25, 25, 50, 50])
+    assert [cost.saving(g, 1) for g in groups] == [402, 252, 100, 150, 200]
+    scores = {"0": [-2.0, 1000.0], "1": [1000.0] * 2, "2": [-1.5, 1000.0], "3": [1000.0] * 2, "4": [1e-6, 1000.0]}
+    assert -1.5 / 100 < -2 / 402
+    chosen = select(groups, cost, scores, keep=(cost.macs - 402) / cost.macs, per_mac=True)
+    assert chosen.removed == {"0": (0,)}
+    chosen = select(groups, cost, scores, keep=(cost.macs - 502) / cost.macs, per_mac=True)
+    assert chosen.removed == {"0": (0,), "2": (0,)}
+
+
+def test_per_mac_takes_what_saves_nothing_last_unless_the_net_is_better_off():
+    groups, cost = chain([1, 3, 3, 3, 1], [0, 0, 10, 10])
+    scores = {"0": [-1.0, 0.0, 1e-9], "1": [5.0, 6.0, 7.0], "2": [8.0, 9.0, 10.0]}
+    chosen = select(groups, cost, scores, keep=0.5, per_mac=True)
+    assert chosen.removed["0"] == (0,)
+    assert sum(map(len, chosen.removed.values())) > 1
+
+
+@given(data=st.data())
+def test_budget_and_floors_hold(data):
+    widths = data.draw(st.lists(st.integers(1, 24), min_size=3, max_size=6))
+    units = data.draw(st.lists(st.integers(1, 50), min_size=len(widths) - 1, max_size=len(widths) - 1))
+    groups, cost = chain(widths, units)
+    floors = Floors(
+        max_removed=data.draw(st.floats(0.1, 0.95)),
+        min_channels=data.draw(st.integers(1, 4)),
+        round_to=data.draw(st.sampled_from([1, 2, 4, 8])),
+    )
+    lowest = lowest_keep(groups, cost, floors)
+    keep = data.draw(st.floats(lowest, 1.0))
+    scores = {g.name: data.draw(st.lists(st.floats(0, 1), min_size=len(g), max_size=len(g))) for g in groups}
+    dense = cost.macs
+    chosen = select(groups, cost, scores, keep, per_mac=data.draw(st.booleans()), **floors.model_dump())
+    assert chosen.macs <= keep * dense + 1e-6
+    left = cost.copy()
+    for g in groups:
+        gone = len(chosen.removed.get(g.name, ()))
+        kept = len(g) - gone
+        if gone:
+            assert gone <= floors.max_removed * len(g) + 1e-6
+            assert kept >= floors.min_channels
+            assert kept % floors.round_to == 0 or len(g) < floors.round_to
+        left.remove(g, gone)
+    assert left.macs == chosen.macs
+    _assert_tight(groups, cost, chosen, keep, dense, floors)
+
+
+def _assert_tight(groups, cost, chosen, keep, dense, floors):
+    """More than 2 % below the budget only if a single block more would be over it."""
+    if chosen.macs >= (keep - TOLERANCE) * dense - 1 or not chosen.removed:
+        return
+    left = cost.copy()
+    for g in groups:
+        left.remove(g, len(chosen.removed.get(g.name, ())))
+    back = []
+    for g in groups:
+        gone, kept = len(chosen.removed.get(g.name, ())), len(g) - len(chosen.removed.get(g.name, ()))
+        if gone:
+            step = floors.round_to if len(g) >= floors.round_to else 1
+            back.append(left.saving(g, -min(step, len(g) - kept)))
+    assert any(left.macs - saving > keep * dense for saving in back)
+
+
+@pytest.mark.parametrize("per_mac", [False, True])
+@pytest.mark.parametrize(("layers", "width", "interacting"), [(48, 128, False), (16, 128, True)])
+def test_thousands_of_structures_can_be_ranked(layers, width, interacting, per_mac):
+    groups, cost = chain([3, *[width] * layers, 10], [50] * (layers + 1))
+    draw = torch.Generator().manual_seed(0)
+    scores = {g.name: torch.randn(width, generator=draw).tolist() for g in groups}
+    matrix = torch.randn(width * layers, width * layers, generator=draw).double()
+    interactions = (matrix + matrix.T) / 1000 if interacting else None
+    chosen = select(groups, cost, scores, 0.02, per_mac=per_mac, interactions=interactions)
+    assert sum(map(len, chosen.removed.values())) > 0.8 * width * layers
+
+
+def test_given_numbers_go_whatever_is_left_of_the_budget():
+    groups, cost = chain([1, 4, 4, 1], [10, 1, 10])
+    problem = posed(groups, cost, {"0": [4, 1, 3, 9], "1": [2, 8, 7, 6]}, keep=0.9)
+    chosen = remove_counts(problem, {"0": 3, "1": 1})
+    assert chosen.removed == {"0": (0, 1, 2), "1": (0,)}
+    assert chosen.macs == 10 * 1 + 1 * 3 + 10 * 3
+    assert remove_counts(problem, {"1": 2}).removed == {"1": (0, 3)}
+    assert remove_counts(problem, {}).removed == {}
+
+
+def test_given_numbers_of_all_groups_go_in_turn():
+    """Who goes from one group depends on what has gone from the other: the cheapest of all goes first."""
+    groups, cost = chain([1, 3, 3, 1], [10, 1, 10])
+    scores = {"0": [2.0, 3.0, 9.0], "1": [1.0, 8.0, 9.0]}
+    pairs = torch.zeros(6, 6)
+    pairs[0, 3] = pairs[3, 0] = 5
+    problem = posed(groups, cost, scores, keep=0.5, interactions=pairs)
+    assert remove_counts(problem, {"0": 1, "1": 1}).removed == {"0": (1,), "1": (0,)}
+
+
+def test_given_numbers_stop_at_the_floors():
+    groups, cost = chain([1, 8, 3, 1], [10, 1, 10])
+    problem = posed(groups, cost, {"0": list(range(8)), "1": [5, 5, 5]}, keep=0.9, min_channels=2, round_to=2)
+    assert remove_counts(problem, {"0": 8, "1": 3}).removed == {"0": (0, 1, 2, 3, 4, 5), "1": (0,)}
+
+
+@pytest.mark.parametrize(("name", "per_mac"), [("global", False), ("per-mac", True)])
+def test_two_allocations_are_greedy_removals(name, per_mac):
+    groups, cost = chain([1, 2, 4, 1], [36, 1, 18])
+    problem = posed(groups, cost, {"0": [3.0, 99], "1": [2.0, 2.5, 99, 99]}, keep=(cost.macs - 40) / cost.macs)
+    assert make_allocation(name).select(problem) == remove_to_budget(problem, per_mac=per_mac)
+    assert make_allocation(name).select(problem) != remove_to_budget(problem, per_mac=not per_mac)

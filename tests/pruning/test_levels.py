@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
+from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.testing import assert_close
 
-from oba.config import PruningConfig
+from oba.config import Floors
 from oba.errors import BudgetError, ScoreError
 from oba.importance.masks import masked, removal_masks
-from oba.importance.model import StructureModel
+from oba.importance.scores import StructureScores
+from oba.options import Options
 from oba.pruning.cost import CostModel, measure
+from oba.pruning.cut import Update, make_update
 from oba.pruning.dependencies import find_groups
-from oba.pruning.levels import channel_warnings, prune_to_level
+from oba.pruning.levels import Steps, channel_warnings, prune_to_level
 from oba.pruning.plan import Kept, Plan, restrict
+from oba.pruning.problem import Allocation, lowest_keep, make_allocation
 from oba.pruning.replay import apply_plan
-from oba.pruning.select import lowest_keep
 
 SIZE = (3, 8, 8)
 
@@ -29,28 +34,37 @@ SIZE = (3, 8, 8)
 def _weights(model, groups):
     """Score by the magnitude of what a structure's producer holds."""
     rows = {g.name: g.on_axis("out")[0] for g in groups}
-    return StructureModel({
+    return StructureScores({
         n: torch.stack([model.get_submodule(s.layer).weight[list(r)].abs().sum() for r in s.indices])
         for n, s in rows.items()
     })
 
 
-def _prune(case, keep, model=None, plan=None, **pruning):
+def _batches():
+    """Go through three batches of images, float64."""
+    draw = torch.Generator().manual_seed(5)
+    for size in (4, 3, 2):
+        yield torch.randn(size, *SIZE, generator=draw, dtype=torch.float64), torch.arange(size) % 3
+
+
+def _prune(case, keep, plan=None, *, score=_weights, allocation="global", update=None, rounds=4, widths=None, **floors):
+    made = make_allocation(allocation) if isinstance(allocation, str) else allocation
     return prune_to_level(
-        case.model if model is None else model,
+        case.model,
         case.groups,
         plan or Plan(),
-        score=_weights,
+        score=score,
+        steps=Steps(made, update or make_update("none"), rounds, Floors(**floors)),
+        images=_batches,
         keep=keep,
-        pruning=PruningConfig(**pruning),
-        normalizer="max",
         input_size=SIZE,
+        widths=widths,
     )
 
 
 def test_a_level_is_met_and_recorded(case, images):
     dense, dense_cost = copy.deepcopy(case.model), measure(case.model, SIZE)
-    floors = PruningConfig(max_removed=0.8)
+    floors = Floors(max_removed=0.8)
     keep = (1 + lowest_keep(case.groups, CostModel.of(dense, SIZE), floors)) / 2
     plan, records = _prune(case, keep, rounds=3, max_removed=0.8)
     cost = measure(case.model, SIZE)
@@ -86,16 +100,7 @@ def test_every_round_scores_what_is_left(zoo):
         seen.append({g.name: (len(g), model.get_submodule(g.name).out_channels) for g in groups})
         return _weights(model, groups)
 
-    prune_to_level(
-        case.model,
-        case.groups,
-        Plan(),
-        score=score,
-        keep=0.5,
-        pruning=PruningConfig(rounds=4),
-        normalizer="max",
-        input_size=SIZE,
-    )
+    _prune(case, 0.5, score=score, rounds=4)
     assert len(seen) == 4
     assert all(structures == channels for groups in seen for structures, channels in groups.values())
     assert seen[0] == {"0": (6, 6), "4": (8, 8)}
@@ -110,17 +115,8 @@ def test_scores_in_nats_say_what_the_loss_will_do(zoo):
     alone = {g.name: torch.randn(len(g), generator=draw).double() for g in case.groups}
     matrix = torch.randn(14, 14, generator=draw).double()
     matrix += matrix.T.clone()
-    model = StructureModel(alone, matrix, in_nats=True)
-    plan, (record,) = prune_to_level(
-        case.model,
-        case.groups,
-        Plan(),
-        score=lambda net, groups: model,
-        keep=0.5,
-        pruning=PruningConfig(rounds=1, rank="per-mac"),
-        normalizer="max",
-        input_size=SIZE,
-    )
+    scores = StructureScores(alone, matrix, in_nats=True)
+    plan, (record,) = _prune(case, 0.5, score=lambda net, groups: scores, allocation="per-mac", rounds=1)
     _, origin = restrict(case.groups, plan)
     starts = {"0": 0, "4": 6}
     gone = [(g.name, i) for g in case.groups for i in range(len(g)) if i not in origin[g.name]]
@@ -128,6 +124,78 @@ def test_scores_in_nats_say_what_the_loss_will_do(zoo):
     expected += sum(matrix[starts[n] + i, starts[m] + j].item() for (n, i), (m, j) in itertools.combinations(gone, 2))
     assert len(gone) == record.removed > 2
     assert record.predicted == pytest.approx(expected, rel=1e-12)
+
+
+def test_losses_are_those_of_the_calibration_images_before_and_after(zoo):
+    case = zoo("batch-norm")
+
+    def mean_loss(model):
+        losses = [F.cross_entropy(model(x), y, reduction="none") for x, y in _batches()]
+        return torch.cat(losses).mean().item()
+
+    dense = mean_loss(case.model)
+    _, records = _prune(case, 0.5, rounds=3)
+    assert records[0].loss_before == pytest.approx(dense, rel=1e-6)
+    assert [r.loss_before for r in records[1:]] == [r.loss_after for r in records[:-1]]
+    assert records[-1].loss_after == pytest.approx(mean_loss(case.model), rel=1e-6)
+    assert len({r.loss_after for r in records} | {dense}) == 4
+
+
+class Spy(Update[Options]):
+    """Remembers what it was given, and makes the net useless."""
+
+    def __init__(self) -> None:
+        super().__init__(Options())
+        self.cuts = []
+
+    def adjust(self, cut, images):
+        self.cuts.append((copy.deepcopy(cut.before), copy.deepcopy(cut.after), cut, list(images())))
+        with torch.no_grad():
+            cut.after[0].bias.fill_(math.nan)
+
+
+def test_an_update_sees_the_net_before_and_after_every_cut(zoo, images):
+    """What it changes is what the next round starts from, and a loss that is not finite is none."""
+    case, spy = zoo("batch-norm"), Spy()
+    dense = copy.deepcopy(case.model)
+
+    def score(model, groups):
+        return StructureScores({g.name: torch.arange(len(g)).double() for g in groups})
+
+    plan, records = _prune(case, 0.5, score=score, update=spy, rounds=2)
+    assert len(spy.cuts) == 2
+    before, after, cut, given = spy.cuts[0]
+    assert torch.equal(before(images), dense(images))
+    with masked(dense, case.groups, removal_masks(case.groups, cut.removed)):
+        assert_close(after(images), dense(images), rtol=1e-10, atol=1e-12)
+    apply_plan(before, cut.plan)
+    assert torch.equal(before(images), after(images))
+    assert [len(x) for x, _ in given] == [4, 3, 2]
+    assert spy.cuts[1][0][0].bias.isnan().all()
+    assert {g.name: len(g) for g in spy.cuts[1][2].groups} == records[0].kept
+    assert [r.loss_after for r in records] == [None, None]
+    assert records[0].loss_before is not None
+    assert records[1].loss_before is None
+    assert records[1].kept == {g.name: len(g) for g in restrict(case.groups, plan)[0]}
+
+
+def test_an_allocation_is_told_the_way_to_the_level(zoo):
+    case, seen, widths = zoo("batch-norm"), [], {"0": 3, "4": 5}
+
+    class Spying(Allocation[Options]):
+        def select(self, problem):
+            seen.append((problem, problem.cost.macs))
+            return make_allocation("global").select(problem)
+
+    _, records = _prune(case, 0.5, allocation=Spying(Options()), rounds=2, widths=widths)
+    (first, before), (second, between) = seen
+    assert [p.progress for p in (first, second)] == [0.5, 1]
+    assert [p.keep for p in (first, second)] == [0.75, 0.5]
+    assert first.dense_counts == second.dense_counts == {"0": 6, "4": 8}
+    assert {g.name: len(g) for g in second.groups} == records[0].kept
+    assert first.widths == second.widths == widths
+    assert before == first.dense_macs == second.dense_macs
+    assert between == round(records[0].macs_kept * before)
 
 
 def test_floors_hold_across_levels(zoo):
@@ -148,16 +216,7 @@ def test_an_unreachable_level_is_refused_before_scoring(zoo):
         raise AssertionError("scored")
 
     with pytest.raises(BudgetError, match=r"keep=0.01 cannot be reached"):
-        prune_to_level(
-            case.model,
-            case.groups,
-            Plan(),
-            score=score,
-            keep=0.01,
-            pruning=PruningConfig(),
-            normalizer="max",
-            input_size=SIZE,
-        )
+        _prune(case, 0.01, score=score)
     assert measure(case.model, SIZE) == before
 
 
@@ -204,7 +263,7 @@ class _Block(nn.Module):
         self.residual = residual
 
     def forward(self, x):
-        return torch.nn.functional.silu(self.body(x)) + (x if self.residual else 0)
+        return F.silu(self.body(x)) + (x if self.residual else 0)
 
 
 @given(data=st.data())
@@ -220,8 +279,7 @@ def test_random_nets_at_random_budgets(data, images):
     head = [nn.MaxPool2d(4), nn.Flatten(), nn.Linear(4 * width, 3)]
     model = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), *blocks, *head).double().eval()
     groups = find_groups(model, SIZE, residual_streams=data.draw(st.booleans()))
-    floors = PruningConfig(
-        rounds=data.draw(st.integers(1, 3)),
+    floors = Floors(
         max_removed=data.draw(st.floats(0.3, 0.95)),
         round_to=data.draw(st.sampled_from([1, 2])),
     )
@@ -231,9 +289,9 @@ def test_random_nets_at_random_budgets(data, images):
     for share in data.draw(st.lists(st.floats(0.1, 1), min_size=1, max_size=2)):
         keep -= (keep - lowest) * share
         if keep * cost.macs < CostModel.of(model, SIZE).macs:
-            plan, _ = prune_to_level(
-                model, groups, plan, score=_weights, keep=keep, pruning=floors, normalizer="mean", input_size=SIZE
-            )
+            rounds, allocation = data.draw(st.integers(1, 3)), data.draw(st.sampled_from(["global", "uniform"]))
+            case = SimpleNamespace(model=model, groups=groups)
+            plan, _ = _prune(case, keep, plan, allocation=allocation, rounds=rounds, **floors.model_dump())
         assert measure(model, SIZE).macs <= keep * cost.macs + 1e-6
     left, origin = restrict(groups, Plan.from_json(plan.to_json()))
     for g, now in zip(groups, left, strict=True):

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from oba.models import build_model
+from oba.models.stored import ModelCard, save_pruned
 from oba.pruning.cost import CostModel, measure
 from oba.pruning.dependencies import find_groups
-from oba.pruning.replay import ModelCard, apply_plan, load_pruned, removal_plan, save_pruned
+from oba.pruning.replay import apply_plan, load_pruned, removal_plan
 
 SIZE = (3, 64, 64)
 GROUPS = {
@@ -58,6 +59,6 @@ def test_library_nets_are_pruned_and_come_back(name, streams, tmp_path):
         logits = model(images)
     assert logits.shape == (2, 10)
     assert logits.isfinite().all()
-    save_pruned(tmp_path, model, plan, ModelCard(name, 10, SIZE, tuple("abcdefghij"), (0.5,) * 3, (0.2,) * 3))
+    save_pruned(tmp_path, model, ModelCard(name, 10, SIZE, tuple("abcdefghij"), (0.5,) * 3, (0.2,) * 3), plan)
     with torch.no_grad():
         assert torch.equal(load_pruned(tmp_path)(images), logits)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from itertools import product
+
 import pytest
 import torch
+from scoring import own, raw_scores
 from torch import Tensor, nn
 from zoo import IMAGE, ZOO, Member, Residual
 
 from oba.errors import ConfigError, ScoreError
-from oba.importance import parameter_scores, structure_scores
+from oba.importance import parameter_scores, score_structures
 from oba.structures import Slice, StructureGroup
 
 
@@ -94,20 +97,23 @@ def reduce(sums: list[Tensor], how: str) -> Tensor:
     return (weights * stacked.abs()).sum(0) if how == "mean-of-abs" else (weights * stacked.square()).sum(0).sqrt()
 
 
-@pytest.mark.parametrize("criterion", ["oba", "oba-exact", "taylor", "magnitude"])
-@pytest.mark.parametrize("norm", ["eval", "train"])
-@pytest.mark.parametrize("over_batches", ["abs-of-mean", "mean-of-abs", "rms"])
+REDUCED = [
+    *product(["oba", "oba-exact", "taylor"], ["eval", "train"], ["abs-of-mean", "mean-of-abs", "rms"]),
+    ("magnitude", "eval", "abs-of-mean"),
+]
+
+
+@pytest.mark.parametrize(("criterion", "norm", "over_batches"), REDUCED)
 @pytest.mark.parametrize("over_layers", ["mean", "sum"])
 def test_scores_are_those_of_a_loop(criterion: str, norm: str, over_batches: str, over_layers: str) -> None:
     model = VARIED.make()
     batches = [VARIED.batch(size, seed) for seed, size in enumerate(SIZES)]
-    found = structure_scores(
-        model, GROUPS, iter(batches), criterion, norm=norm, over_batches=over_batches, over_layers=over_layers
-    )
-    each = [parameter_scores(model, [batch], criterion, norm=norm) for batch in batches]
+    options = own(criterion, norm=norm, over_batches=over_batches)
+    found = raw_scores(model, GROUPS, iter(batches), criterion, over_layers=over_layers, **options)
+    each = [parameter_scores(model, [batch], criterion, **own(criterion, norm=norm)) for batch in batches]
     assert list(found) == ["stem", "grouped"]
     for group in GROUPS:
-        left_out = (("grouped", "out"),) if norm == "train" and criterion != "magnitude" else ()
+        left_out = (("grouped", "out"),) if norm == "train" else ()
         rows = reduce([naive(model, group, scores, left_out) for scores in each], over_batches)
         expected = rows.mean(0) if over_layers == "mean" else rows.sum(0)
         assert found[group.name].dtype == torch.float64
@@ -116,10 +122,22 @@ def test_scores_are_those_of_a_loop(criterion: str, norm: str, over_batches: str
         torch.testing.assert_close(found[group.name], expected, rtol=1e-9, atol=1e-13)
 
 
+def test_groups_are_made_comparable_unless_scores_are_asked_for_as_they_are() -> None:
+    model, batches = VARIED.make(), [VARIED.batch()]
+    raw = raw_scores(model, GROUPS, batches, "taylor")
+    found = score_structures(model, GROUPS, batches, "taylor")
+    assert found.interactions is None
+    assert found.standard_error is None
+    assert found.curves is None
+    assert not found.in_nats
+    for name, scores in found.alone.items():
+        torch.testing.assert_close(scores, raw[name] / raw[name].max(), rtol=1e-15, atol=0)
+
+
 def test_the_reductions_differ() -> None:
     model, batches = VARIED.make(), [VARIED.batch(3, seed) for seed in range(4)]
     found = [
-        structure_scores(model, GROUPS, batches, "oba", over_batches=how)["stem"]
+        raw_scores(model, GROUPS, batches, "oba", over_batches=how)["stem"]
         for how in ("abs-of-mean", "mean-of-abs", "rms")
     ]
     assert (found[0] <= found[1]).all()
@@ -141,13 +159,13 @@ def test_filters_in_front_of_a_norm_with_batch_statistics_are_left_out(criterion
         if isinstance(module, nn.BatchNorm2d):
             module.eps = 1e-14
     consumer = StructureGroup("conv1", (INNER.slices[2],))
-    found = structure_scores(model, [INNER], [batch], criterion, norm="train", over_layers="sum")
-    expected = structure_scores(model, [consumer], [batch], criterion, norm="train", over_layers="sum")
+    found = raw_scores(model, [INNER], [batch], criterion, norm="train", over_layers="sum")
+    expected = raw_scores(model, [consumer], [batch], criterion, norm="train", over_layers="sum")
     assert torch.equal(found["conv1"], expected["conv1"])
     sums = parameter_scores(model, [batch], criterion, norm="train")["conv1.weight"].flatten(1).sum(1)
     assert sums.abs().max() < 1e-10 < found["conv1"].max()
-    found = structure_scores(model, [INNER], [batch], criterion, norm="eval", over_layers="sum")
-    expected = structure_scores(model, [consumer], [batch], criterion, norm="eval", over_layers="sum")
+    found = raw_scores(model, [INNER], [batch], criterion, norm="eval", over_layers="sum")
+    expected = raw_scores(model, [consumer], [batch], criterion, norm="eval", over_layers="sum")
     assert not torch.allclose(found["conv1"], expected["conv1"])
 
 
@@ -155,22 +173,22 @@ def test_a_depthwise_filter_counts_as_whole_on_both_axes() -> None:
     member = next(m for m in ZOO if m.name == "depthwise")
     model, batch = member.make(), member.batch()
     slices = tuple(Slice(n, a, single(4)) for n, a in (("0", "out"), ("3", "out"), ("3", "in"), ("6", "in")))
-    found = structure_scores(model, [StructureGroup("0", slices)], [batch], "oba", norm="train")
-    expected = structure_scores(model, [StructureGroup("0", slices[-1:])], [batch], "oba", norm="train")
+    found = raw_scores(model, [StructureGroup("0", slices)], [batch], "oba", norm="train")
+    expected = raw_scores(model, [StructureGroup("0", slices[-1:])], [batch], "oba", norm="train")
     assert torch.equal(found["0"], expected["0"])
 
 
 def test_a_group_of_which_nothing_is_left_is_refused() -> None:
     group = StructureGroup("conv1", INNER.slices[:2])
     with pytest.raises(ScoreError, match="group 'conv1': none of its layers has a score"):
-        structure_scores(RESIDUAL.make(), [group], [RESIDUAL.batch()], "oba", norm="train")
+        raw_scores(RESIDUAL.make(), [group], [RESIDUAL.batch()], "oba", norm="train")
 
 
 def test_frozen_layers_are_left_out_of_taylor() -> None:
     model, batch = RESIDUAL.make(), RESIDUAL.batch()
-    expected = structure_scores(model, [StructureGroup("conv1", INNER.slices[:1])], [batch], "taylor")
+    expected = raw_scores(model, [StructureGroup("conv1", INNER.slices[:1])], [batch], "taylor")
     model.conv2.requires_grad_(False)
-    found = structure_scores(model, [INNER], [batch], "taylor")
+    found = raw_scores(model, [INNER], [batch], "taylor")
     assert torch.equal(found["conv1"], expected["conv1"])
 
 
@@ -179,12 +197,12 @@ def test_scores_repeat_bit_for_bit_and_leave_the_model_alone() -> None:
     state = {key: value.clone() for key, value in model.state_dict().items()}
     batches = [RESIDUAL.batch(3, seed) for seed in range(3)]
     for norm in ("eval", "train"):
-        first, again = (structure_scores(model, [INNER], batches, "oba", norm=norm)["conv1"] for _ in range(2))
+        first, again = (raw_scores(model, [INNER], batches, "oba", norm=norm)["conv1"] for _ in range(2))
         assert torch.equal(first, again)
     assert model.training
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     with pytest.raises(ScoreError, match="out of range"):
-        structure_scores(model, [INNER], [(batches[0][0], batches[0][1] + 5)], "oba", norm="train")
+        raw_scores(model, [INNER], [(batches[0][0], batches[0][1] + 5)], "oba", norm="train")
     assert model.training
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
@@ -192,12 +210,13 @@ def test_scores_repeat_bit_for_bit_and_leave_the_model_alone() -> None:
 
 def test_unknown_reductions_and_empty_data_are_refused() -> None:
     model, batches = RESIDUAL.make(), [RESIDUAL.batch()]
-    with pytest.raises(ConfigError, match="over_batches: 'max' is unknown; allowed: abs-of-mean, mean-of-abs, rms"):
-        structure_scores(model, [INNER], batches, "oba", over_batches="max")
-    with pytest.raises(ConfigError, match="over_layers: 'max' is unknown; allowed: mean, sum"):
-        structure_scores(model, [INNER], batches, "oba", over_layers="max")
+    allowed = "'abs-of-mean', 'mean-of-abs' or 'rms'"
+    with pytest.raises(ConfigError, match=f"^criterion 'oba': over_batches: got 'max'; allowed: {allowed}$"):
+        raw_scores(model, [INNER], batches, "oba", over_batches="max")
+    with pytest.raises(ConfigError, match=r"^criterion 'oba': over_layers: got 'max'; allowed: 'mean' or 'sum'$"):
+        raw_scores(model, [INNER], batches, "oba", over_layers="max")
     with pytest.raises(ScoreError, match="the iterable of batches is empty"):
-        structure_scores(model, [INNER], [], "oba")
+        raw_scores(model, [INNER], [], "oba")
 
 
 def test_scores_that_are_not_finite_are_refused() -> None:
@@ -205,4 +224,4 @@ def test_scores_that_are_not_finite_are_refused() -> None:
     with torch.no_grad():
         model.conv1.weight.fill_(1e200)
     with pytest.raises(ScoreError, match="criterion 'magnitude': the scores of group 'conv1' are not finite"):
-        structure_scores(model, [INNER], [], "magnitude", magnitude="l2")
+        raw_scores(model, [INNER], [], "magnitude", magnitude="l2")
