@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from oba.layout import Coordinates, Layout, method_of, model_of, models_by_slug, nets, report_rows, start_of, sweep
+from oba.layout import Coordinates, Layout, method_of, model_of, models_by_slug, nets, start_of, sweep
 from oba.study import parse_study
 
 
@@ -44,21 +44,6 @@ def test_paths_and_starts(study_values):
     assert layout.within(chain / "keep0.30" / "pruned" / "run.json") == (
         "timm-resnet10t/seed3/taylor-iterative/keep0.30/pruned/run"
     )
-
-
-def test_report_rows_name_the_dense_net(study_values):
-    study = parse_study(study_values, "s")
-    rows = report_rows(study, Layout("tiny"))
-    assert rows[0] == {
-        "model": "resnet8",
-        "seed": 0,
-        "method": "dense",
-        "schedule": "",
-        "keep": 1.0,
-        "variant": "dense",
-        "directory": "results/tiny/resnet8/seed0/dense",
-    }
-    assert [row["keep"] for row in rows[1:]] == [0.6, 0.3]
 
 
 def test_coordinates_that_do_not_apply_are_left_out():
