@@ -3,7 +3,8 @@
 Each is measured in a process of its own, because the peak of a process never falls. Weights and images are random; half
 of every group's structures go.
 
-Run ``python benchmarks/updates.py vgg19 --images 128`` or ``python benchmarks/updates.py torchvision/resnet50 --size 64``.
+Run ``python benchmarks/updates.py vgg19 --images 128`` or
+``python benchmarks/updates.py torchvision/resnet50 --size 64``.
 """
 
 from __future__ import annotations
