@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def trained() -> Iterator[Trained]:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    digits = load_digits()
+    digits: Any = load_digits()
     with torch.random.fork_rng():
         torch.manual_seed(0)
         order = torch.randperm(len(digits.target))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,7 +37,7 @@ def test_the_mean_outputs_of_a_consumer_stay(case, make_cut, calibration):
             assert difference.mean(0).abs().max() < 1e-12
 
 
-def net(*, bias: bool, norm: bool) -> nn.Module:
+def net(*, bias: bool, norm: bool) -> Any:
     torch.manual_seed(0)
     middle = [nn.BatchNorm2d(5)] if norm else []
     layers = [nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3, bias=bias), *middle, nn.ReLU(), nn.Flatten()]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -126,11 +127,11 @@ def redundant() -> nn.Module:
     model = nn.Sequential(*layers, nn.Linear(8, 5)).double().eval()
     with torch.no_grad():
         for number in (0, 3, 6, 9):
-            layer = model[number]
+            layer: Any = model[number]
             layer.weight[1::2] = layer.weight[::2]
             if layer.bias is not None:
                 layer.bias[1::2] = layer.bias[::2]
-        linear = model[5]  # nothing between it and its consumer: any combination will do
+        linear: Any = model[5]  # nothing between it and its consumer: any combination will do
         linear.weight[1::2] = 0.5 * linear.weight[::2] - 2 * linear.weight[::2].roll(1, 0)
         linear.bias[1::2] = torch.randn(3).double()
     return model

@@ -16,7 +16,9 @@ from oba.pruning.update.mask_space import mask_steps
 def model_by_hand(case, images):
     """Return gradient and Gauss-Newton matrix of the mean loss, by autograd through one vector of masks."""
     sizes = [len(group) for group in case.groups]
-    gradient, matrix, count = 0, 0, 0
+    size = sum(map(len, case.groups))
+    gradient, matrix = torch.zeros(size).double(), torch.zeros(size, size).double()
+    count = 0
     for x, y in images():
 
         def logits(masks, x=x):
