@@ -143,9 +143,9 @@ def test_a_level_starts_from_the_one_before_or_from_the_dense_net(study):
         return STAGES["prune"].reads(study, LAYOUT, at)["start"][0].parent
 
     first = Coordinates("resnet8", 3, "first", "iterative", "0.60")
-    assert start(first) == LAYOUT.dense("resnet8", 3)
+    assert start(first) == LAYOUT.dense(first)
     assert start(replace(first, keep="0.30")) == LAYOUT.net(replace(first, variant="finetuned"))
-    assert start(replace(first, keep="0.30", schedule="oneshot")) == LAYOUT.dense("resnet8", 3)
+    assert start(replace(first, keep="0.30", schedule="oneshot")) == LAYOUT.dense(first)
 
 
 @pytest.mark.parametrize("name", STAGES)

@@ -130,12 +130,12 @@ def test_without_its_dense_net_nothing_of_a_seed_counts(sweep):
     assert len(sweep.reasons) == 5
 
 
-def test_what_only_comes_first_explains_and_does_not_undo(sweep):
-    sweep.fail("check", Coordinates("resnet8"), "error: keep=0.02 cannot be reached\n")
-    assert sweep.reasons == {}
-    sweep.fail("dense", Coordinates("resnet8", 0), "")
-    assert set(sweep.reasons.values()) == {"not run: check failed: keep=0.02 cannot be reached"}
-    assert sweep.failed == [("check", Coordinates("resnet8"), "keep=0.02 cannot be reached")]
+def test_a_failed_first_job_explains_everything(sweep):
+    sweep.fail("trace", Coordinates("resnet8"), "error: cannot be traced\n")
+    assert {reason for (keep, _), reason in sweep.reasons.items() if keep} == {
+        "not run: trace failed: cannot be traced"
+    }
+    assert sweep.failed == [("trace", Coordinates("resnet8"), "cannot be traced")]
 
 
 def test_images_may_be_deleted_after_the_work(sweep):
