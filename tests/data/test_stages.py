@@ -12,8 +12,8 @@ import pytest
 from oba.data.types import PREPARED_FILES
 from oba.errors import DataError
 from oba.files import read_json
-from oba.layout import Cell
-from oba.stages import prepare, split
+from oba.layout import Coordinates
+from oba.stages.job import execute
 from oba.study import parse_study
 
 Run = Callable[..., None]
@@ -28,11 +28,11 @@ def run(
     root = make_folder({"a": 10, "b": 10})
     shutil.copy(root / "a/000.png", root / "b/000.png")
 
-    def run(stage: Any, **data: str) -> None:
+    def run(stage: str, **data: str) -> None:
         study_values["data"] = {"name": "imagefolder", "root": str(root), **data}
         study_values["splits"] = {"val": 0.2, "test": 0.5}
-        cell = Cell(seed=0) if stage is split else Cell()
-        stage.run(parse_study(study_values, "study"), cell)
+        at = Coordinates(seed=0) if stage == "split" else Coordinates()
+        execute(stage, parse_study(study_values, "study"), at)
 
     return run
 
@@ -40,25 +40,25 @@ def run(
 @pytest.mark.parametrize("name", PREPARED_FILES)
 def test_prepare_remakes_what_is_missing(run: Run, name: str) -> None:
     directory = Path("results/tiny/data")
-    run(prepare)
+    run("prepare")
     assert {*PREPARED_FILES, "run.json"} <= {path.name for path in directory.iterdir()}
     content = (directory / name).read_bytes()
     (directory / name).unlink()
-    run(prepare)
+    run("prepare")
     assert (directory / name).read_bytes() == content
 
 
 def test_prepare_leaves_what_is_complete(run: Run) -> None:
-    run(prepare)
+    run("prepare")
     before = {path: path.stat().st_mtime_ns for path in Path("results/tiny/data").iterdir()}
-    run(prepare)
+    run("prepare")
     assert {path: path.stat().st_mtime_ns for path in Path("results/tiny/data").iterdir()} == before
 
 
 def test_duplicates_are_recorded(run: Run) -> None:
-    run(prepare)
+    run("prepare")
     assert read_json(Path("results/tiny/data/run.json"))["duplicates"] == {"counts": {}, "examples": []}
-    run(split)
+    run("split")
     record = read_json(Path("results/tiny/data/split-seed0-run.json"))
     splits = read_json(Path("results/tiny/data/split-seed0.json"))
     assert record["train"] == len(splits["train"])
@@ -72,18 +72,18 @@ def test_duplicates_are_recorded(run: Run) -> None:
 def test_own_test_images_that_train_are_found_by_prepare(run: Run, make_folder: Callable[..., Path]) -> None:
     root = make_folder({"train/a": 2, "train/b": 2, "test/a": 1, "test/b": 1}, name="own")
     shutil.copy(root / "train/b/001.png", root / "test/a/000.png")
-    run(prepare, root=str(root))
+    run("prepare", root=str(root))
     found = read_json(Path("results/tiny/data/run.json"))["duplicates"]
     assert found == {
         "counts": {"test in train": 1},
         "examples": ["test/a/000.png in test = train/b/001.png in train"],
     }
     with pytest.raises(DataError, match=r"^data\.duplicates: identical images \(1 test in train\)"):
-        run(prepare, root=str(root), duplicates="error")
+        run("prepare", root=str(root), duplicates="error")
 
 
 def test_duplicates_are_refused_on_request(run: Run) -> None:
-    run(prepare, duplicates="error")
+    run("prepare", duplicates="error")
     with pytest.raises(DataError, match=r"^data\.duplicates: identical images \(1 "):
-        run(split, duplicates="error")
+        run("split", duplicates="error")
     assert not Path("results/tiny/data/split-seed0.json").exists()

@@ -17,9 +17,10 @@ from oba.importance.scores import StructureScores
 from oba.models import build_model
 from oba.pruning.cut import make_update
 from oba.pruning.dependencies import find_groups
-from oba.pruning.levels import RoundRecord, Steps, prune_to_level
+from oba.pruning.levels import Steps, prune_to_level
 from oba.pruning.plan import Plan
 from oba.pruning.problem import make_allocation
+from oba.records import Round
 from oba.structures import StructureGroup
 
 SIZE = (1, 8, 8)
@@ -81,7 +82,7 @@ def prune(
     rounds: int = 1,
     keep: float = 0.3,
     seen: list[tuple[nn.Module, StructureScores]] | None = None,
-) -> tuple[nn.Module, list[RoundRecord]]:
+) -> tuple[nn.Module, list[Round]]:
     """Go down at uniform widths; keep in ``seen`` what each round started from."""
 
     def score(model: nn.Module, groups: list[StructureGroup]) -> StructureScores:
