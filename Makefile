@@ -18,8 +18,7 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $@
 
 run: setup
-	oba unlock
-	snakemake --cores all
+	oba run
 
 # Two workers, since each test is one process with one thread.
 test: setup

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -177,6 +178,22 @@ def bench_importance(
     from oba.bench.importance import Setting, run
 
     run(Setting(model, batch, size, classes, norm, rounds, threads, device), criterion or [], output)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(
+    context: typer.Context,
+    study: Annotated[Path, typer.Argument(help="Study file (YAML).")] = Path("config/config.yaml"),
+) -> None:
+    """Run a study: free the lock of a run that was killed, and start Snakemake; more options are passed on to it."""
+    from oba.locks import free_dead_lock
+    from oba.study import read_study
+
+    read_study(study)
+    typer.echo(free_dead_lock(Path.cwd()))
+    snakemake = [sys.executable, "-m", "snakemake", "--configfile", str(study)]
+    options = context.args if {"--cores", "-c"} & set(context.args) else ["--cores", "all", *context.args]
+    sys.exit(subprocess.run([*snakemake, *options]).returncode)
 
 
 @app.command()

@@ -33,17 +33,28 @@ def load_study(path: Path) -> Study:
 
     Returns:
         The checked study.
+    """
+    return parse_study(read_study(path), str(path))
+
+
+def read_study(path: Path) -> Any:
+    """Read a study file without checking what it says.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its values.
 
     Raises:
         FileError: If the file is missing or not YAML.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
         raise FileError(f"{path}: no such study file") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise FileError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    return parse_study(values, str(path))
 
 
 def parse_study(values: Any, origin: str) -> Study:

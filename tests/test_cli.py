@@ -81,3 +81,19 @@ def test_importing_the_package_costs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_run_refuses_a_missing_study_before_snakemake_starts(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "oba", "run", "nope.yaml"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (9, "error: nope.yaml: no such study file\n")
+
+
+def test_run_passes_options_on():
+    done = oba("run", "config/config.yaml", "-n", "--quiet", "all")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("no lock is held")
+    done = oba("run", "config/config.yaml", "-n", "--config", "seeds=[-1]")
+    assert done.returncode == 1
+    assert "study: seeds.0: got -1; allowed: greater than or equal to 0" in done.stdout + done.stderr

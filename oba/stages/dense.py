@@ -20,7 +20,7 @@ def perform(job: Job[DenseSections]) -> dict[str, Any]:
     dense, device = job.sections.dense, device_of(job)
     bundle = load_data(job, job.sections.augment, device)
     card = ModelCard(
-        name=job.model,
+        name=job.model_name,
         num_classes=len(bundle.info.classes),
         input_size=bundle.info.input_size,
         classes=tuple(bundle.info.classes),
@@ -29,7 +29,9 @@ def perform(job: Job[DenseSections]) -> dict[str, Any]:
     )
     with seeded(job.seed):
         pretrained = dense.source == "pretrained"
-        model = build_model(job.model, num_classes=card.num_classes, input_size=card.input_size, pretrained=pretrained)
+        model = build_model(
+            job.model_name, num_classes=card.num_classes, input_size=card.input_size, pretrained=pretrained
+        )
     if dense.source not in {"train", "pretrained"}:
         load_weights(model, Path(dense.source))
     return train_and_save(job, model.to(device), card, bundle, dense, epochs_before=0)

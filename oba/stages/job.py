@@ -39,7 +39,7 @@ class Job(Generic[S]):
         stage: The stage's command.
         sections: The slice of the study that the stage declares.
         at: The coordinates.
-        model: The model's name as the study writes it.
+        model_name: The model's name as the study writes it; ``at.model`` is how paths write it.
         layout: The experiment's paths.
         inputs: What the stage reads and comes after, as :mod:`oba.dag` says.
         directory: Where the outputs go.
@@ -50,7 +50,7 @@ class Job(Generic[S]):
     stage: str
     sections: S
     at: Coordinates
-    model: str
+    model_name: str
     layout: Layout
     inputs: Files
     directory: Path

@@ -96,7 +96,7 @@ class Scorer:
         at = self.job.at
         about = {
             "method": at.method,
-            "model": self.job.model,
+            "model": self.job.model_name,
             "seed": str(self.job.seed),
             "keep": at.keep,
             "criterion": json.dumps(self.method.config.criterion.model_dump(), sort_keys=True),
