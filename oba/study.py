@@ -8,19 +8,18 @@ writes it, is read without either (:func:`load_resolved`).
 
 from __future__ import annotations
 
-import difflib
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from oba import registry
 from oba.config import PRESETS, Choice, MethodConfig, MethodDefaults, Study
 from oba.errors import ConfigError, FileError
 from oba.files import read_json
+from oba.mistakes import explain
 from oba.models.names import check_name
 from oba.options import checked_options, part
 
@@ -269,45 +268,6 @@ def _check_defaults(study: Study) -> None:
             )
 
 
-def explain(error: ValidationError, model: type[BaseModel] = Study) -> Iterator[str]:
-    """Turn pydantic's findings into one line each: the key, what was given, what is allowed.
-
-    Args:
-        error: What pydantic raised.
-        model: For what it raised it.
-
-    Yields:
-        Lines without a full stop.
-    """
-    for finding in _told_once(error.errors()):
-        location = finding["loc"]
-        key = ".".join(str(step) for step in location)
-        given = repr(finding["input"])
-        if finding["type"] == "extra_forbidden":
-            allowed = _keys_at(model, location[:-1])
-            near = difflib.get_close_matches(str(location[-1]), allowed, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            yield f"{key}: unknown key{hint}; allowed: {', '.join(allowed)}"
-        elif finding["type"] == "missing":
-            yield f"{key}: missing; this key must be given"
-        elif finding["type"] == "value_error":
-            reason = finding["msg"].removeprefix("Value error, ")
-            yield f"{key}: {reason}" if key else reason
-        else:
-            message = finding["msg"].replace("Input should be ", "allowed: ")
-            yield f"{key}: got {given if len(given) < 80 else given[:77] + '...'}; {message}"
-
-
-def _keys_at(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys of the section at a location; entries of lists are sections, too."""
-    for step in location:
-        if isinstance(step, str):
-            annotation = section.model_fields[step].annotation
-            inner = [a for a in typing.get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
-            section = inner[0] if inner else cast("type[BaseModel]", annotation)
-    return [field.alias or name for name, field in section.model_fields.items()]
-
-
 def dump_study(study: Study) -> dict[str, Any]:
     """Return a study as plain values that :func:`parse_study` reads back.
 
@@ -318,18 +278,3 @@ def dump_study(study: Study) -> dict[str, Any]:
         All settings, defaults included.
     """
     return study.model_dump(mode="json", by_alias=True) | {"preset": None}
-
-
-def _told_once(findings: list[Any]) -> Iterator[Any]:
-    """Leave out what models and methods only took over from sections of the study: it is told there."""
-    places = [finding["loc"] for finding in findings]
-    for finding in findings:
-        match finding["loc"]:
-            case ("models", int(), *rest):
-                shared = tuple(rest)
-            case ("methods", int(), *rest):
-                shared = ("method_defaults", *rest)
-            case _:
-                shared = ()
-        if not any(shared[: len(place)] == place for place in places if place):
-            yield finding

@@ -21,7 +21,7 @@ FLOORS = [
     {"dag"},
     {"sections"},
     {"study", "schema", "layout", "codedigest", "locks"},
-    {"options", "models", "data"},
+    {"options", "mistakes", "models", "data"},
     {"structures", "config", "registry", "files", "modes", "provenance"},
     {"errors", "records"},
 ]
