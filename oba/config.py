@@ -204,6 +204,8 @@ class MethodDefaults(Section):
 
 RESERVED = ("dense", "dense-longer")
 """Names that the dense net and the control have in tables and paths."""
+PARTS = ("criterion", "allocation", "update")
+"""What a method consists of: who goes, how much goes where, how the survivors adjust."""
 METHOD_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
 
 

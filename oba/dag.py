@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oba import registry
-from oba.config import Study
+from oba.config import PARTS, Study
 from oba.data.fingerprint import fingerprint
 from oba.data.types import INFO, PREPARED_FILES
 from oba.layout import (
@@ -163,7 +163,7 @@ def _parts(study: Study, at: Coordinates) -> list[tuple[str, str]]:
     if at.method == DENSE_LONGER:
         return []
     method = method_of(study, at.method)
-    return [(kind, getattr(method, kind).name) for kind in ("criterion", "allocation", "update")]
+    return [(kind, getattr(method, kind).name) for kind in PARTS]
 
 
 _STAGES = (

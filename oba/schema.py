@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from oba import registry
-from oba.config import Study
+from oba.config import PARTS, Study
 from oba.options import part
 
 
@@ -24,7 +24,7 @@ def study_schema() -> dict[str, Any]:
     own["dense"], own["structures"] = _partly(definitions["DenseConfig"]), _partly(definitions["StructuresConfig"])
     for key, entry in (("models", "ModelConfig"), ("methods", "MethodConfig")):
         schema["properties"][key]["items"] = {"anyOf": [{"type": "string"}, {"$ref": f"#/$defs/{entry}"}]}
-    for kind in ("criterion", "allocation", "update"):
+    for kind in PARTS:
         definitions[kind] = _choice(kind)
         for section in ("MethodConfig", "MethodDefaults"):
             described = definitions[section]["properties"][kind]

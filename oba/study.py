@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from oba import registry
-from oba.config import PRESETS, Choice, MethodConfig, MethodDefaults, Study
+from oba.config import PARTS, PRESETS, Choice, MethodConfig, MethodDefaults, Study
 from oba.errors import ConfigError, FileError
 from oba.files import read_json
 from oba.mistakes import explain
@@ -211,7 +211,7 @@ def _check_names(study: Study) -> None:
 
 
 def _check_parts(method: MethodConfig) -> None:
-    for kind in ("criterion", "allocation", "update"):
+    for kind in PARTS:
         registry.check(kind, getattr(method, kind).name, f"methods.{method.name}.{kind}")
 
 
@@ -231,7 +231,7 @@ def _all_with_options(study: Study) -> list[MethodConfig]:
 def _with_options(method: MethodConfig, defaults: MethodDefaults) -> MethodConfig:
     """Check a method's options and spell all of them out."""
     chosen = {}
-    for kind in ("criterion", "allocation", "update"):
+    for kind in PARTS:
         choice: Choice = getattr(method, kind)
         entry = part(kind, choice.name)
         shared = defaults.criterion if kind == "criterion" else {}

@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Generic, TypeVar
 
 from oba.codedigest import stage_code
-from oba.config import Study
+from oba.config import PARTS, Study
 from oba.dag import STAGES, Files, stage_of
 from oba.files import digest_file, digest_json, locked, read_json, write_json
 from oba.layout import Coordinates, Layout, models_by_slug
@@ -103,7 +103,7 @@ def execute(command: str, study: Study, at: Coordinates) -> None:
             key=f"{study.experiment}/{place}",
             name=" ".join([command, *readable(at)]),
             parent=chain_identity(study, at) if at.schedule else None,
-            tags=_tags(command, layout, at, digest_json(settings), code),
+            tags=_tags(command, layout, at, digest_json(settings), code) | _method_tags(study, at),
             attempt=key,
         )
         inputs = {**reads, **stage.after(study, layout, at)}
@@ -164,7 +164,7 @@ def chain_identity(study: Study, at: Coordinates) -> RunIdentity:
         experiment=layout.experiment,
         key=chain.relative_to(layout.results).as_posix(),
         name=" ".join(readable(whole)),
-        tags={"sweep": layout.experiment, "stage": "chain"} | whole.given(),
+        tags={"sweep": layout.experiment, "stage": "chain"} | whole.given() | _method_tags(study, at),
         attempt=digest_json([settings, code]),
     )
 
@@ -188,6 +188,11 @@ def readable(at: Coordinates) -> list[str]:
     given = at.given()
     order = ("method", "schedule", "keep", "variant", "model", "seed")
     return [f"{name}{given[name]}" if name in {"seed", "keep"} else given[name] for name in order if name in given]
+
+
+def _method_tags(study: Study, at: Coordinates) -> dict[str, str]:
+    """Return what a method's free name stands for; nothing for the control that removes nothing."""
+    return {kind: getattr(m, kind).name for m in study.methods if m.name == at.method for kind in PARTS}
 
 
 def _tags(stage: str, layout: Layout, at: Coordinates, settings: str, code: str) -> dict[str, str]:
