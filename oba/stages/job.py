@@ -92,7 +92,7 @@ def execute(command: str, study: Study, at: Coordinates) -> None:
     base = layout.root / ".state" / place
     finished = base / f"{key}-finished"
     with locked(base):
-        done = all(path.exists() for path in outputs) and read_json(record)["key"] == key
+        done = all(path.exists() for path in outputs) and read_json(record).get("key") == key
         if done or restore(outputs, finished):
             return
         for stale in base.iterdir():
