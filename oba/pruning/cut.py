@@ -6,6 +6,7 @@ A file ``oba/pruning/update/my_name.py`` that defines ``UPDATE``, a subclass of 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,9 +86,10 @@ class Cut:
         return torch.tensor(positions, device=module.weight.device)
 
 
-class Update(Configured[O]):
+class Update(Configured[O], ABC):
     """One way to adjust what is left to what went."""
 
+    @abstractmethod
     def adjust(self, cut: Cut, images: Images) -> None:
         """Change the weights or statistics of ``cut.after``.
 
@@ -95,7 +97,6 @@ class Update(Configured[O]):
             cut: What was removed.
             images: The calibration images.
         """
-        raise NotImplementedError
 
 
 def make_update(name: str, **options: object) -> Update:

@@ -7,6 +7,7 @@ allocation ``my-name``; nothing else has to be changed. Its options are the fiel
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,7 +118,7 @@ class Problem:
         )
 
 
-class Allocation(Configured[O]):
+class Allocation(Configured[O], ABC):
     """One way to divide what goes among the groups."""
 
     def require(self, problem: Problem) -> None:
@@ -128,6 +129,7 @@ class Allocation(Configured[O]):
         """
         problem.require_reachable()
 
+    @abstractmethod
     def select(self, problem: Problem) -> Selection:
         """Choose what goes in one round.
 
@@ -137,7 +139,6 @@ class Allocation(Configured[O]):
         Returns:
             What goes: at most the budget is left, and no floor is undercut.
         """
-        raise NotImplementedError
 
 
 def make_allocation(name: str, **options: object) -> Allocation:
