@@ -158,7 +158,8 @@ class _Remaining:
         inverse = self._inverse[blocks, blocks].unflatten(0, shape).unflatten(2, shape).diagonal(dim1=0, dim2=2)
         factors = torch.linalg.cholesky(inverse.movedim(-1, 0))
         weights = self._weight[blocks].unflatten(0, shape)
-        return torch.linalg.solve_triangular(factors, weights, upper=False).square().sum((1, 2))
+        # Products of small matrices first: a batch of triangular solves with many columns takes eight times as long.
+        return (torch.cholesky_inverse(factors) * (weights @ weights.mT)).sum((1, 2))
 
     @property
     def _end(self) -> int:
