@@ -35,8 +35,6 @@ def attention_group(name: str, module: Attention, axis: str) -> StructureGroup:
     count = module.widths()[axis]
     slices = [Slice(name, axis, tuple((i,) for i in range(count)))]
     for layer, of_layer, rows in _positions(module, axis):
-        if len(rows) != count:
-            raise ValueError(f"{name}.{layer}: {len(rows)} structures on axis {axis!r}, expected {count}")
         slices.append(Slice(f"{name}.{layer}", of_layer, tuple(tuple(rows[i]) for i in range(count))))
     return StructureGroup(f"{name}.{_NAMES[axis]}", tuple(slices))
 

@@ -11,6 +11,23 @@ from oba.models.attention.module import Attention
 from oba.structures import HEAD
 
 
+class SelfAttention(Attention):
+    """Attention of tokens to each other, as timm's ``Attention``."""
+
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """Attend.
+
+        Args:
+            x: Tokens, shape (N, tokens, channels).
+            attn_mask: As in :meth:`Attention.attend`.
+            is_causal: As in :meth:`Attention.attend`.
+
+        Returns:
+            Tokens, shape (N, tokens, output channels).
+        """
+        return self.attend(x, x, x, attn_mask, is_causal)
+
+
 class RotaryAttention(Attention):
     """Attention whose queries and keys are rotated by position, as timm's ``AttentionRope`` and ``EvaAttention``."""
 
@@ -33,9 +50,10 @@ class RotaryAttention(Attention):
 
         Args:
             x: Tokens, shape (N, tokens, channels).
-            rope: Sines and cosines of the tokens behind the prefix, shape (..., tokens, 2 · dimensions); none: as it is.
-            attn_mask: As in :meth:`Attention.forward`.
-            is_causal: As in :meth:`Attention.forward`.
+            rope: Sines and cosines for the tokens behind the prefix, shape (..., tokens, 2 · dimensions); without
+                them nothing is rotated.
+            attn_mask: As in :meth:`Attention.attend`.
+            is_causal: As in :meth:`Attention.attend`.
 
         Returns:
             Tokens, shape (N, tokens, output channels).

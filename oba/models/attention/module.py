@@ -24,7 +24,7 @@ class Product(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention whose heads, query-key dimensions and value dimensions can be cut one by one.
+    """Multi-head attention whose heads, query-key dimensions and value dimensions can be cut one by one.
 
     Queries, keys and values come from one linear layer ``qkv`` or from three, ``q_proj``, ``k_proj`` and ``v_proj``:
     rows head by head. Several heads may share a key and a value (grouped queries).
@@ -39,6 +39,12 @@ class Attention(nn.Module):
     """
 
     rotated = False
+
+    qkv: nn.Linear | None
+    q_proj: nn.Linear
+    k_proj: nn.Linear
+    v_proj: nn.Linear
+    gate: nn.Linear | None
 
     def __init__(self, source: Any, *, num_heads: int, head_dim: int, num_kv_heads: int | None = None) -> None:
         """Take over the parts of another module.
@@ -83,8 +89,9 @@ class Attention(nn.Module):
             query: Tokens, shape (N, tokens, channels).
             key: Tokens, shape (N, other tokens, channels).
             value: Tokens, shape (N, other tokens, channels).
-            attn_mask: As in :meth:`forward`.
-            is_causal: As in :meth:`forward`.
+            attn_mask: Added to the products of queries and keys, or boolean: True takes part; broadcast to
+                (N, heads, tokens, other tokens).
+            is_causal: Whether tokens see only those before them.
             rotate: What turns queries and keys, shape (N, heads, tokens, dimensions), by position.
 
         Returns:
@@ -173,22 +180,16 @@ class Attention(nn.Module):
         Raises:
             ModelError: If queries are normed without a scale of their own.
         """
-        if isinstance(self.q_norm, nn.Identity):
-            name, rows = self.projections()["q"]
-            layer: nn.Linear = getattr(self, name)
-            of_rows, tensors = (
-                factor.repeat(self.num_heads),
-                (layer.weight[:rows], None if layer.bias is None else layer.bias[:rows]),
-            )
-        else:
-            of_rows, tensors = factor, (self.q_norm.weight, getattr(self.q_norm, "bias", None))
-        if tensors[0] is None:
-            raise ModelError(
-                f"queries are normed by a {type(self.q_norm).__name__} without a scale, and cannot be scaled"
-            )
-        for tensor in tensors:
-            if tensor is not None:
-                tensor.mul_(of_rows.to(tensor).view(-1, *[1] * (tensor.dim() - 1)))
+        layer, rows = self.q_norm, len(factor)
+        if isinstance(layer, nn.Identity):
+            layer, rows = self.qkv or self.q_proj, self.num_heads * self.head_dim
+        weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+        if weight is None:
+            raise ModelError(f"queries are normed by a {type(layer).__name__}, which has no scale to multiply")
+        of_rows = factor.to(weight).repeat(rows // len(factor))
+        weight[:rows] *= of_rows.view(-1, *[1] * (weight.dim() - 1))
+        if bias is not None:
+            bias[:rows] *= of_rows
 
     def translate(self, tensors: dict[str, Any], prefix: str) -> None:
         """Give the tensors of a state dict of the module that this one stands for the names that they have here.
@@ -198,9 +199,9 @@ class Attention(nn.Module):
             prefix: What the names of this module's tensors begin with.
         """
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         self.translate(state_dict, prefix)
-        super()._load_from_state_dict(state_dict, prefix, *rest)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def extra_repr(self) -> str:
         """Return the sizes, for ``print(model)``."""

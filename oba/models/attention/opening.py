@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from oba.models.attention.kinds import EvaAttention, MultiheadAttention, RotaryAttention, WindowAttention
+from oba.models.attention.kinds import EvaAttention, MultiheadAttention, RotaryAttention, SelfAttention, WindowAttention
 from oba.models.attention.module import Attention
 
 
@@ -40,7 +40,7 @@ def _opened(module: Any) -> Attention | None:
         return None if module.bias_k is not None or module.add_zero_attn else _multihead(module)
     match f"{kind.__module__}.{kind.__qualname__}":
         case "timm.layers.attention.Attention":
-            return Attention(module, num_heads=module.num_heads, head_dim=module.head_dim)
+            return SelfAttention(module, num_heads=module.num_heads, head_dim=module.head_dim)
         case "timm.layers.attention.AttentionRope":
             sizes = {"num_heads": module.num_heads, "num_kv_heads": module.num_kv_heads, "head_dim": module.head_dim}
             return RotaryAttention(module, **sizes)
@@ -55,7 +55,7 @@ def _opened(module: Any) -> Attention | None:
 
 def _multihead(module: nn.MultiheadAttention) -> MultiheadAttention:
     """Return PyTorch's module with its projections as layers."""
-    weights = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
+    weights: list[Any] = [module.q_proj_weight, module.k_proj_weight, module.v_proj_weight]
     if module.in_proj_weight is not None:
         weights = _parts(module.in_proj_weight)
     biases = [None] * 3 if module.in_proj_bias is None else _parts(module.in_proj_bias)
@@ -83,7 +83,7 @@ def _parts(packed: nn.Parameter) -> list[nn.Parameter]:
     return [nn.Parameter(part.detach().clone(), packed.requires_grad) for part in packed.chunk(3)]
 
 
-def _linear(weight: nn.Parameter, bias: nn.Parameter | None) -> nn.Linear:
+def _linear(weight: Any, bias: Any) -> nn.Linear:
     """Return a linear layer of given parameters, without drawing others first."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     layer.weight = weight
