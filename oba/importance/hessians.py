@@ -59,14 +59,14 @@ class GaussNewton:
         require_gauss_newton(model, batch)
         masks = ExampleMasks(model, places, batch.inputs)
         logits = masks.outputs
-        _require_logits(logits)
+        require_logits(logits, "hessian: 'gauss-newton'")
         leaf = logits.detach().requires_grad_()
         (slope,) = torch.autograd.grad(batch.loss_of(leaf), leaf)
         p = logits.detach().softmax(1)
         classes = logits.shape[1]
         self._drawn = classes > samples
         if self._drawn:
-            drawn = _drawn(p, samples, generator)
+            drawn = draw_classes(p, samples, generator)
             logp = logits.log_softmax(1).gather(1, drawn)
             roots = torch.stack([masks.derivative(logp[:, r].sum()) for r in range(samples)]) / samples**0.5
             self.gradient = masks.derivative((slope * logits).sum(), last=True).sum(0)
@@ -230,8 +230,17 @@ def coupling_norm(model: nn.Module) -> str:
     return ""
 
 
-def _drawn(p: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-    """Draw classes k ~ p_n for each example: (N, samples); the CPU draws, and waits for nothing."""
+def draw_classes(p: Tensor, samples: int, generator: torch.Generator) -> Tensor:
+    """Draw classes k ~ p_n for each example; the CPU draws, and waits for nothing.
+
+    Args:
+        p: Probabilities, shape (N, classes).
+        samples: How many are drawn for each example.
+        generator: Draws them, on the CPU.
+
+    Returns:
+        Class numbers, shape (N, samples).
+    """
     uniform = torch.rand(len(p), samples, dtype=torch.float64, generator=generator).to(p.device, non_blocking=True)
     upto = p.double().cumsum(1)
     return torch.searchsorted(upto, uniform * upto[:, -1:], right=True).clamp_max(p.shape[1] - 1)
@@ -242,7 +251,16 @@ def _symmetric(matrix: Tensor) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
-def _require_logits(logits: object) -> None:
+def require_logits(logits: object, who: str) -> None:
+    """Refuse outputs of which no probabilities of classes can be made.
+
+    Args:
+        logits: A model's outputs.
+        who: The option and value that ask for logits.
+
+    Raises:
+        ScoreError: If they are no tensor of two dimensions.
+    """
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ScoreError(f"hessian: 'gauss-newton' needs logits of shape (examples, classes), not {found}")
+        raise ScoreError(f"{who} needs logits of shape (examples, classes), not {found}")
