@@ -52,6 +52,29 @@ def test_they_are_sums_over_single_examples(member: Member) -> None:
         torch.testing.assert_close(square, expected[name], rtol=1e-9, atol=1e-20)
 
 
+class Overwritten(nn.Module):
+    """The input of a frozen layer is overwritten after use, which autograd allows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.frozen, self.head = nn.Linear(4, 4), nn.Linear(4, 4).requires_grad_(False), nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.frozen(x)
+        return self.head(y + x.mul_(2))
+
+
+def test_the_input_of_a_frozen_layer_may_be_overwritten() -> None:
+    torch.manual_seed(0)
+    model, x, y = Overwritten().double(), torch.randn(5, 4).double(), torch.tensor([0, 2, 1, 1, 0])
+    with torch.no_grad():
+        inputs = model.stem(x).clone()
+    p = model(x).softmax(1).detach() - F.one_hot(y, 3)
+    gradients = p @ model.head.weight.detach()
+    torch.testing.assert_close(found(model, x, y)["frozen.weight"], gradients.square().T @ inputs.square())
+
+
 @pytest.mark.parametrize("name", ["mlp", "conv", "grouped", "shared"])
 def test_memory_is_bounded_and_changes_nothing(name: str) -> None:
     [member] = [m for m in ZOO if m.name == name]

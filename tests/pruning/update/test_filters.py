@@ -69,14 +69,14 @@ def test_kept_filters_take_the_best_step(update, solve, name, zoo, make_cut, cal
     cut = make_cut(case.model, case.groups)
     raw = copy.deepcopy(cut.after)
     make_update(update, damping=DAMPING, fisher="empirical").adjust(cut, calibration)
-    moved = [layer for layer, axis in cut.plan.axes if axis == OUT]
-    assert moved
-    for layer in moved:
+    moved = {layer for layer, axis in cut.plan.axes if axis == OUT}
+    # The dense matrix of a wide layer has too many steps of single weights.
+    solved = {layer for layer in moved if solve is together or theta(cut.before.get_submodule(layer)).numel() < 250}
+    assert solved
+    for layer in solved:
         before, after = cut.before.get_submodule(layer), cut.after.get_submodule(layer)
         weights, kept = theta(before), cut.kept(layer, OUT)
         gone = torch.tensor([i for i in range(len(weights)) if i not in kept])
-        if solve is one_by_one and weights.numel() > 150:
-            continue
         step = solve(weights, gone, *layer_factors(cut.before, layer, calibration))
         expected = weights + step
         assert step[kept].abs().max() > 1e-4
