@@ -26,7 +26,8 @@ from oba.curvature.passes import Loss
 from oba.errors import ModelError, ScoreError
 from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.criterion import Criterion
-from oba.importance.hessians import coupling_norm, draw_classes, require_logits
+from oba.importance.hessians import coupling_norm
+from oba.importance.logits import draw_classes, require_logits
 from oba.importance.scores import StructureScores
 from oba.importance.slices import LayerSlice, layer_slices
 from oba.options import Options

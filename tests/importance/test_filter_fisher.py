@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import oba.importance.filter_fisher as module
 from oba.errors import ConfigError, ScoreError
 from oba.importance import parameter_scores, score_structures
+from oba.importance.batches import Batch, Doubts
 from oba.importance.criterion import make_criterion
 from oba.structures import OUT, Slice, StructureGroup
 
@@ -159,6 +160,16 @@ def test_frozen_parameters_change_nothing(criterion: str) -> None:
     expected = raw_scores(net.member.make(), net.groups, batches(net), criterion)
     for key, scores in raw_scores(net.member.make().requires_grad_(False), net.groups, batches(net), criterion).items():
         torch.testing.assert_close(scores, expected[key], rtol=1e-10, atol=1e-18)
+
+
+@pytest.mark.parametrize("criterion", ["c-obs", "kron-obd", "kron-obs"])
+def test_a_fault_of_a_batch_is_raised_although_all_batches_are_held(criterion: str) -> None:
+    """On a GPU batches note faults for later, and nobody would look at them again."""
+    net = BY_NAME["mlp"]
+    inputs, targets = net.member.batch(4)
+    batch = Batch(0, inputs, targets + 7, F.cross_entropy, Doubts())
+    with pytest.raises(ScoreError, match=r"batch 0: target . is out of range; allowed: 0..2"):
+        make_criterion(criterion, fisher="empirical").score(net.member.make().eval(), net.groups, [batch])
 
 
 def test_scores_of_weights_are_half_of_what_the_diagonal_says() -> None:
