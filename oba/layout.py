@@ -155,6 +155,11 @@ def method_of(study: Study, method: str) -> MethodConfig:
     return next(m for m in study.methods if m.name == method)
 
 
+def prunes_weights(study: Study, at: Coordinates) -> bool:
+    """Return whether the method at some coordinates removes single weights."""
+    return at.method not in {"", DENSE_LONGER} and method_of(study, at.method).granularity == "weights"
+
+
 def sweep(study: Study) -> pd.DataFrame:
     """Return the product of the study's lists: one row per evaluated net.
 
