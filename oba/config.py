@@ -339,8 +339,8 @@ class Study(Section):
     schedules: Annotated[list[Literal["iterative", "oneshot"]], Field(min_length=1)] = ["iterative"]
     """`iterative`: each level starts from the previous level's fine-tuned net; `oneshot`: each from the dense net."""
     keep: Annotated[list[Fraction], Field(min_length=1)]
-    """Levels: fractions that are kept of the dense net's MACs, or of its weights by methods with `granularity: weights`;
-    decreasing multiples of 0.01."""
+    """Levels: fractions of the dense net's MACs that are kept, or of its weights by methods with
+    `granularity: weights`; decreasing multiples of 0.01."""
     controls: list[Literal["scratch", "dense-longer"]] = []
     """`scratch`: each pruned architecture trained from new weights, by the dense recipe over as many epochs as its
     pruned net had in all, or by the recipe `scratch`; `dense-longer`: the dense net given the fine-tuning epochs,

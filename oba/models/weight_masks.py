@@ -63,20 +63,20 @@ def unpack(tensors: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, T
         model: The net that they are of, for the shapes of its weights.
 
     Returns:
-        The state dict, and the masks.
+        The state dict, and the masks in the order of ``named_parameters()``.
 
     Raises:
-        ModelError: If a mask is not one of this net.
+        ModelError: If a mask does not fit its weight.
     """
-    whole = {name: tensor for name, tensor in tensors.items() if not name.endswith(_SUFFIX)}
+    whole = dict(tensors)
     masks: dict[str, Tensor] = {}
-    parameters = dict(model.named_parameters())
-    for name in (name.removesuffix(_SUFFIX) for name in tensors if name.endswith(_SUFFIX)):
-        bits = np.unpackbits(tensors[name + _SUFFIX].numpy())
-        size = parameters[name].numel() if name in parameters else 0
-        if not 0 <= len(bits) - size < 8 or bits.sum() != len(whole.get(name, ())):
-            raise ModelError(f"the mask of weight {name!r} is not one of this net")
-        kept = torch.from_numpy(bits[:size].astype(bool)).reshape(parameters[name].shape)
+    for name, parameter in model.named_parameters():
+        if name + _SUFFIX not in whole:
+            continue
+        bits = np.unpackbits(whole.pop(name + _SUFFIX).numpy())
+        if not 0 <= len(bits) - parameter.numel() < 8 or bits.sum() != len(whole[name]):
+            raise ModelError(f"the mask of weight {name!r} has {len(bits)} bits for {parameter.numel()} elements")
+        kept = torch.from_numpy(bits[: parameter.numel()].astype(bool)).reshape(parameter.shape)
         whole[name] = torch.zeros(kept.shape, dtype=whole[name].dtype).masked_scatter_(kept, whole[name])
         masks[name] = kept
     return whole, masks

@@ -31,7 +31,7 @@ _Scores = TypeVar("_Scores")
 
 @dataclass
 class Scorer:
-    """Scores a net's structures or weights, round after round, on the same calibration images for every criterion of a seed.
+    """Scores what may go, round after round, on the same calibration images for every criterion of a seed.
 
     Attributes:
         job: The job.

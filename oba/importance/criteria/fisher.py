@@ -3,8 +3,9 @@ r"""Empirical Fisher information of a mask ``fisher`` (Theis et al., 2018; Liu e
 .. math:: s_c = E_n\Big[\Big(\frac{\partial L_n}{\partial m_{nc}}\Big)^2\Big], \qquad
           s_i = E_n\Big[\Big(\frac{\partial L_n}{\partial \theta_i}\Big)^2\Big]\, \theta_i^2
 
-of a structure c and of a single weight i, over single examples n; the masks of structures are behind norm and activation. With the statistics of the batch (``norm="train"``) a
-mask on one example also acts on the others: then :math:`L_n` is N times the batch's loss.
+of a structure c and of a single weight i, over single examples n; masks of structures lie behind norm and activation.
+With the statistics of the batch (``norm="train"``) a mask on one example also acts on the others: then :math:`L_n` is
+N times the batch's loss.
 """
 
 from __future__ import annotations

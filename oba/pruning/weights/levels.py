@@ -15,8 +15,8 @@ from oba.pruning.cut import Cut, Images, Update
 from oba.pruning.descent import aim
 from oba.pruning.plan import Plan
 from oba.pruning.statistics import mean_loss
-from oba.pruning.weights.prunable import count_weights
 from oba.pruning.weights.problem import WeightAllocation, WeightProblem
+from oba.pruning.weights.prunable import count_weights
 from oba.records import Round
 
 ScoreWeights = Callable[[nn.Module, Masks], Mapping[str, Tensor]]
