@@ -134,7 +134,7 @@ def _panels(kept: Mapping[Net, Mapping[str, int]], dense: Mapping[str, int], per
         chain = [net for net in nets if net.method == method and net.schedule == schedule]
         levels = sorted({net.keep for net in chain}, reverse=True)
         if levels:
-            seeds = [[list(kept[net].values()) for net in chain if net.keep == level] for level in levels]
+            seeds = [[[kept[net][n] for n in dense] for net in chain if net.keep == level] for level in levels]
             left = np.array([np.mean(counts, axis=0) for counts in seeds]).T
             heading = f"{method}, {schedule}" if len(schedules) > 1 else method
             yield _Panel(heading, levels, 100 * left / whole if percent else left, left / whole)

@@ -51,8 +51,8 @@ RUN_COLUMNS = [*COORDINATES, "missing", *_MEASURED]
 """The columns of ``runs.csv``. ``missing`` says why a net is not there, and is empty if it is. Accuracies, ``keep``,
 ``macs_kept`` and ``weights_kept`` (of the weights that may go, where single weights went) are fractions, times are
 milliseconds for latency and seconds for training; the speedup is the median of paired ratios dense/net with its
-quartiles. ``criterion``, ``allocation`` and ``granularity`` hold for every net of an architecture, ``update`` for the one
-that inherits the updated weights. ``duplicates`` counts the identical images in two parts of the seed's data."""
+quartiles. ``criterion``, ``allocation`` and ``granularity`` hold for every net of an architecture, ``update`` for the
+one that inherits the updated weights. ``duplicates`` counts the identical images in two parts of the seed's data."""
 
 
 def collect(

@@ -11,7 +11,7 @@ import pandas as pd
 from oba.layout import DENSE_LONGER
 from oba.report.collect import finished
 from oba.report.frames import grouped, records, where
-from oba.report.granularity import WEIGHTS
+from oba.report.granularity import STRUCTURES, WEIGHTS
 from oba.report.net import FINETUNED, SCRATCH
 
 _EN_DASH = "\N{EN DASH}"
@@ -161,7 +161,7 @@ def _latency(runs: pd.DataFrame) -> str:
 
 def _slow(summary: pd.DataFrame) -> list[str]:
     """One note per model with nets of fewer MACs whose lower quartile of the speedup does not exceed 1."""
-    pruned = where(summary, (summary.variant == FINETUNED) & (summary.method != DENSE_LONGER))
+    pruned = where(summary, (summary.variant == FINETUNED) & (summary.granularity == STRUCTURES))
     found = []
     for (model,), group in grouped(pruned, ["model"]):
         slow = where(group, (group.speedup_low <= 1) & (group.macs_kept_percent < 100))

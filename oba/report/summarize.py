@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from oba.report.collect import finished
 from oba.report.frames import grouped, read_table, records, where
 from oba.report.net import DENSE, FINETUNED
 
-_NET = ["model", "schedule", "keep", "method", "granularity", "variant"]
+_NET = ["model", "schedule", "keep", "method", "variant", "granularity"]
 SUMMARY_COLUMNS = [
     *_NET,
     "seeds",
@@ -39,7 +40,7 @@ than the same seed's net named in ``versus`` (the first method of the same granu
 level)."""
 
 
-def summarize(runs: pd.DataFrame, first_method: str) -> pd.DataFrame:
+def summarize(runs: pd.DataFrame, first_method: str, *others: str) -> pd.DataFrame:
     """Join the seeds of every net, and compare with the dense net and with the first method, seed by seed.
 
     A level is a fraction of MACs for some methods and of weights for others, so each is compared with the first method
@@ -48,13 +49,14 @@ def summarize(runs: pd.DataFrame, first_method: str) -> pd.DataFrame:
     Args:
         runs: The table of :func:`oba.report.collect.collect`; nets that are missing are left out.
         first_method: The study's first method.
+        others: The first methods of other granularities.
 
     Returns:
         A table with the columns :data:`SUMMARY_COLUMNS`: for every model the dense net, then by schedule, falling
         level and method (the first one first, each followed by its control from new weights; ``dense-longer`` last).
     """
     runs = finished(runs)
-    paired = _with_partners(runs, first_method)
+    paired = _with_partners(runs, first_method, others)
     rows = [_summary(dict(zip(_NET, key, strict=True)), group) for key, group in grouped(paired, _NET)]
     return _ordered(pd.DataFrame(rows, columns=pd.Index(SUMMARY_COLUMNS)), runs, first_method)
 
@@ -68,15 +70,15 @@ def read_summary(path: Path) -> pd.DataFrame:
     Returns:
         The table that :func:`summarize` made.
     """
-    return read_table(path, SUMMARY_COLUMNS, ["model", "schedule", "method", "granularity", "variant", "versus"])
+    return read_table(path, SUMMARY_COLUMNS, ["model", "schedule", "method", "variant", "granularity", "versus"])
 
 
-def _with_partners(runs: pd.DataFrame, first_method: str) -> pd.DataFrame:
+def _with_partners(runs: pd.DataFrame, first_method: str, others: Sequence[str]) -> pd.DataFrame:
     """Put beside every net what the same seed's dense net and first-method net have."""
     dense = where(runs, runs.method == DENSE).filter(["model", "seed", "test_top1", "parameters"])
     finetuned = where(runs, runs.variant == FINETUNED)
-    order = sorted(records(finetuned), key=lambda row: row.method != first_method)
-    firsts = {row.granularity: row.method for row in reversed(order)} | {"": first_method}
+    named = where(finetuned, finetuned.method.isin([first_method, *others]))
+    firsts = dict(zip(named.granularity, named.method, strict=True)) | {"": first_method}
     first = where(finetuned, finetuned.method == finetuned.granularity.map(firsts))
     first = first.filter(["model", "seed", "schedule", "keep", "method", "test_top1"])
     first = first.rename(columns={"method": "first"})

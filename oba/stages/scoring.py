@@ -53,15 +53,7 @@ class Scorer:
         return iter(self.bundle.calibration.batches(self.job.sections.calibration.batch_size))
 
     def structures(self, model: nn.Module, groups: Sequence[StructureGroup]) -> StructureScores:
-        """Score the structures of one round.
-
-        Args:
-            model: The net as it is.
-            groups: Its structures.
-
-        Returns:
-            What selection ranks.
-        """
+        """Score the structures of one round."""
         left = sum(map(len, groups))
         found = self._timed(model, left, lambda by: score_structures(model, groups, self.batches(), by))
         tensors = {**found.alone, **{f"{name}:standard-error": e for name, e in (found.standard_error or {}).items()}}
@@ -71,15 +63,7 @@ class Scorer:
         return found
 
     def weights(self, model: nn.Module, masks: Masks) -> dict[str, Tensor]:
-        """Score the single weights of one round.
-
-        Args:
-            model: The net as it is.
-            masks: What is kept of its weights.
-
-        Returns:
-            What selection ranks.
-        """
+        """Score the single weights of one round."""
         left = sum(int(mask.sum()) for mask in masks.values())
         found = self._timed(model, left, lambda by: weight_scores(model, masks, self.batches(), by))
         self._keep(found)
