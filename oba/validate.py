@@ -180,6 +180,7 @@ def _inspect(
             else:
                 shapes = {name: weight.shape for name, weight in prunable_weights(net, wanted.ignore).items()}
                 weights = sum(shape.numel() for shape in shapes.values())
+                ready.criterion(seed=0).require_weights(net, shapes)
                 for level in study.keep:
                     ready.steps.allocation.require(shapes, level)
     return _Net(model.name, sum(p.numel() for p in net.parameters()), cost.macs, structures, lowest, weights)

@@ -28,6 +28,21 @@ _LIMIT = 2**26
 """Bytes of the unfolded inputs, and of the gradients of single examples, that are in memory at once."""
 
 
+def matrix_weights(model: nn.Module) -> set[str]:
+    """Return the names of the weights that :func:`squared_gradients` can see: those of Conv and Linear layers.
+
+    Args:
+        model: The network.
+
+    Returns:
+        Names as in ``named_parameters()``.
+    """
+    # The projection at the end of PyTorch's attention is a Linear that is never called.
+    layers = [module for module in model.modules() if not isinstance(module, nn.MultiheadAttention)]
+    owned = {id(child.weight) for layer in layers for child in layer.children() if isinstance(child, MatrixLayer)}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in owned}
+
+
 def squared_gradients(model: nn.Module, inputs: Tensor, loss: Loss) -> dict[str, Tensor]:
     r"""Return the mean over examples of squared gradients of weights, :math:`E_n[(\partial L_n/\partial W)^2]`.
 

@@ -130,6 +130,14 @@ class Criterion(Configured[O]):
             groups: Its groups of structures.
         """
 
+    def require_weights(self, model: nn.Module, names: Collection[str]) -> None:
+        """Refuse single weights that cannot be scored, where that shows without examples: none by default.
+
+        Args:
+            model: The model.
+            names: Names of its weights.
+        """
+
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
         """Return signed scores in each parameter's shape, on one batch; parameters without a score are absent.
 

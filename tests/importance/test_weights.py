@@ -127,7 +127,8 @@ def test_fisher_is_the_mean_square_of_single_gradients(everything, monkeypatch, 
     squares = {name: torch.zeros_like(net.get_parameter(name)) for name in weights_of(net)}
     for n in range(5):
         loss = F.cross_entropy(net(images[n : n + 1]), targets[n : n + 1])
-        for name, gradient in zip(squares, torch.autograd.grad(loss, [net.get_parameter(s) for s in squares])):
+        gradients = torch.autograd.grad(loss, [net.get_parameter(name) for name in squares])
+        for name, gradient in zip(squares, gradients, strict=True):
             squares[name] += gradient**2 / 5
     assert list(found) == ["first.weight", "grouped.weight", "twice.weight", "tokens.weight", "head.weight"]
     for name, score in found.items():
@@ -141,7 +142,8 @@ def test_frozen_weights_have_squared_gradients_as_well(everything):
     loss = lambda outputs: F.cross_entropy(outputs, targets)  # noqa: E731
     expected = squared_gradients(net, images, loss)
     found = squared_gradients(net.requires_grad_(False), images, loss)
-    assert all(torch.equal(found[name], square) for name, square in expected.items())
+    for name, square in expected.items():
+        torch.testing.assert_close(found[name], square)
 
 
 def test_with_statistics_of_the_batch_the_parts_of_examples_add_up_to_the_gradient(everything):

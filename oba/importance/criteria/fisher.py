@@ -10,11 +10,12 @@ N times the batch's loss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
-from oba.curvature import squared_gradients
+from oba.curvature import matrix_weights, squared_gradients
+from oba.errors import ScoreError
 from oba.importance.batches import Batch
 from oba.importance.criterion import BatchScores, Criterion, DataOptions, GroupOptions, Target
 from oba.importance.examples import ExampleMasks
@@ -33,6 +34,14 @@ class Fisher(Criterion[FisherOptions]):
     def require(self, model: nn.Module, groups: Sequence[StructureGroup]) -> None:
         """Refuse groups on which no mask can act."""
         places_of(model, groups).require_all()
+
+    def require_weights(self, model: nn.Module, names: Collection[str]) -> None:
+        """Refuse weights that are used in other ways than by a Conv or Linear layer."""
+        if others := sorted({*names} - matrix_weights(model)):
+            raise ScoreError(
+                f"weight {others[0]!r}: criterion 'fisher' scores weights of Conv and Linear layers only; allowed: "
+                "another criterion, or structures.ignore with its layer"
+            )
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
         """Score every weight of a Conv or Linear layer."""

@@ -93,9 +93,7 @@ def test_a_level_below_the_floor_is_refused():
     allocation = make_weight_allocation("global", floor=0.2)
     shapes = {name: torch.Size(shape) for name, shape in SHAPES.items()}
     allocation.require(shapes, 0.21)
-    with pytest.raises(
-        BudgetError, match=r"keep=0\.15 cannot be reached: allocation 'global' with floor=0\.2 keeps 0\.20"
-    ):
+    with pytest.raises(BudgetError, match=r"keep=0\.15 cannot be reached: .* with floor=0\.2 keeps 0\.20"):
         allocation.require(shapes, 0.15)
 
 

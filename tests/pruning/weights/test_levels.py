@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -39,10 +40,13 @@ def magnitude(model, masks):
     return {name: model.get_parameter(name).detach().abs() for name in masks}
 
 
-def to_level(
-    model, keep, masks=None, *, allocation="global", update="norm", rounds=2, descent="linear", score=magnitude
-):
-    steps = WeightSteps(make_weight_allocation(allocation), make_update(update), rounds, descent)
+def at_random(model, masks):
+    return {name: torch.rand(mask.shape) for name, mask in masks.items()}
+
+
+def to_level(model, keep, masks=None, *, score=magnitude, allocation="global", update="norm", **how):
+    how = {"rounds": 2, "descent": "linear"} | how
+    steps = WeightSteps(make_weight_allocation(allocation), make_update(update), **how)
     return mask_to_level(model, masks or whole_masks(model), score=score, steps=steps, images=images, keep=keep)
 
 
@@ -76,9 +80,7 @@ def test_a_level_is_met_and_recorded(net):
 
 def test_masks_compose_over_levels(net):
     first, _ = to_level(net, 0.6)
-    second, records = to_level(
-        net, 0.2, first, score=lambda model, masks: {n: torch.rand(m.shape) for n, m in masks.items()}
-    )
+    second, records = to_level(net, 0.2, first, score=at_random)
     assert records[0].keep == pytest.approx((count_weights(first).fraction + 0.2) / 2)
     for name, mask in second.items():
         assert not (mask & ~first[name]).any()
@@ -138,7 +140,7 @@ def test_the_rounds_of_a_level_step_down_as_asked(net, descent, expected):
 
 def test_exponential_rounds_keep_the_same_fraction_of_what_is_left():
     aims = [aim("exponential", 0.6, 0.1, r / 5) for r in range(6)]
-    ratios = [b / a for a, b in zip(aims, aims[1:], strict=False)]
+    ratios = [b / a for a, b in itertools.pairwise(aims)]
     assert ratios == pytest.approx([(0.1 / 0.6) ** 0.2] * 5)
 
 
