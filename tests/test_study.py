@@ -159,12 +159,12 @@ MISTAKES = [
     (
         "methods",
         [{"criterion": {"name": "oba", "normalizer": "sum"}, "granularity": "weights"}],
-        "methods.oba: criterion 'oba' has no option 'normalizer' with granularity: weights; allowed: norm, over_batches, ",
+        "methods.oba: criterion 'oba' has no option 'normalizer' with granularity: weights; allowed: norm, over_b",
     ),
     (
         "methods",
         [{"criterion": {"name": "oba", "add_magnitude": True}}],
-        "methods.oba: criterion 'oba' has no option 'add_magnitude' with granularity: structures; allowed: norm, ",
+        "methods.oba: criterion 'oba' has no option 'add_magnitude' with granularity: structures; allowed: normalizer",
     ),
     (
         "methods",
@@ -340,16 +340,14 @@ def test_methods_of_both_granularities_take_from_the_defaults_what_is_theirs(stu
     own = {"norm": "train", "over_batches": "abs-of-mean"}
     assert structures.criterion.options == own | {"normalizer": "max", "over_layers": "sum"}
     assert weights.criterion.options == own | {"add_magnitude": True}
-    assert (structures.granularity, structures.floors, structures.descent) == (
-        "structures",
-        Floors(round_to=2),
-        "cubic",
-    )
-    assert (weights.granularity, weights.floors, weights.descent) == ("weights", None, "exponential")
+    assert (structures.granularity, weights.granularity) == ("structures", "weights")
+    assert (structures.floors, weights.floors) == (Floors(round_to=2), None)
+    assert (structures.descent, weights.descent) == ("cubic", "exponential")
     assert weights.allocation.options == {"floor": 0.0}
     assert parse_study(dump_study(parse_study(values, "study")), "study") == parse_study(values, "study")
-    all_weights = parse_study(changed(values, "method_defaults.granularity", "weights"), "study").methods
-    assert [m.granularity for m in all_weights] == ["weights", "weights"]
+    values |= {"method_defaults": {"granularity": "weights", "floors": {"round_to": 2}}}
+    both = parse_study(values, "study").methods
+    assert [(m.granularity, m.floors) for m in both] == [("weights", None)] * 2
 
 
 def test_models_take_from_the_study_what_they_do_not_say(study_values):

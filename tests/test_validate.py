@@ -198,9 +198,7 @@ def test_levels_that_an_allocation_of_weights_does_not_have_are_refused(study: C
     assert first == (
         "models.resnet8: keep=0.6 cannot be reached: allocation 'n-m' keeps 2 of every 4 weights; allowed: keep: [0.5]"
     )
-    assert second.startswith(
-        "models.resnet8: keep=0.3 cannot be reached: allocation 'global' with floor=0.4 keeps 0.40"
-    )
+    assert second.startswith("models.resnet8: keep=0.3 cannot be reached: allocation 'global' with floor=0.4 keeps")
     told = validate(study(methods=[pattern], keep=[0.5]))
     assert "  single weights: 77,072 may go" in told.splitlines()
     assert "lowest keep" not in told
@@ -211,6 +209,7 @@ def test_levels_of_weights_may_lie_below_those_of_structures(study: Callable[...
     validate(study(methods=[single], keep=[0.01]))
 
 
+@pytest.mark.slow
 def test_weights_that_a_criterion_cannot_score_are_refused(study: Callable[..., Study]) -> None:
     single = {"name": "single", "criterion": "fisher", "granularity": "weights"}
     vit = study(methods=[single], models=["torchvision/vit_b_16"], data={"name": "digits", "image_size": 224})

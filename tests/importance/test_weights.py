@@ -186,6 +186,15 @@ def test_an_input_that_is_overwritten_is_refused():
         scored("fisher", net, [(torch.randn(3, 4), torch.tensor([0, 1, 0]))])
 
 
+def test_attention_that_computes_with_its_weights_itself_has_no_fisher_score():
+    net = nn.TransformerEncoderLayer(4, 2, 8)
+    fisher = make_criterion("fisher")
+    fisher.require_weights(net, ["linear1.weight", "linear2.weight"])
+    for name in ("self_attn.in_proj_weight", "self_attn.out_proj.weight"):
+        with pytest.raises(ScoreError, match=f"weight '{name}': criterion 'fisher' scores weights of Conv and Linear"):
+            fisher.require_weights(net, ["linear1.weight", name])
+
+
 def test_lamp_scores_attention_too():
     net = nn.Module()
     net.attention = nn.MultiheadAttention(4, 2)
