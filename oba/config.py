@@ -27,6 +27,8 @@ def _scientific(value: object) -> object:
 Number = Annotated[float, BeforeValidator(_scientific), Field(allow_inf_nan=False)]
 Fraction = Annotated[float, BeforeValidator(_scientific), Field(gt=0, lt=1)]
 Name = Annotated[str, Field(min_length=1)]
+Granularity = Literal["structures", "weights"]
+Descent = Literal["linear", "exponential", "cubic"]
 
 
 class Section(BaseModel):
@@ -145,7 +147,7 @@ class StructuresConfig(Section):
     """What may be removed."""
 
     ignore: list[Name] = []
-    """Layers whose outputs stay whole: module names, or patterns such as `layer3.*`."""
+    """Layers whose outputs, and whose weights, stay whole: module names, or patterns such as `layer3.*`."""
     residual_streams: bool = False
     """Whether channels of residual streams, coupled over all blocks of a stage, may go too."""
     heads: bool = True
@@ -199,8 +201,13 @@ class MethodDefaults(Section):
     """How much goes where: `global`, `per-mac`, `uniform`, `given`, `error-curves`."""
     update: Chosen = Choice(name="norm")
     """How the survivors adjust after a cut: `none`, `norm`, `bias`, `least-squares`, `mask-space`."""
+    granularity: Granularity = "structures"
+    """What goes: `structures` (channels with everything coupled to them), or single `weights`."""
     rounds: Annotated[int, Field(ge=1)] = 4
-    """Times that a level is approached with new scores; each round removes an equal share of MACs."""
+    """Times that a level is approached with new scores."""
+    descent: Descent = "linear"
+    """How the rounds of a level step down from what is kept before: `linear`, `exponential` (each round keeps the same
+    fraction of what is left) or `cubic` (large steps first)."""
     floors: Floors = Floors()
     keep_scores: bool = False
     """Whether `prune` keeps the scores of all rounds in `scores.safetensors`."""
@@ -227,11 +234,29 @@ class MethodConfig(Section):
     """How much goes where."""
     update: Chosen
     """How the survivors adjust after a cut."""
+    granularity: Granularity
+    """What goes. With `weights`, `keep` is a fraction of the weights of Conv, Linear and attention layers that
+    `structures.ignore` does not name; biases, norms and other bare parameters stay."""
     rounds: Annotated[int, Field(ge=1)]
     """Times that a level is approached with new scores."""
-    floors: Floors
+    descent: Descent
+    """How the rounds of a level step down."""
+    floors: Floors | None
+    """How little a layer may keep; of `structures` only."""
     keep_scores: bool
     """Whether `prune` keeps the scores of all rounds."""
+
+    @model_validator(mode="after")
+    def _floors_are_of_structures(self) -> Self:
+        if self.granularity == "weights" and self.floors is not None:
+            raise ValueError("floors are given, but granularity is 'weights'; allowed with granularity: structures")
+        if self.granularity == "structures" and self.floors is None:
+            raise ValueError("floors is null; allowed with granularity: weights")
+        return self
+
+    def kind(self, part: str) -> str:
+        """Return the kind of registered entry that a part of this method is."""
+        return "weight allocation" if part == "allocation" and self.granularity == "weights" else part
 
 
 class EvaluationConfig(Section):
@@ -318,7 +343,8 @@ class Study(Section):
     schedules: Annotated[list[Literal["iterative", "oneshot"]], Field(min_length=1)] = ["iterative"]
     """`iterative`: each level starts from the previous level's fine-tuned net; `oneshot`: each from the dense net."""
     keep: Annotated[list[Fraction], Field(min_length=1)]
-    """Levels: fractions of the dense net's MACs that are kept, decreasing multiples of 0.01."""
+    """Levels: fractions of the dense net's MACs that are kept, or of its weights by methods with
+    `granularity: weights`; decreasing multiples of 0.01."""
     controls: list[Literal["scratch", "dense-longer"]] = []
     """`scratch`: each pruned architecture trained from new weights, by the dense recipe over as many epochs as its
     pruned net had in all, or by the recipe `scratch`; `dense-longer`: the dense net given the fine-tuning epochs,

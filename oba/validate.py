@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oba.config import MethodConfig, ModelConfig, Study
+from oba.config import ModelConfig, Study
 from oba.data.calibration import check_calibration
 from oba.data.describe import Description, describe, expected_input_size, train_images
 from oba.errors import ConfigError, ModelError, ObaError
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from oba.pruning.cost import CostModel
     from oba.pruning.dependencies import Structures
+    from oba.pruning.levels import Steps
+    from oba.pruning.method import Method
 
 
 class _Problems:
@@ -60,6 +62,7 @@ class _Net:
     macs: int
     structures: Structures
     lowest: dict[str, float]
+    weights: int | None
 
 
 def quick_check(study: Study, *, local: bool = True) -> None:
@@ -155,7 +158,10 @@ def _inspect(
     from oba.models.weights import check_weights
     from oba.pruning.cost import CostModel
     from oba.pruning.dependencies import find_structures
+    from oba.pruning.levels import Steps
+    from oba.pruning.method import Method
     from oba.pruning.problem import lowest_keep
+    from oba.pruning.weights.prunable import prunable_weights
 
     where = f"models.{model.name}: "
     net = build_model(model.name, num_classes=classes, input_size=input_size)
@@ -164,33 +170,40 @@ def _inspect(
             check_weights(net, Path(model.dense.source))
     wanted = model.structures
     structures = find_structures(net, input_size, **wanted.model_dump())
-    cost, lowest = CostModel.of(net, input_size), {}
+    cost, lowest, weights = CostModel.of(net, input_size), {}, None
     for method in study.methods:
         with problems.gathered(where):
-            lowest[method.name] = lowest_keep(structures.groups, cost, method.floors)
-            _require_method(method, net, structures, cost, study.keep)
-    return _Net(model.name, sum(p.numel() for p in net.parameters()), cost.macs, structures, lowest)
+            ready = Method.of(method)
+            if isinstance(ready.steps, Steps):
+                lowest[method.name] = lowest_keep(structures.groups, cost, ready.steps.floors)
+                _require_structures(ready, ready.steps, net, structures, cost, study.keep)
+            else:
+                shapes = {name: weight.shape for name, weight in prunable_weights(net, wanted.ignore).items()}
+                weights = sum(shape.numel() for shape in shapes.values())
+                ready.criterion(seed=0).require_weights(net, shapes)
+                for level in study.keep:
+                    ready.steps.allocation.require(shapes, level)
+    return _Net(model.name, sum(p.numel() for p in net.parameters()), cost.macs, structures, lowest, weights)
 
 
-def _require_method(
-    method: MethodConfig, net: nn.Module, structures: Structures, cost: CostModel, keep: list[float]
+def _require_structures(
+    method: Method, steps: Steps, net: nn.Module, structures: Structures, cost: CostModel, keep: list[float]
 ) -> None:
     """Refuse structures that the criterion cannot score, and levels that the allocation cannot reach."""
     import torch
 
     from oba.importance.scores import StructureScores
     from oba.importance.state import left_as_found
-    from oba.pruning.method import Method
     from oba.pruning.problem import Problem
 
-    ready, groups = Method.of(method), structures.groups
-    criterion = ready.criterion(seed=0)
+    groups = structures.groups
+    criterion = method.criterion(seed=0)
     with left_as_found(net, criterion.norm):
         criterion.require(net, groups)
     counts = {group.name: len(group) for group in groups}
     none = StructureScores({name: torch.zeros(count, dtype=torch.float64) for name, count in counts.items()})
     for level in keep:
-        ready.steps.allocation.require(Problem(groups, none, cost, level, method.floors, counts, cost.macs))
+        steps.allocation.require(Problem(groups, none, cost, level, steps.floors, counts, cost.macs))
 
 
 def _data_line(study: Study, data: Description, input_size: tuple[int, int, int]) -> str:
@@ -220,7 +233,8 @@ def _net_lines(net: _Net) -> str:
     lowest = ", ".join(f"{keep:.4f} ({', '.join(methods)})" for keep, methods in floors.items())
     return "\n".join([
         f"{net.name}: {net.parameters:,} parameters, {net.macs:,} MACs; {found}",
-        f"  lowest keep: {lowest}",
+        *([f"  lowest keep: {lowest}"] if lowest else []),
+        *([f"  single weights: {net.weights:,} may go"] if net.weights else []),
         *(f"  kept whole: {_counted(n, 'layer')} ({reason})" for reason, n in Counter(whole.values()).most_common()),
     ])
 
