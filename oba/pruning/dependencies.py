@@ -8,10 +8,8 @@ structure. Only this module imports Torch-Pruning (3.9 s); its pruners are not u
 from __future__ import annotations
 
 import copy
-import difflib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -19,11 +17,12 @@ from torch import nn
 from torch_pruning import ops
 from torch_pruning.dependency import DependencyGraph
 
-from oba.errors import ConfigError, ModelError
+from oba.errors import ModelError
 from oba.models.attention import Attention
 from oba.pruning import layers
 from oba.pruning.attention import attention_group, obstacle_inside
 from oba.pruning.coupling import Position, join, numbered
+from oba.pruning.ignored import ignored_names
 from oba.pruning.shape_ops import repair_shapes
 from oba.pruning.split_ops import repair_splits
 from oba.pruning.verify import verify_groups
@@ -111,7 +110,7 @@ def find_structures(
     head_dims: bool = False,
 ) -> Structures:
     """Find what :func:`find_groups` finds, and say of the other layers why they stay whole."""
-    ignored = _ignored(model, ignore)
+    ignored = ignored_names(model, ignore)
     try:
         model = copy.deepcopy(model).eval().requires_grad_(True)
         graph = _trace(model, input_size)
@@ -168,22 +167,6 @@ def _inside_attention(
         if not obstacle:
             groups.append(group)
     return groups, {f"{name}.{layer}": reason for layer, _ in module.projections().values()}
-
-
-def _ignored(model: nn.Module, patterns: Sequence[str]) -> set[str]:
-    """Return the names of the layers, and of all that is inside them, that patterns match."""
-    names = [n for n, _ in (*model.named_modules(), *model.named_parameters()) if n]
-    matched: set[str] = set()
-    for pattern in patterns:
-        hits = [n for n in names if fnmatchcase(n, pattern)]
-        if not hits:
-            near = difflib.get_close_matches(pattern, names, n=3) or names[:3]
-            raise ConfigError(
-                f"structures.ignore: {pattern!r} matches no layer of {type(model).__name__}; "
-                f"near names: {', '.join(near)}"
-            )
-        matched.update(n for n in names if any(n == h or n.startswith(f"{h}.") for h in hits))
-    return matched
 
 
 def _trace(model: nn.Module, input_size: tuple[int, int, int]) -> _Graph:

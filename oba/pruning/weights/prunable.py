@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
-from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
 from oba.curvature import layer_parameters
-from oba.errors import ConfigError, ModelError
+from oba.errors import ModelError
 from oba.models.weight_masks import Masks
+from oba.pruning.ignored import ignored_names
 from oba.records import Weights
 
 
@@ -29,23 +28,9 @@ def prunable_weights(model: nn.Module, ignore: Iterable[str] = ()) -> dict[str, 
         ConfigError: If a pattern matches nothing.
         ModelError: If no weight is left.
     """
-    names = [name for name, _ in (*model.named_modules(), *model.named_parameters()) if name]
-    ignored: list[str] = []
-    for pattern in ignore:
-        hits = [name for name in names if fnmatchcase(name, pattern)]
-        if not hits:
-            near = difflib.get_close_matches(pattern, names, n=3) or names[:3]
-            raise ConfigError(
-                f"structures.ignore: {pattern!r} matches no layer of {type(model).__name__}; "
-                f"near names: {', '.join(near)}"
-            )
-        ignored += hits
+    ignored = ignored_names(model, ignore)
     found = {name: model.get_parameter(name) for name in layer_parameters(model)}
-    prunable = {
-        name: weight
-        for name, weight in found.items()
-        if weight.dim() > 1 and not any(f"{name}.".startswith(f"{other}.") for other in ignored)
-    }
+    prunable = {name: weight for name, weight in found.items() if weight.dim() > 1 and name not in ignored}
     if not prunable:
         raise ModelError(
             f"{type(model).__name__} has no weight that may go; allowed: Conv, Linear and attention layers that "
