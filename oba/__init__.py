@@ -16,19 +16,26 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oba.models.attention import open_attention as open_attention
     from oba.pruning.dependencies import find_groups as find_groups
     from oba.pruning.prune import prune as prune
     from oba.pruning.prune import score as score
     from oba.pruning.replay import load_pruned as load_pruned
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "find_groups", "load_pruned", "prune", "score"]
+__all__ = ["__version__", "find_groups", "load_pruned", "open_attention", "prune", "score"]
 
-_HOMES = {"find_groups": "dependencies", "load_pruned": "replay", "prune": "prune", "score": "prune"}
+_HOMES = {
+    "find_groups": "pruning.dependencies",
+    "load_pruned": "pruning.replay",
+    "open_attention": "models.attention",
+    "prune": "pruning.prune",
+    "score": "pruning.prune",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Import a public function on first use, so that ``import oba`` does not cost an import of torch."""
     if name in _HOMES:
-        return getattr(importlib.import_module(f"oba.pruning.{_HOMES[name]}"), name)
+        return getattr(importlib.import_module(f"oba.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'oba' has no attribute {name!r}")

@@ -148,6 +148,10 @@ class StructuresConfig(Section):
     """Layers whose outputs stay whole: module names, or patterns such as `layer3.*`."""
     residual_streams: bool = False
     """Whether channels of residual streams, coupled over all blocks of a stage, may go too."""
+    heads: bool = True
+    """Whether attention heads may go."""
+    head_dims: bool = False
+    """Whether dimensions of attention may go, alike in all heads: of queries with keys, and of values."""
 
 
 def _named(value: object) -> object:

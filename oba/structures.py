@@ -18,6 +18,14 @@ IN = "in"
 """Axis of the input channels of a Conv or Linear."""
 FEATURE = "feature"
 """Axis of the channels of a norm layer or of a per-channel parameter such as a layer scale."""
+HEAD = "head"
+"""Axis of the heads of an attention module: of its keys and values, each with the queries' heads that share it."""
+QUERY_KEY = "query-key"
+"""Axis of the dimensions in which the queries and keys of an attention module meet, alike in all heads."""
+VALUE = "value"
+"""Axis of the dimensions of an attention module's values, alike in all heads."""
+ATTENTION = (HEAD, QUERY_KEY, VALUE)
+"""Axes of attention modules. A row, or column, of a projection belongs to a head and to a dimension at once."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Slice:
 
     Attributes:
         layer: Name of the module in ``named_modules()`` (or of a bare parameter).
-        axis: ``"out"``, ``"in"`` or ``"feature"``.
+        axis: ``"out"``, ``"in"`` or ``"feature"``; of an attention module ``"head"``, ``"query-key"`` or ``"value"``.
         indices: ``indices[i]`` are the positions on that axis that structure ``i`` owns; every row
             has the same length (more than one where a channel is flattened into several features).
     """
@@ -42,7 +50,8 @@ class StructureGroup:
 
     Attributes:
         name: Name of the layer whose outputs the structures are (the first one of a stream); a layer with
-            channels of several kinds has groups ``name``, ``name#2``, …
+            channels of several kinds has groups ``name``, ``name#2``, …. Of an attention module called ``name``
+            the groups are ``name.heads``, ``name.query-key`` and ``name.value``.
         slices: What the structures own, one entry for each coupled layer and axis.
     """
 
@@ -61,8 +70,11 @@ class StructureGroup:
 
     @property
     def width(self) -> int:
-        """Number of channels that one structure owns on the layer that names the group."""
-        return len((self.on_axis(OUT) or self.slices)[0].indices[0])
+        """Number of channels, of all that it owns on one layer, that count towards floors: of a head its outputs."""
+        if self.on_axis(QUERY_KEY, VALUE):
+            return 1
+        named = self.on_axis(IN) if self.on_axis(HEAD) else self.on_axis(OUT)
+        return len((named or self.slices)[0].indices[0])
 
     def on_axis(self, *axes: str) -> list[Slice]:
         """Return the slices on the given axes.

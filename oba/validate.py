@@ -163,7 +163,7 @@ def _inspect(
         with problems.gathered(where):
             check_weights(net, Path(model.dense.source))
     wanted = model.structures
-    structures = find_structures(net, input_size, ignore=wanted.ignore, residual_streams=wanted.residual_streams)
+    structures = find_structures(net, input_size, **wanted.model_dump())
     cost, lowest = CostModel.of(net, input_size), {}
     for method in study.methods:
         with problems.gathered(where):

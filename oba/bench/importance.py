@@ -173,7 +173,11 @@ def _methods(
         targets = targets_of(model, groups, scorer, batch)
         if type(scorer).parameter_scores is not Criterion.parameter_scores:
             runs[f"{name}, per parameter"] = lambda s=scorer: s.parameter_scores(model, batch)
-        runs[f"{name}, per structure"] = lambda s=scorer, t=targets: s.batch_scores(model, t, batch)
+        if type(scorer).score is Criterion.score:
+            runs[f"{name}, per structure"] = lambda s=scorer, t=targets: s.batch_scores(model, t, batch)
+        else:
+            # It scores all batches together; here there is one.
+            runs[f"{name}, per structure"] = lambda s=scorer: s.score(model, groups, [batch])
     if {"oba-diag", "oba-joint"} & set(criteria):
         runs[f"exact Hessian, {ROWS_AT_ONCE} rows"] = lambda: _rows(model, groups, batch)
     return runs

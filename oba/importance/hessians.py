@@ -26,6 +26,7 @@ from oba.curvature import Arithmetic, ConstantNorms, Watch, check_differentiable
 from oba.errors import ScoreError
 from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.examples import ExampleMasks
+from oba.importance.logits import draw_classes, require_logits
 from oba.importance.masks import Places, multiplied
 
 ROWS_AT_ONCE = 16
@@ -59,14 +60,14 @@ class GaussNewton:
         require_gauss_newton(model, batch)
         masks = ExampleMasks(model, places, batch.inputs)
         logits = masks.outputs
-        _require_logits(logits)
+        require_logits(logits, "hessian: 'gauss-newton'")
         leaf = logits.detach().requires_grad_()
         (slope,) = torch.autograd.grad(batch.loss_of(leaf), leaf)
         p = logits.detach().softmax(1)
         classes = logits.shape[1]
         self._drawn = classes > samples
         if self._drawn:
-            drawn = _drawn(p, samples, generator)
+            drawn = draw_classes(p, samples, generator)
             logp = logits.log_softmax(1).gather(1, drawn)
             roots = torch.stack([masks.derivative(logp[:, r].sum()) for r in range(samples)]) / samples**0.5
             self.gradient = masks.derivative((slope * logits).sum(), last=True).sum(0)
@@ -230,19 +231,6 @@ def coupling_norm(model: nn.Module) -> str:
     return ""
 
 
-def _drawn(p: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-    """Draw classes k ~ p_n for each example: (N, samples); the CPU draws, and waits for nothing."""
-    uniform = torch.rand(len(p), samples, dtype=torch.float64, generator=generator).to(p.device, non_blocking=True)
-    upto = p.double().cumsum(1)
-    return torch.searchsorted(upto, uniform * upto[:, -1:], right=True).clamp_max(p.shape[1] - 1)
-
-
 def _symmetric(matrix: Tensor) -> Tensor:
     """Take away what rounding made of a symmetric matrix."""
     return (matrix + matrix.T) / 2
-
-
-def _require_logits(logits: object) -> None:
-    if not isinstance(logits, Tensor) or logits.dim() != 2:
-        found = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise ScoreError(f"hessian: 'gauss-newton' needs logits of shape (examples, classes), not {found}")

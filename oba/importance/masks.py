@@ -3,7 +3,8 @@
 A mask multiplies a structure's activations once on every path: at the inputs of the Conv and Linear
 layers that consume them, behind norm and activation. A grouped (also depthwise) convolution passes
 its groups on and is itself part of the structure, so it is not a consumer: the mask acts behind it.
-Norm layers and bare parameters have no ``in`` axis and are never masked.
+Norm layers and bare parameters have no ``in`` axis and are never masked. Dimensions in which an attention's queries and
+keys meet are masked in its queries, just before that.
 
 With masks of 0 and 1 the dense net computes what the pruned net computes, except where a LayerNorm,
 or a GroupNorm of one group, takes its statistics over channels of which some are gone.
@@ -19,12 +20,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
 from oba.curvature import parameter_layers
 from oba.errors import ScoreError
 from oba.importance.slices import LayerSlice, groups_of, layer_slices
-from oba.structures import IN, StructureGroup
+from oba.structures import IN, QUERY_KEY, StructureGroup
 
 
 def removal_masks(groups: Sequence[StructureGroup], removed: Mapping[str, Iterable[int]]) -> dict[str, Tensor]:
@@ -48,7 +50,7 @@ class Consumer:
     """Input channels of a layer that structures own.
 
     Attributes:
-        layer: Name of a Conv or Linear layer.
+        layer: Name of a Conv or Linear layer, or of the product of an attention's queries and keys.
         group: Name of the group.
         indices: Channels, shape (structures, channels of each), int64, on the layer's device.
     """
@@ -106,8 +108,13 @@ def places_of(
         for s in of_group
         if s.axis == IN and groups_of(layers[s.layer]) == 1
     ]
+    found += [
+        Consumer(f"{s.layer}.product", group.name, torch.tensor(s.indices, device=next(model.parameters()).device))
+        for group in groups
+        for s in group.on_axis(QUERY_KEY)
+    ]
     for consumer in found:
-        if isinstance(layers[consumer.layer], NonDynamicallyQuantizableLinear):
+        if isinstance(layers.get(consumer.layer), NonDynamicallyQuantizableLinear):
             raise ScoreError(
                 f"group {consumer.group!r}: layer {consumer.layer!r} is a part of an nn.MultiheadAttention, inside of "
                 "which no mask can act; allowed: layers that the model calls"
@@ -169,8 +176,8 @@ def multiplied(model: nn.Module, places: Places, masks: Mapping[str, Tensor]) ->
     by_layer: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
     for consumer in places.consumers:
         by_layer[consumer.layer].append((consumer.indices, masks[consumer.group]))
-    layers = parameter_layers(model)
-    with at_inputs(model, {n: _multiply(parts, layers[n]) for n, parts in by_layer.items()}):
+    hooks = {name: _multiply(parts, model.get_submodule(name)) for name, parts in by_layer.items()}
+    with at_inputs(model, hooks):
         yield
 
 
@@ -178,22 +185,24 @@ def channel_dimension(layer: nn.Module) -> int:
     """Return which dimension of a layer's input holds the channels.
 
     Args:
-        layer: A Conv or Linear layer.
+        layer: A Conv or Linear layer, or the product of an attention's queries and keys.
 
     Returns:
-        Negative for a Linear, 1 for a convolution.
+        1 for a convolution, else negative.
     """
-    return -1 if isinstance(layer, nn.Linear) else 1
+    return 1 if isinstance(layer, _ConvNd) else -1
 
 
 def _multiply(parts: list[tuple[Tensor, Tensor]], layer: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return what scales the input channels of a layer."""
-    positions = torch.cat([indices.flatten() for indices, _ in parts])
+    """Return what scales the input channels of a layer; heads and dimensions of one attention share channels."""
 
     def change(inputs: Tensor) -> Tensor:
-        values = torch.cat([mask.repeat_interleave(indices.shape[1]) for indices, mask in parts]).to(inputs)
         dimension = channel_dimension(layer) % inputs.dim()
-        factor = inputs.new_ones(inputs.shape[dimension]).index_copy(0, positions, values)
+        whole = inputs.new_ones(inputs.shape[dimension])
+        factor = whole
+        for indices, mask in parts:
+            values = mask.to(inputs).repeat_interleave(indices.shape[1])
+            factor = factor * whole.index_copy(0, indices.flatten(), values)
         return inputs * factor.view(-1, *[1] * (inputs.dim() - 1 - dimension))
 
     return change

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from oba.errors import ModelError
+from oba.models.attention import open_attention
 from oba.models.names import check_name
 from oba.models.parse import family
 
@@ -25,7 +26,8 @@ def build_model(
         pretrained: Whether to take the library's weights, which are downloaded once.
 
     Returns:
-        A net from (images, C, H, W) to logits (images, classes), in which no activation works in place.
+        A net from (images, C, H, W) to logits (images, classes), in which no activation works in place and attention
+        can be cut (:func:`~oba.models.attention.open_attention`).
 
     Raises:
         ModelError: If the net cannot be built for such images, or there are no weights for it.
@@ -35,6 +37,7 @@ def build_model(
     size = "x".join(map(str, input_size))
     try:
         model = build(name, num_classes=num_classes, input_size=input_size, pretrained=pretrained)
+        model = open_attention(model)
         _work_out_of_place(model)
         found = _output_size(model, input_size)
     except ModelError:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from oba.errors import FileError, ModelError
 from oba.files import read_shapes, read_tensors
+from oba.models.attention import Attention
 
 _WRAPPERS = ("state_dict", "model")
 _PARALLEL = "module."
@@ -49,6 +50,9 @@ def _fitting(model: nn.Module, path: Path, device: str) -> dict[str, Tensor]:
     found = _read(path, device)
     if found and all(name.startswith(_PARALLEL) for name in found):
         found = {name.removeprefix(_PARALLEL): tensor for name, tensor in found.items()}
+    for prefix, module in model.named_modules():
+        if isinstance(module, Attention):
+            module.translate(found, f"{prefix}.")
     expected = model.state_dict()
     both = [name for name in expected if name in found]
     problems = {

@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from oba.models.attention import Attention
 from oba.pruning import layers
 from oba.structures import OUT
 
@@ -64,12 +65,12 @@ def positions(model: nn.Module, counted: Mapping[str, nn.Module], image: Tensor)
 
     Args:
         model: The net; left as found.
-        counted: Its Conv and Linear modules, by name.
+        counted: Its Conv, Linear and attention modules, by name.
         image: A batch of one image.
 
     Returns:
-        Per layer the pixels or tokens of its outputs, summed over its calls (0: not called), and whether there are
-        products outside of these layers.
+        Per layer the pixels or tokens of its outputs, of attention the pairs of tokens for each head of keys, summed
+        over its calls (0: not called); and whether there are products outside of these layers.
     """
     found = dict.fromkeys(counted, 0)
     with _counting(model, counted, found) as calls:
@@ -124,9 +125,22 @@ def _counting(model: nn.Module, counted: Mapping[str, nn.Module], positions: dic
 
         return hook
 
+    def pair_counter(name: str, attention: Attention) -> Callable[..., None]:
+        def hook(_module: nn.Module, arguments: tuple[Any, ...], _output: Tensor) -> None:
+            q, k, *_ = arguments
+            positions[name] += q[..., 0].numel() // attention.num_kv_heads * k.shape[-2]
+            calls.others -= 1
+
+        return hook
+
     calls = _Calls()
     fast = torch.backends.mha.get_fastpath_enabled()
-    hooks = [m.register_forward_hook(counter(name)) for name, m in counted.items()]
+    hooks = [
+        m.product.register_forward_hook(pair_counter(name, m))
+        if isinstance(m, Attention)
+        else m.register_forward_hook(counter(name))
+        for name, m in counted.items()
+    ]
     try:
         torch.backends.mha.set_fastpath_enabled(False)
         with _evaluating(model), calls:

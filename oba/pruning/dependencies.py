@@ -20,12 +20,14 @@ from torch_pruning import ops
 from torch_pruning.dependency import DependencyGraph
 
 from oba.errors import ConfigError, ModelError
+from oba.models.attention import Attention
 from oba.pruning import layers
+from oba.pruning.attention import attention_group, obstacle_inside
 from oba.pruning.coupling import Position, join, numbered
 from oba.pruning.shape_ops import repair_shapes
 from oba.pruning.split_ops import repair_splits
 from oba.pruning.verify import verify_groups
-from oba.structures import FEATURE, IN, OUT, StructureGroup
+from oba.structures import FEATURE, HEAD, IN, OUT, QUERY_KEY, VALUE, StructureGroup
 
 _ATTENTION = ("Bmm", "Baddbmm", "ScaledDotProduct", "EfficientAttention", "FlashAttention")
 """Operations between two activations that channels cannot be cut through alone: heads stay whole."""
@@ -68,12 +70,14 @@ def find_groups(
     *,
     ignore: Sequence[str] = (),
     residual_streams: bool = False,
+    heads: bool = True,
+    head_dims: bool = False,
 ) -> list[StructureGroup]:
     """Find the structures of a dense net.
 
-    Never structures: the classifier's outputs, the network's inputs, channels inside attention (heads
-    stay whole), and channels that reach a layer of a kind that cannot be cut (embeddings, recurrent
-    layers, transposed convolutions). A grouped (also depthwise) convolution and a GroupNorm go by whole
+    Never structures: the classifier's outputs, the network's inputs, channels inside attention other than in
+    modules of :func:`oba.open_attention`, and channels that reach a layer of a kind that cannot be cut (embeddings,
+    recurrent layers, transposed convolutions). A grouped (also depthwise) convolution and a GroupNorm go by whole
     groups. What was traced is checked: the net, cut, must compute what it computes masked.
 
     Args:
@@ -82,15 +86,19 @@ def find_groups(
         ignore: Layers whose outputs stay whole: names of modules (with all inside them) or bare parameters, or
             patterns; one that matches nothing is a ``ConfigError``.
         residual_streams: Whether channels that several layers' outputs are added up in are structures too.
+        heads: Whether attention heads are.
+        head_dims: Whether dimensions of attention are, alike in all heads: those in which queries and keys meet, and
+            those of values.
 
     Returns:
         Groups of at least two structures, in the order of ``named_modules()``, named after the first layer
-        whose outputs they are (a layer with channels of several kinds: ``name``, ``name#2``, …).
+        whose outputs they are (see :class:`~oba.structures.StructureGroup`).
 
     Raises:
         ModelError: If the net cannot be traced, or what was traced is wrong.
     """
-    return find_structures(model, input_size, ignore=ignore, residual_streams=residual_streams).groups
+    options = {"residual_streams": residual_streams, "heads": heads, "head_dims": head_dims}
+    return find_structures(model, input_size, ignore=ignore, **options).groups
 
 
 def find_structures(
@@ -99,6 +107,8 @@ def find_structures(
     *,
     ignore: Sequence[str] = (),
     residual_streams: bool = False,
+    heads: bool = True,
+    head_dims: bool = False,
 ) -> Structures:
     """Find what :func:`find_groups` finds, and say of the other layers why they stay whole."""
     ignored = _ignored(model, ignore)
@@ -115,7 +125,12 @@ def find_structures(
     seen: dict[str, set[int]] = defaultdict(set)
     groups: list[StructureGroup] = []
     whole: dict[str, str] = {}
+    in_attention: dict[str, str] = {}
     for name, layer in model.named_modules():
+        if isinstance(layer, Attention):
+            found, reasons = _inside_attention(name, layer, ignored, heads=heads, head_dims=head_dims)
+            groups += found
+            in_attention |= reasons
         if layer not in graph.dependencies.module2node or OUT not in layers.axes(layer):
             continue
         roots = [p for p in range(layers.axes(layer)[OUT]) if p not in seen[name]]
@@ -136,7 +151,23 @@ def find_structures(
     groups = numbered(groups)
     verify_groups(model, groups, input_size)
     cut = {s.layer for group in groups for s in group.on_axis(OUT)}
+    whole |= in_attention
     return Structures(groups, {name: obstacle for name, obstacle in whole.items() if name not in cut})
+
+
+def _inside_attention(
+    name: str, module: Attention, ignored: set[str], *, heads: bool, head_dims: bool
+) -> tuple[list[StructureGroup], dict[str, str]]:
+    """Return the structures of an attention module; and why its projections are whole, if there are none."""
+    groups, reason = [], "" if heads else "inside attention, and structures.heads is off"
+    for axis in [HEAD] * heads + [QUERY_KEY, VALUE] * head_dims:
+        group = attention_group(name, module, axis)
+        named = any(s.layer in ignored for s in group.slices if s.axis != IN)
+        obstacle = "named in structures.ignore" if named else obstacle_inside(module, axis)
+        reason = reason or obstacle
+        if not obstacle:
+            groups.append(group)
+    return groups, {f"{name}.{layer}": reason for layer, _ in module.projections().values()}
 
 
 def _ignored(model: nn.Module, patterns: Sequence[str]) -> set[str]:

@@ -8,12 +8,13 @@ compute what they did, so cutting equals masking there too.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from oba.errors import ModelError
+from oba.models.attention import Attention
 from oba.pruning.plan import Kept
 from oba.structures import FEATURE, IN, OUT
 
@@ -63,8 +64,10 @@ def axes(layer: nn.Module | nn.Parameter) -> dict[str, int]:
             return {FEATURE: layer.num_features}
         case nn.GroupNorm():
             return {FEATURE: layer.num_channels}
-        case nn.LayerNorm() if len(layer.normalized_shape) == 1:
+        case nn.LayerNorm() | nn.RMSNorm() if len(layer.normalized_shape) == 1:
             return {FEATURE: layer.normalized_shape[0]}
+        case Attention():
+            return layer.widths()
         case nn.PReLU() if layer.num_parameters > 1:
             return {FEATURE: layer.num_parameters}
         case nn.Parameter():
@@ -109,6 +112,9 @@ def cut(model: nn.Module, name: str, kept: Mapping[str, Kept]) -> None:
             if IN in positions:
                 _keep(layer, ("weight",), 1, positions[IN])
             layer.out_features, layer.in_features = layer.weight.shape
+        case Attention():
+            for axis, at in positions.items():
+                layer.cut(axis, at)
         case nn.Parameter():
             parent, _, attribute = name.rpartition(".")
             size = kept[FEATURE].size
@@ -134,6 +140,20 @@ def whole_blocks(layer: nn.Module, axis: str, kept: Kept) -> tuple[int, ...] | N
     return blocks if len(blocks) * width == len(kept.positions) else None
 
 
+def tell_width(module: Any) -> None:
+    """Set the widths that a net keeps beside those of its layers, and reads while it runs or gets a new head.
+
+    Args:
+        module: A net, changed in place where it is one of torchvision's or timm's vision transformers.
+    """
+    match f"{type(module).__module__}.{type(module).__qualname__}":
+        case "torchvision.models.vision_transformer.VisionTransformer":
+            module.hidden_dim = module.class_token.shape[-1]
+        case "timm.models.vision_transformer.VisionTransformer" | "timm.models.eva.Eva":
+            width = module.patch_embed.proj.out_channels
+            module.embed_dim = module.num_features = module.head_hidden_size = width
+
+
 def _cut_conv(
     conv: nn.Conv1d | nn.Conv2d | nn.Conv3d, kept: Mapping[str, Kept], at: Mapping[str, torch.Tensor]
 ) -> None:
@@ -154,7 +174,7 @@ def _cut_norm(layer: nn.Module, kept: Kept, at: torch.Tensor) -> None:
         case nn.GroupNorm():
             layer.num_groups = max(1, layer.num_groups * len(at) // kept.size)
             layer.num_channels = len(at)
-        case nn.LayerNorm():
+        case nn.LayerNorm() | nn.RMSNorm():
             layer.normalized_shape = (len(at),)
         case nn.PReLU():
             layer.num_parameters = len(at)

@@ -104,6 +104,7 @@ def prune_to_level(
         plan = plan.then(step)
         for group in current:
             cost.remove(group, len(selection.removed.get(group.name, ())))
+        cost = cost.settled()
         current, _ = restrict(groups, plan)
         previous, loss = loss, mean_loss(model, images)
         records.append(

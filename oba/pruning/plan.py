@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from oba.errors import FileError
-from oba.structures import Slice, StructureGroup
+from oba.structures import ATTENTION, Slice, StructureGroup
 
 
 @dataclass(frozen=True)
@@ -139,20 +139,25 @@ def restrict(groups: Sequence[StructureGroup], plan: Plan) -> tuple[list[Structu
             continue
         origin[group.name] = tuple(left)
         slices = (
-            Slice(
-                s.layer, s.axis, tuple(s.indices[i] if r is None else tuple(r[p] for p in s.indices[i]) for i in left)
-            )
-            for s, r in zip(group.slices, ranks, strict=True)
+            Slice(s.layer, s.axis, tuple(_ranked(s.indices[i], rank) for i in left))
+            for s, rank in zip(group.slices, ranks, strict=True)
         )
         restricted.append(StructureGroup(group.name, tuple(slices)))
     return restricted, origin
 
 
+def _ranked(positions: Iterable[int], rank: dict[int, int] | None) -> tuple[int, ...]:
+    """Return where positions are now; some of an attention module's have gone with structures of another kind."""
+    return tuple(positions) if rank is None else tuple(rank[p] for p in positions if p in rank)
+
+
 def _present(group: StructureGroup, ranks: list[dict[int, int] | None], index: int) -> bool:
     """Tell whether all of a structure is kept; refuse one that is kept in part."""
+    own = group.on_axis(*ATTENTION) or group.slices
     states = {
         rank is None or position in rank
         for s, rank in zip(group.slices, ranks, strict=True)
+        if s in own
         for position in s.indices[index]
     }
     if len(states) > 1:

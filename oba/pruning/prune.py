@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from oba.config import MethodConfig
 from oba.errors import ConfigError, DataError
 from oba.importance import StructureScores, score_structures
+from oba.models.attention import open_attention
 from oba.models.stored import ModelCard, save_pruned
 from oba.pruning.dependencies import find_groups
 from oba.pruning.levels import prune_to_level
@@ -29,6 +30,8 @@ def prune(
     method: str | Mapping[str, Any] | MethodConfig = "oba",
     ignore: Iterable[str] = (),
     residual_streams: bool = False,
+    heads: bool = True,
+    head_dims: bool = False,
     seed: int = 0,
     save: str | Path | None = None,
 ) -> nn.Module:
@@ -43,11 +46,13 @@ def prune(
             "allocation": "uniform", "update": "least-squares"}``.
         ignore: Layers whose outputs stay whole: names of modules, or patterns such as ``layer3.*``.
         residual_streams: Whether channels of residual streams may go too.
+        heads: Whether attention heads may.
+        head_dims: Whether dimensions of attention may, alike in all heads.
         seed: Seed of all that is drawn.
         save: Folder to write the pruned net to, as plan and weights: :func:`oba.load_pruned` reads it again.
 
     Returns:
-        The pruned net, in the mode and on the device of ``model``.
+        The pruned net, in the mode and on the device of ``model``; attention is of :mod:`oba.models.attention`.
 
     Raises:
         ConfigError: If ``keep`` or the method is not possible.
@@ -63,8 +68,15 @@ def prune(
         raise ConfigError(f"keep: got {keep!r}; allowed: a fraction of the MACs between 0 and 1")
     config = method if isinstance(method, MethodConfig) else parse_method(method)
     made, batches = Method.of(config), _Batches(model, images)
-    groups = find_groups(model, batches.input_size, ignore=tuple(ignore), residual_streams=residual_streams)
-    pruned = copy.deepcopy(model)
+    pruned = open_attention(copy.deepcopy(model))
+    groups = find_groups(
+        pruned,
+        batches.input_size,
+        ignore=tuple(ignore),
+        residual_streams=residual_streams,
+        heads=heads,
+        head_dims=head_dims,
+    )
 
     def score(net: nn.Module, current: list[StructureGroup]) -> StructureScores:
         return score_structures(net, current, batches(), made.criterion(seed))
@@ -94,10 +106,11 @@ def score(
     seed: int = 0,
     **options: Any,
 ) -> StructureScores:
-    """Score the channels of a net that could go, one by one and, where the criterion knows, together.
+    """Score the structures of a net that could go, one by one and, where the criterion knows, together.
 
     Args:
-        model: Any image classifier; left as found.
+        model: Any image classifier; left as found. Attention heads are scored if :func:`oba.open_attention` has been
+            applied to it.
         images: As for :func:`prune`.
         criterion: A registered criterion.
         groups: What is to be scored; everything that could go if not given.

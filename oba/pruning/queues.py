@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from oba.config import Floors
 from oba.pruning.cost import CostModel
 from oba.pruning.prices import Prices
-from oba.structures import IN, OUT, StructureGroup
+from oba.structures import ATTENTION, IN, OUT, StructureGroup
 
 EPSILON = 1e-6
 """What products of fractions and counts may miss a whole number by."""
@@ -142,5 +142,5 @@ def neighbours(queues: Sequence[Queue]) -> list[list[Queue]]:
     Returns:
         For each of them those that share a layer with it, itself included if it has any.
     """
-    layers = [{s.layer for s in q.group.on_axis(OUT, IN)} for q in queues]
+    layers = [{s.layer for s in q.group.on_axis(OUT, IN, *ATTENTION)} for q in queues]
     return [[other for other, theirs in zip(queues, layers, strict=True) if own & theirs] for own in layers]

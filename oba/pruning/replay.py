@@ -16,6 +16,7 @@ from torch import nn
 
 from oba.errors import FileError, ModelError, ObaError
 from oba.files import digest_file, read_json, read_tensors
+from oba.models.attention import open_attention
 from oba.models.stored import PLAN, WEIGHTS, ModelCard
 from oba.pruning import layers
 from oba.pruning.plan import Kept, Plan
@@ -61,6 +62,8 @@ def apply_plan(model: nn.Module, plan: Plan) -> None:
         _check(name, layers.find(model, name), kept)
     for name, kept in by_layer.items():
         layers.cut(model, name, kept)
+    for module in model.modules():
+        layers.tell_width(module)
 
 
 def _check(name: str, layer: nn.Module | nn.Parameter, kept: dict[str, Kept]) -> None:
@@ -128,7 +131,7 @@ def load_pruned(directory: str | Path, dense: nn.Module | None = None) -> nn.Mod
         raise FileError(f"{path}: not the weights that {PLAN} beside it was written for; run their stage again")
     try:
         if dense is not None:
-            model = copy.deepcopy(dense).cpu()
+            model = open_attention(copy.deepcopy(dense).cpu())
         else:
             with torch.random.fork_rng(devices=[]):
                 model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)

@@ -96,10 +96,11 @@ def _permutation(model: nn.Module, groups: Sequence[StructureGroup], order: Call
     for group in groups:
         for s in group.slices:
             size = layers.axes(layers.find(model, s.layer))[s.axis]
-            moved = positions.setdefault((s.layer, s.axis), list(range(size)))
+            before = positions.get((s.layer, s.axis), list(range(size)))
+            positions[s.layer, s.axis] = moved = list(before)
             for row, source in zip(s.indices, order(len(group)), strict=True):
                 for place, position in zip(row, s.indices[source], strict=True):
-                    moved[place] = position
+                    moved[place] = before[position]
     return Plan({key: Kept(len(moved), tuple(moved)) for key, moved in positions.items()})
 
 

@@ -22,7 +22,7 @@ def perform(job: Job[TraceSections]) -> dict[str, Any]:
     info = DataInfo.from_json(read_json(job.layout.data / "data.json"))
     model = build_model(job.model_name, num_classes=len(info.classes), input_size=info.input_size)
     wanted = job.sections.structures
-    groups = find_groups(model, info.input_size, ignore=wanted.ignore, residual_streams=wanted.residual_streams)
+    groups = find_groups(model, info.input_size, **wanted.model_dump())
     write_json(job.layout.structures(job.at), groups_to_json(groups))
     facts = {"groups": len(groups), "structures": sum(map(len, groups))}
     job.run.metrics(facts)

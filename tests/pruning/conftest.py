@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,8 @@ from oba.pruning.dependencies import find_groups
 from oba.structures import StructureGroup
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+from attended import normed, rotary, vit, vit_of_torchvision, windowed
 
 SIZE = (3, 8, 8)
 CLASSES = 5
@@ -110,12 +112,6 @@ def head(channels: int) -> list[nn.Module]:
     return [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, CLASSES)]
 
 
-def vit() -> nn.Module:
-    from timm.models.vision_transformer import VisionTransformer
-
-    return VisionTransformer(img_size=8, patch_size=4, embed_dim=12, depth=2, num_heads=2, num_classes=CLASSES)
-
-
 @dataclass(frozen=True)
 class Case:
     """One net of the zoo, with its groups.
@@ -123,89 +119,77 @@ class Case:
     Attributes:
         name: Its name.
         model: The net, float64, eval mode.
-        groups: Its structures, residual streams included where ``streams``.
-        streams: Whether streams were asked for.
+        groups: Its structures.
+        options: What was asked for.
     """
 
     name: str
     model: nn.Module
     groups: list[StructureGroup]
-    streams: bool
+    options: Mapping[str, bool]
 
 
-ZOO: dict[str, tuple[Callable[[], nn.Module], bool]] = {
-    "mlp": (
-        lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10), Act(), nn.Linear(10, 7), Act(), nn.Linear(7, 5)),
-        False,
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "mlp": lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 10), Act(), nn.Linear(10, 7), Act(), nn.Linear(7, 5)),
+    "plain-flatten": lambda: nn.Sequential(
+        nn.Conv2d(3, 6, 3),
+        Act(),
+        nn.Conv2d(6, 8, 3, stride=2),
+        Act(),
+        nn.Flatten(),
+        nn.Linear(32, 9),
+        Act(),
+        nn.Linear(9, 5),
     ),
-    "plain-flatten": (
-        lambda: nn.Sequential(
-            nn.Conv2d(3, 6, 3),
-            Act(),
-            nn.Conv2d(6, 8, 3, stride=2),
-            Act(),
-            nn.Flatten(),
-            nn.Linear(32, 9),
-            Act(),
-            nn.Linear(9, 5),
+    "batch-norm": lambda: nn.Sequential(*conv(3, 6), nn.MaxPool2d(2), *conv(6, 8), *head(8)),
+    "residual": lambda: nn.Sequential(
+        *conv(3, 6),
+        Residual(nn.Sequential(*conv(6, 7), nn.Conv2d(7, 6, 3, padding=1), nn.BatchNorm2d(6))),
+        Residual(nn.Sequential(*conv(6, 5), nn.Conv2d(5, 8, 3, padding=1)), nn.Conv2d(6, 8, 1)),
+        *head(8),
+    ),
+    "dense": lambda: nn.Sequential(
+        *conv(3, 4), Concat(nn.Sequential(*conv(4, 5))), Concat(nn.Sequential(*conv(9, 3))), *conv(12, 6), *head(6)
+    ),
+    "inverted-residual": lambda: nn.Sequential(
+        *conv(3, 4),
+        Residual(
+            nn.Sequential(*conv(4, 9, k=1), *conv(9, 9, groups=9), nn.Conv2d(9, 4, 1, bias=False), nn.BatchNorm2d(4))
         ),
-        False,
+        *head(4),
     ),
-    "batch-norm": (lambda: nn.Sequential(*conv(3, 6), nn.MaxPool2d(2), *conv(6, 8), *head(8)), False),
-    "residual": (
-        lambda: nn.Sequential(
-            *conv(3, 6),
-            Residual(nn.Sequential(*conv(6, 7), nn.Conv2d(7, 6, 3, padding=1), nn.BatchNorm2d(6))),
-            Residual(nn.Sequential(*conv(6, 5), nn.Conv2d(5, 8, 3, padding=1)), nn.Conv2d(6, 8, 1)),
-            *head(8),
-        ),
-        False,
+    "squeeze-excite": lambda: nn.Sequential(*conv(3, 8), Gate(8, 3), *conv(8, 6), *head(6)),
+    "grouped": lambda: nn.Sequential(*conv(3, 12, k=1), *conv(12, 8, groups=4), nn.Conv2d(8, 6, 1), *head(6)),
+    "multiplier": lambda: nn.Sequential(*conv(3, 4), *conv(4, 8, groups=4), *conv(8, 6), *head(6)),
+    "group-norm": lambda: nn.Sequential(*conv(3, 8, norm=nn.GroupNorm(4, 8)), *conv(8, 6), *head(6)),
+    "instance-norm": lambda: nn.Sequential(
+        *conv(3, 6, norm=nn.InstanceNorm2d(6, affine=True, track_running_stats=True)), *conv(6, 4), *head(4)
     ),
-    "dense": (
-        lambda: nn.Sequential(
-            *conv(3, 4), Concat(nn.Sequential(*conv(4, 5))), Concat(nn.Sequential(*conv(9, 3))), *conv(12, 6), *head(6)
-        ),
-        False,
-    ),
-    "inverted-residual": (
-        lambda: nn.Sequential(
-            *conv(3, 4),
-            Residual(
-                nn.Sequential(
-                    *conv(4, 9, k=1), *conv(9, 9, groups=9), nn.Conv2d(9, 4, 1, bias=False), nn.BatchNorm2d(4)
-                )
-            ),
-            *head(4),
-        ),
-        False,
-    ),
-    "squeeze-excite": (lambda: nn.Sequential(*conv(3, 8), Gate(8, 3), *conv(8, 6), *head(6)), False),
-    "grouped": (lambda: nn.Sequential(*conv(3, 12, k=1), *conv(12, 8, groups=4), nn.Conv2d(8, 6, 1), *head(6)), False),
-    "multiplier": (lambda: nn.Sequential(*conv(3, 4), *conv(4, 8, groups=4), *conv(8, 6), *head(6)), False),
-    "group-norm": (lambda: nn.Sequential(*conv(3, 8, norm=nn.GroupNorm(4, 8)), *conv(8, 6), *head(6)), False),
-    "instance-norm": (
-        lambda: nn.Sequential(
-            *conv(3, 6, norm=nn.InstanceNorm2d(6, affine=True, track_running_stats=True)), *conv(6, 4), *head(4)
-        ),
-        False,
-    ),
-    "prelu": (lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.PReLU(6), nn.Conv2d(6, 5, 3), nn.PReLU(), *head(5)), False),
-    "layer-scale": (lambda: nn.Sequential(nn.Conv2d(3, 6, 3), Scale(6), nn.Conv2d(6, 5, 1), Act(), *head(5)), False),
-    "halves": (lambda: nn.Sequential(nn.Conv2d(3, 12, 3), Halves(), nn.Conv2d(6, 5, 1), Act(), *head(5)), False),
-    "crossed-halves": (
-        lambda: nn.Sequential(nn.Conv2d(3, 12, 3), CrossedHalves(), nn.Conv2d(6, 5, 1), Act(), *head(5)),
-        False,
-    ),
-    "glu": (Glu, False),
-    "vit": (vit, False),
+    "prelu": lambda: nn.Sequential(nn.Conv2d(3, 6, 3), nn.PReLU(6), nn.Conv2d(6, 5, 3), nn.PReLU(), *head(5)),
+    "layer-scale": lambda: nn.Sequential(nn.Conv2d(3, 6, 3), Scale(6), nn.Conv2d(6, 5, 1), Act(), *head(5)),
+    "halves": lambda: nn.Sequential(nn.Conv2d(3, 12, 3), Halves(), nn.Conv2d(6, 5, 1), Act(), *head(5)),
+    "crossed-halves": lambda: nn.Sequential(nn.Conv2d(3, 12, 3), CrossedHalves(), nn.Conv2d(6, 5, 1), Act(), *head(5)),
+    "glu": Glu,
+    "vit": vit,
+    "vit-of-torchvision": vit_of_torchvision,
+    "rotary": rotary,
+    "normed": normed,
+    "windowed": windowed,
 }
-ZOO |= {f"{name}-streams": (ZOO[name][0], True) for name in ("residual", "inverted-residual")}
+VARIANTS: dict[str, tuple[str, Mapping[str, bool]]] = {
+    "residual-streams": ("residual", {"residual_streams": True}),
+    "inverted-residual-streams": ("inverted-residual", {"residual_streams": True}),
+    **{f"{name}-dims": (name, {"head_dims": True}) for name in ("vit", "vit-of-torchvision", "windowed")},
+    "vit-only-dims": ("vit", {"heads": False, "head_dims": True}),
+}
+"""Nets of the zoo of which more, or less, is asked for."""
 
 
 def make(name: str) -> nn.Module:
     """Build one net of the zoo: random, eval mode, float64, nothing in its norms at its default."""
+    name, _ = VARIANTS.get(name, (name, {}))
     torch.manual_seed(sum(map(ord, name)))
-    model = ZOO[name][0]().double().eval()
+    model = NETS[name]().double().eval()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase):
             for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
@@ -217,14 +201,14 @@ def make(name: str) -> nn.Module:
 _CASES: dict[str, list[StructureGroup]] = {}
 
 
-@pytest.fixture(params=list(ZOO))
+@pytest.fixture(params=[*NETS, *VARIANTS])
 def case(request: pytest.FixtureRequest) -> Case:
     """Every net of the zoo in turn, built anew; groups are traced once."""
     name = request.param
-    model = make(name)
+    model, (_, options) = make(name), VARIANTS.get(name, (name, {}))
     if name not in _CASES:
-        _CASES[name] = find_groups(model, SIZE, residual_streams=ZOO[name][1])
-    return Case(name, model, _CASES[name], ZOO[name][1])
+        _CASES[name] = find_groups(model, SIZE, **options)
+    return Case(name, model, _CASES[name], options)
 
 
 @pytest.fixture
@@ -232,8 +216,8 @@ def zoo() -> Callable[[str], Case]:
     """Return one net of the zoo by name."""
 
     def get(name: str) -> Case:
-        model = make(name)
-        return Case(name, model, find_groups(model, SIZE, residual_streams=ZOO[name][1]), ZOO[name][1])
+        model, (_, options) = make(name), VARIANTS.get(name, (name, {}))
+        return Case(name, model, find_groups(model, SIZE, **options), options)
 
     return get
 

@@ -7,12 +7,13 @@ import re
 
 import pytest
 import torch
+from attended import rotary
 from torch import nn
 
 from oba.errors import ConfigError, ModelError
 from oba.pruning.dependencies import find_groups, find_structures
 from oba.pruning.replay import apply_plan, removal_plan
-from oba.structures import groups_from_json, groups_to_json
+from oba.structures import Slice, groups_from_json, groups_to_json
 
 SIZE = (3, 8, 8)
 
@@ -95,13 +96,61 @@ def test_bare_parameters_and_prelu(zoo):
     assert prelu == {"0": {"0", "1", "2"}, "2": {"2", "6"}}
 
 
-def test_vit_has_its_mlps(zoo):
+def test_vit_has_its_heads_and_mlps(zoo):
     groups = zoo("vit").groups
-    assert [g.name for g in groups] == ["blocks.0.mlp.fc1", "blocks.1.mlp.fc1"]
-    assert [(s.layer, s.axis) for s in groups[0].slices] == [("blocks.0.mlp.fc1", "out"), ("blocks.0.mlp.fc2", "in")]
+    assert [g.name for g in groups] == [
+        name for block in ("blocks.0", "blocks.1") for name in (f"{block}.attn.heads", f"{block}.mlp.fc1")
+    ]
+    heads, mlp, *_ = groups
+    assert [(s.layer, s.axis) for s in mlp.slices] == [("blocks.0.mlp.fc1", "out"), ("blocks.0.mlp.fc2", "in")]
+    second = range(6, 12)
+    assert heads.slices[0] == Slice("blocks.0.attn", "head", ((0,), (1,)))
+    assert _slice(heads, "blocks.0.attn.qkv", "out")[1] == tuple(part + i for part in (0, 12, 24) for i in second)
+    assert _slice(heads, "blocks.0.attn.proj", "in")[1] == tuple(second)
+    assert heads.width == 6
 
 
-def test_torchvision_attention_stays_whole():
+def test_dimensions_lie_in_all_heads(zoo):
+    groups = {g.name: g for g in zoo("vit-dims").groups}
+    query_key, value = groups["blocks.1.attn.query-key"], groups["blocks.1.attn.value"]
+    assert (len(query_key), len(value), query_key.width, value.width) == (6, 6, 1, 1)
+    assert _slice(query_key, "blocks.1.attn.qkv", "out")[2] == (2, 8, 14, 20)
+    assert _slice(value, "blocks.1.attn.qkv", "out")[2] == (26, 32)
+    assert _slice(value, "blocks.1.attn.proj", "in")[2] == (2, 8)
+    assert query_key.on_axis("in") == []
+
+
+def test_heads_that_share_keys_go_together():
+    """The norm behind takes statistics over heads: cut and masked nets differ, and only reordering can be checked."""
+    groups = {g.name: g for g in find_groups(rotary(scale_norm=True), SIZE)}
+    heads = groups["attention.heads"]
+    assert len(heads) == 3
+    assert _slice(heads, "attention.q_proj", "out")[1] == (4, 5, 6, 7)
+    assert _slice(heads, "attention.k_proj", "out")[1] == (2, 3)
+    assert _slice(heads, "attention.norm", "feature")[1] == (4, 5, 6, 7)
+    assert _slice(heads, "attention.gate", "out")[1] == (4, 5, 6, 7)
+
+
+def test_normed_queries_keep_their_order(zoo):
+    groups = {g.name: g for g in find_groups(zoo("normed").model, SIZE, head_dims=True)}
+    query_key = groups["attention.query-key"]
+    assert _slice(query_key, "attention.q_norm", "feature") == _slice(query_key, "attention.k_norm", "feature")
+    assert _slice(query_key, "attention.q_norm", "feature") == ((0,), (1,), (2,), (3,))
+
+
+def test_what_of_attention_stays_whole(zoo):
+    vit = zoo("vit").model
+    off = find_structures(vit, SIZE, heads=False).whole
+    assert off["blocks.0.attn.qkv"] == "inside attention, and structures.heads is off"
+    named = find_structures(vit, SIZE, ignore=["blocks.0.attn"])
+    assert named.whole["blocks.0.attn.qkv"] == "named in structures.ignore"
+    assert [g.name for g in named.groups][:2] == ["blocks.0.mlp.fc1", "blocks.1.attn.heads"]
+    turned = find_structures(zoo("rotary").model, SIZE, heads=False, head_dims=True)
+    assert "attention.query-key" not in [g.name for g in turned.groups]
+    assert "attention.value" in [g.name for g in turned.groups]
+
+
+def test_closed_attention_stays_whole():
     from torchvision.models.vision_transformer import VisionTransformer
 
     model = VisionTransformer(8, 4, num_layers=1, num_heads=2, hidden_dim=8, mlp_dim=12, num_classes=3)
@@ -243,23 +292,26 @@ def test_channels_before_layers_that_cannot_be_cut_stay(layer, width):
     assert [g.name for g in find_groups(model, SIZE)] == ["2"]
 
 
-def test_attention_stays_whole_however_it_is_computed(zoo):
-    model = zoo("vit").model
-    for block in model.blocks:
-        block.attn.fused_attn = False
-    assert find_groups(model, SIZE) == zoo("vit").groups
-
-
 def test_the_embedding_of_a_vit_is_a_stream(zoo, images):
     model = zoo("vit").model
-    stream, *mlps = find_groups(model, SIZE, residual_streams=True)
-    assert [g.name for g in mlps] == [g.name for g in zoo("vit").groups]
+    stream, *others = find_groups(model, SIZE, residual_streams=True)
+    assert [g.name for g in others] == [g.name for g in zoo("vit").groups]
     assert stream.name == "patch_embed.proj"
     touched = {(s.layer, s.axis) for s in stream.slices}
     assert {("pos_embed", "feature"), ("cls_token", "feature"), ("norm", "feature"), ("head", "in")} <= touched
     apply_plan(model, removal_plan(model, [stream], {stream.name: [0, 7]}))
     assert model(images).shape == (3, 5)
     assert model.pos_embed.shape == (1, 5, 10)
+    assert model.embed_dim == model.num_features == 10
+
+
+def test_the_embedding_of_torchvisions_vit_is_a_stream(zoo, images):
+    model = zoo("vit-of-torchvision").model
+    stream, *others = find_groups(model, SIZE, residual_streams=True)
+    assert [g.name for g in others] == [g.name for g in zoo("vit-of-torchvision").groups]
+    apply_plan(model, removal_plan(model, [stream], {stream.name: [0, 7]}))
+    assert model(images).shape == (3, 5)
+    assert model.hidden_dim == 10
 
 
 @pytest.mark.parametrize(("name", "groups"), [("resnet18", 8), ("mobilenet_v2", 20)])
@@ -308,8 +360,7 @@ def test_what_stays_whole_and_why(zoo):
     assert found.groups == [g for g in zoo("dense").groups if g.name != "3.body.0"]
     assert found.whole == {"3.body.0": "named in structures.ignore", "10": "an output of the net"}
     vit = find_structures(zoo("vit").model, SIZE, residual_streams=True).whole
-    assert vit["blocks.0.attn.qkv"] == "divided into heads or groups, which stay whole"
-    assert set(vit) == {"blocks.0.attn.qkv", "blocks.1.attn.qkv", "head"}
+    assert vit == {"head": "an output of the net"}
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from oba.pruning.replay import apply_plan, load_pruned, removal_plan
 SIZE = (3, 64, 64)
 GROUPS = {
     "timm/convnextv2_atto": (12, 16),
-    "timm/swin_tiny_patch4_window7_224": (12, 16),
+    "timm/swin_tiny_patch4_window7_224": (24, 28),
     "timm/efficientnet_b0": (35, 40),
     "timm/mobilenetv3_small_100": (23, 27),
     "timm/densenet121": (120, 120),
     "timm/regnetx_002": (14, 18),
-    "timm/vit_tiny_patch16_224": (12, 13),
+    "timm/vit_tiny_patch16_224": (24, 25),
     "torchvision/mobilenet_v2": (20, 25),
 }
 """Number of groups without and with residual streams."""

@@ -33,7 +33,7 @@ from oba.importance.batches import Batch
 from oba.importance.criterion import Criterion
 from oba.importance.scores import StructureScores
 from oba.options import Options
-from oba.structures import StructureGroup
+from oba.structures import QUERY_KEY, StructureGroup
 
 
 class ReconstructionOptions(Options):
@@ -45,6 +45,16 @@ class ReconstructionOptions(Options):
 
 class Reconstruction(Criterion[ReconstructionOptions]):
     """The cumulated relative error of the consumers' outputs when a structure and all those before it have gone."""
+
+    def require(self, model: nn.Module, groups: Sequence[StructureGroup]) -> None:
+        """Refuse structures that no Conv or Linear layer takes as input."""
+        for group in groups:
+            if group.on_axis(QUERY_KEY):
+                raise ScoreError(
+                    f"criterion {self.name!r}: group {group.name!r} is no input of a Conv or Linear layer; allowed: "
+                    "structures.head_dims: false, or another criterion"
+                )
+        masks.places_of(model, groups).require_all()
 
     def score(
         self, model: nn.Module, groups: Sequence[StructureGroup], batches: Iterable[Batch | None]
@@ -66,8 +76,8 @@ class Reconstruction(Criterion[ReconstructionOptions]):
             ScoreError: If no layer takes a group's structures, or one that does cannot be refitted.
         """
         images = [batch.inputs for batch in batches if batch is not None]
+        self.require(model, groups)
         places = masks.places_of(model, groups)
-        places.require_all()
         readers: Mapping[str, list[masks.Consumer]] = defaultdict(list)
         for consumer in places.consumers:
             readers[consumer.group].append(consumer)

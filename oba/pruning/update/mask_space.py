@@ -25,11 +25,12 @@ from oba.curvature.refit import damped
 from oba.importance import score_structures
 from oba.importance.masks import places_of
 from oba.importance.scores import StructureScores
+from oba.models.attention import Attention
 from oba.options import Options
 from oba.pruning.cut import Cut, Images, Update
 from oba.pruning.plan import restrict
 from oba.pruning.statistics import recalibrate_norms
-from oba.structures import StructureGroup
+from oba.structures import QUERY_KEY, StructureGroup
 
 
 class MaskSpaceOptions(Options):
@@ -96,8 +97,13 @@ def mask_steps(scores: StructureScores, kept: Mapping[str, Sequence[int]], dampi
 
 @torch.no_grad()
 def _fold(model: nn.Module, masks: Mapping[str, Tensor], groups: Sequence[StructureGroup]) -> None:
-    """Multiply masks into the weights of the layers that take the structures."""
-    for consumer in places_of(model, groups).consumers:
+    """Multiply masks into the weights of the layers that take the structures, or into attention's queries."""
+    for group in groups:
+        for s in group.on_axis(QUERY_KEY):
+            attention = model.get_submodule(s.layer)
+            assert isinstance(attention, Attention)
+            attention.scale_queries(masks[group.name])
+    for consumer in places_of(model, [g for g in groups if not g.on_axis(QUERY_KEY)]).consumers:
         weight = model.get_submodule(consumer.layer).weight
         assert isinstance(weight, Tensor)
         factor = weight.new_ones(weight.shape[1])

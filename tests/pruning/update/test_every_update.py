@@ -12,7 +12,7 @@ from oba import registry
 from oba.pruning.cut import make_update
 
 UPDATES = registry.names("update")
-WEIGHTS = ["bias", "least-squares", "mask-space"]
+WEIGHTS = ["bias", "c-obs", "kron-obs", "least-squares", "mask-space"]
 
 
 def hooks_of(model: nn.Module) -> int:
