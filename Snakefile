@@ -20,8 +20,8 @@ rule all:
 
 
 onstart:
-    # With its limit on how many jobs start in a second, Snakemake 9 keeps a timer for every job that has ended, and each
-    # looks at all open jobs once a second. On one machine nothing needs that limit.
+    # With its limit on how many jobs start in a second, and while jobs wait, Snakemake 9 keeps a timer for every job that
+    # has ended, and each looks at all open jobs once a second. On one machine nothing needs that limit.
     if not on_cluster:
         workflow.scheduler.job_rate_limiter = None
     remember_host(Path.cwd())

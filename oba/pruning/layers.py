@@ -150,8 +150,10 @@ def tell_width(module: Any) -> None:
         case "torchvision.models.vision_transformer.VisionTransformer":
             module.hidden_dim = module.class_token.shape[-1]
         case "timm.models.vision_transformer.VisionTransformer" | "timm.models.eva.Eva":
-            width = module.patch_embed.proj.out_channels
-            module.embed_dim = module.num_features = module.head_hidden_size = width
+            # What turns images into tokens may be anything; the tokens of its own are as wide as they are.
+            for own in (module.cls_token, module.pos_embed):
+                if own is not None:
+                    module.embed_dim = module.num_features = module.head_hidden_size = own.shape[-1]
 
 
 def _cut_conv(

@@ -12,6 +12,7 @@ from torch import nn
 
 from oba.errors import ConfigError, ModelError
 from oba.pruning.dependencies import find_groups, find_structures
+from oba.pruning.plan import Plan
 from oba.pruning.replay import apply_plan, removal_plan
 from oba.structures import Slice, groups_from_json, groups_to_json
 
@@ -303,6 +304,13 @@ def test_the_embedding_of_a_vit_is_a_stream(zoo, images):
     assert model(images).shape == (3, 5)
     assert model.pos_embed.shape == (1, 5, 10)
     assert model.embed_dim == model.num_features == 10
+
+
+def test_a_vit_with_any_stem_keeps_its_width(zoo):
+    model = zoo("vit").model
+    model.patch_embed = nn.Identity()
+    apply_plan(model, Plan())
+    assert model.embed_dim == 12
 
 
 def test_the_embedding_of_torchvisions_vit_is_a_stream(zoo, images):

@@ -131,8 +131,8 @@ def finished(tmp_path_factory, worker_id) -> Project:
     with FileLock(f"{root}.lock"):
         if not (root / "done").exists():
             shutil.rmtree(root, ignore_errors=True)
-            done = copy_project(root).snakemake("--verbose")
-            (root / "done").write_text(done.stdout + done.stderr)
+            copy_project(root).snakemake()
+            (root / "done").touch()
     return Project(root)
 
 

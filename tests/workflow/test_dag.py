@@ -21,14 +21,6 @@ def test_a_finished_study_has_nothing_to_do(copied):
     assert "Nothing to be done" in copied.snakemake().stderr
 
 
-def test_open_jobs_are_looked_at_when_a_job_ends_and_not_all_the_time(finished):
-    """Else the main process of a sweep of days is busy with looking."""
-    log = (finished.root / "done").read_text()
-    ended = log.count("Finished jobid:")
-    assert ended > 10
-    assert 5 < log.count("Ready jobs:") <= 2 * ended
-
-
 def test_touch_and_comments_rerun_nothing(copied):
     for path in sorted(copied.root.glob("oba/**/*.py")):
         edit(path, lambda text: text + "\n# a comment\n")

@@ -58,14 +58,13 @@ class RotaryAttention(Attention):
         Returns:
             Tokens, shape (N, tokens, output channels).
         """
-        from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 
         def rotate(heads: Tensor) -> Tensor:
             if rope is None:
                 return heads
             start = self.num_prefix_tokens
-            rest = apply_rot_embed_cat(heads[:, :, start:], rope, half=self.rotate_half)
-            return torch.cat([heads[:, :, :start], rest], 2)
+            rest = _rotated(heads[:, :, start:], rope, half=self.rotate_half)
+            return torch.cat([heads[:, :, :start], rest.type_as(heads)], 2)
 
         return self.attend(x, x, x, attn_mask, is_causal, rotate)
 
@@ -188,6 +187,17 @@ class EvaAttention(RotaryAttention):
         for part in "qv":
             if (bias := tensors.pop(f"{prefix}{part}_bias", None)) is not None:
                 tensors[f"{prefix}{part}_proj.bias"] = bias
+
+
+def _rotated(heads: Tensor, rope: Tensor, *, half: bool) -> Tensor:
+    """Turn pairs of dimensions: neighbours, or one of the first half and one of the second."""
+    sin, cos = rope.chunk(2, -1)
+    if half:
+        first, second = heads.chunk(2, -1)
+        turned = torch.cat([-second, first], -1)
+    else:
+        turned = torch.stack([-heads[..., 1::2], heads[..., ::2]], -1).flatten(-2)
+    return heads * cos + turned * sin
 
 
 def _added(mask: Tensor, query: Tensor) -> Tensor:

@@ -50,7 +50,7 @@ class Attention(nn.Module):
         """Take over the parts of another module.
 
         Args:
-            source: What has ``qkv`` or ``q_proj``, ``k_proj`` and ``v_proj``, and with ``proj``; perhaps with
+            source: What has ``proj``, and ``qkv`` or all of ``q_proj``, ``k_proj`` and ``v_proj``; perhaps also
                 ``q_norm`` and ``k_norm`` over a head's dimensions, ``norm`` and ``gate`` over all heads' outputs,
                 ``attn_drop`` and ``proj_drop``.
             num_heads: Heads of the queries.
