@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from pydantic import ValidationError
 
 from oba import registry
-from oba.config import Granularity, Section
+from oba.config import Section
 from oba.errors import ConfigError
 
 
@@ -35,7 +35,7 @@ O = TypeVar("O", bound=Options)  # noqa: E741
 class For:
     """Marks an option that only methods of one granularity have: ``Annotated[bool, For("weights")]``."""
 
-    granularity: Granularity
+    granularity: str
 
 
 class Configured(Generic[O]):
@@ -87,7 +87,7 @@ def part(kind: str, name: str) -> type[Configured]:
     return cast("type[Configured]", registry.entry(kind, name))
 
 
-def option_names(entry: type[Configured], granularity: Granularity | None = None) -> list[str]:
+def option_names(entry: type[Configured], granularity: str | None = None) -> list[str]:
     """Return the options that an entry has.
 
     Args:
@@ -106,7 +106,7 @@ def option_names(entry: type[Configured], granularity: Granularity | None = None
 
 
 def checked_options(
-    entry: type[Configured], what: str, values: Mapping[str, Any], granularity: Granularity | None = None
+    entry: type[Configured], what: str, values: Mapping[str, Any], granularity: str | None = None
 ) -> Options:
     """Check options for an entry.
 

@@ -53,20 +53,11 @@ class Timing(Record):
 
 
 class Weights(Record):
-    """Weights that may go, by name: how many are kept, and how many the dense net has."""
+    """Weights that may go: by name how many are kept and how many the dense net has, and the fraction kept of all."""
 
     kept: dict[str, Count]
     dense: dict[str, Count]
-
-    @property
-    def number(self) -> int:
-        """How many are kept in all."""
-        return sum(self.kept.values())
-
-    @property
-    def fraction(self) -> float:
-        """The fraction that is kept."""
-        return self.number / sum(self.dense.values())
+    fraction: Finite
 
 
 class Evaluation(Record):

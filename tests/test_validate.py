@@ -209,12 +209,25 @@ def test_levels_of_weights_may_lie_below_those_of_structures(study: Callable[...
     validate(study(methods=[single], keep=[0.01]))
 
 
-@pytest.mark.slow
-def test_weights_that_a_criterion_cannot_score_are_refused(study: Callable[..., Study]) -> None:
+def test_weights_that_a_criterion_cannot_score_are_refused(
+    study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
     single = {"name": "single", "criterion": "fisher", "granularity": "weights"}
-    vit = study(methods=[single], models=["torchvision/vit_b_16"], data={"name": "digits", "image_size": 224})
-    with pytest.raises(ScoreError, match=r"vit_b_16: weight 'encoder.*in_proj_weight': criterion 'fisher' scores"):
-        validate(vit)
+    validate(study(methods=[single]))
+    monkeypatch.setattr("oba.importance.weights.matrix_weights", lambda _: {"conv1.weight"})
+    with pytest.raises(ScoreError, match=r"resnet8: weight 'fc.weight': criterion 'fisher' scores"):
+        validate(study(methods=[single]))
+
+
+def test_a_study_of_weights_needs_no_structures(study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
+    def untraceable(*_: object, **__: object) -> None:
+        raise ModelError("cannot be traced")
+
+    monkeypatch.setattr("oba.pruning.dependencies.find_structures", untraceable)
+    single = {"name": "single", "criterion": "magnitude", "granularity": "weights"}
+    assert "in 0 groups" not in validate(study(methods=[single]))
+    with pytest.raises(ModelError, match="cannot be traced"):
+        validate(study(methods=[single, "oba"]))
 
 
 def test_a_criterion_that_cannot_score_a_net_is_refused(study: Callable[..., Study], pictures: str) -> None:

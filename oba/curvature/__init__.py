@@ -4,7 +4,6 @@ from oba.curvature.adjoints import channel_curvature, curvature_adjoints
 from oba.curvature.arithmetic import Arithmetic, differentiable_attention
 from oba.curvature.checks import check_differentiable
 from oba.curvature.directions import directed_parameters
-from oba.curvature.example_gradients import matrix_weights, squared_gradients
 from oba.curvature.frozen_norms import ConstantNorms
 from oba.curvature.frozen_units import is_unit
 from oba.curvature.gradient_sums import channel_gradients
@@ -26,9 +25,7 @@ __all__ = [
     "directed_parameters",
     "is_unit",
     "layer_parameters",
-    "matrix_weights",
     "nested_gradient",
     "parameter_layers",
     "self_product",
-    "squared_gradients",
 ]

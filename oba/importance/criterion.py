@@ -134,7 +134,7 @@ class Criterion(Configured[O]):
         """Refuse single weights that cannot be scored, where that shows without examples: none by default.
 
         Args:
-            model: The model.
+            model: The model, in the mode for scoring.
             names: Names of its weights.
         """
 

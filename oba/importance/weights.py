@@ -16,6 +16,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oba.curvature.squared_gradients import matrix_weights
 from oba.errors import ScoreError
 from oba.importance.batches import Loss, numbered
 from oba.importance.criterion import Criterion
@@ -74,3 +75,21 @@ def weight_scores(
         for name, score in scores.items():
             score.div_(highest or 1.0).add_(model.get_parameter(name).detach().abs())
     return scores
+
+
+def require_matrix_weights(criterion: str, model: nn.Module, names: Collection[str]) -> None:
+    """Refuse weights whose gradients on single examples cannot be seen.
+
+    Args:
+        criterion: Name of the criterion that squares them.
+        model: The model.
+        names: Names of the weights to be scored.
+
+    Raises:
+        ScoreError: If a weight is used in other ways than by a Conv or Linear layer.
+    """
+    if others := sorted({*names} - matrix_weights(model)):
+        raise ScoreError(
+            f"weight {others[0]!r}: criterion {criterion!r} scores weights of Conv and Linear layers only; allowed: "
+            "another criterion, or structures.ignore with its layer"
+        )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oba.errors import ModelError
@@ -18,6 +18,7 @@ from oba.errors import ModelError
 Masks = Mapping[str, Tensor]
 """For each weight that may lose elements, by its parameter's name, what is kept of it: bool, in its shape."""
 _SUFFIX = ":mask"
+_BITS = 2 ** torch.arange(8, dtype=torch.uint8)
 
 
 def apply_masks(model: nn.Module, masks: Masks) -> None:
@@ -51,7 +52,7 @@ def pack(tensors: Mapping[str, Tensor], masks: Masks) -> dict[str, Tensor]:
         if wrong := int(weight[~kept].count_nonzero()):
             raise ModelError(f"weight {name!r}: {wrong} masked elements are not 0; they must stay 0 once they are gone")
         packed[name] = weight[kept]
-        packed[name + _SUFFIX] = torch.from_numpy(np.packbits(kept.cpu().numpy()))
+        packed[name + _SUFFIX] = _bytes(kept.cpu())
     return packed
 
 
@@ -73,10 +74,16 @@ def unpack(tensors: Mapping[str, Tensor], model: nn.Module) -> tuple[dict[str, T
     for name, parameter in model.named_parameters():
         if name + _SUFFIX not in whole:
             continue
-        bits = np.unpackbits(whole.pop(name + _SUFFIX).numpy())
+        bits = (whole.pop(name + _SUFFIX)[:, None] & _BITS).bool().flatten()
         if not 0 <= len(bits) - parameter.numel() < 8 or bits.sum() != len(whole[name]):
             raise ModelError(f"the mask of weight {name!r} has {len(bits)} bits for {parameter.numel()} elements")
-        kept = torch.from_numpy(bits[: parameter.numel()].astype(bool)).reshape(parameter.shape)
+        kept = bits[: parameter.numel()].reshape(parameter.shape)
         whole[name] = torch.zeros(kept.shape, dtype=whole[name].dtype).masked_scatter_(kept, whole[name])
         masks[name] = kept
     return whole, masks
+
+
+def _bytes(kept: Tensor) -> Tensor:
+    """Pack a mask, eight elements a byte, the first in the lowest bit."""
+    bits = kept.flatten().to(torch.uint8)
+    return F.pad(bits, (0, -len(bits) % 8)).view(-1, 8).mul_(_BITS).sum(1, dtype=torch.uint8)

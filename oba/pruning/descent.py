@@ -12,25 +12,12 @@ there is much to choose from (Zhu and Gupta, 2017).
 
 from __future__ import annotations
 
-from oba.config import Descent
+from collections.abc import Callable, Mapping
 
-
-def aim(descent: Descent, start: float, level: float, progress: float) -> float:
-    """Return what a round is to keep.
-
-    Args:
-        descent: How the rounds step down.
-        start: Fraction that is kept before the level's first round.
-        level: Fraction to be kept after its last one.
-        progress: The part of the way that the round ends: 1 in the last one.
-
-    Returns:
-        The fraction to be kept after the round.
-    """
-    match descent:
-        case "linear":
-            return start + (level - start) * progress
-        case "exponential":
-            return start * (level / start) ** progress
-        case "cubic":
-            return level + (start - level) * (1 - progress) ** 3
+DESCENTS: Mapping[str, Callable[[float, float, float], float]] = {
+    "linear": lambda start, level, progress: start + (level - start) * progress,
+    "exponential": lambda start, level, progress: start * (level / start) ** progress,
+    "cubic": lambda start, level, progress: level + (start - level) * (1 - progress) ** 3,
+}
+"""What a round is to keep, by the option ``descent``: of the fraction kept before the level's first round, the level,
+and the part of the way that the round ends (1 in the last one)."""

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from oba.config import Descent, Floors
+from oba.config import Floors
 from oba.importance.scores import StructureScores
 from oba.pruning.cost import CostModel
 from oba.pruning.cut import Cut, Images, Update
-from oba.pruning.descent import aim
+from oba.pruning.descent import DESCENTS
 from oba.pruning.plan import Plan, kept_counts, restrict
 from oba.pruning.problem import Allocation, Problem, require_reachable
 from oba.pruning.replay import apply_plan, removal_plan
@@ -41,7 +41,7 @@ class Steps:
     update: Update
     rounds: int
     floors: Floors
-    descent: Descent = "linear"
+    descent: str = "linear"
 
 
 def prune_to_level(
@@ -91,7 +91,7 @@ def prune_to_level(
             current,
             scores,
             cost,
-            keep=aim(steps.descent, start, keep, progress),
+            keep=DESCENTS[steps.descent](start, keep, progress),
             floors=steps.floors,
             dense_counts=dense_counts,
             dense_macs=dense_macs,

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from zoo import ZOO
 
 from oba import registry
-from oba.curvature import example_gradients as module
-from oba.curvature import layer_parameters, squared_gradients
+from oba.curvature import layer_parameters
 from oba.errors import ScoreError
 from oba.importance import parameter_scores
 from oba.importance.criterion import make_criterion
@@ -118,11 +117,11 @@ def everything() -> tuple[nn.Module, Tensor, Tensor]:
         return net, torch.randn(5, 2, 6, 6).double(), torch.tensor([0, 1, 2, 0, 1])
 
 
-@pytest.mark.parametrize("limit", [1, 2**26])
-def test_fisher_is_the_mean_square_of_single_gradients(everything, monkeypatch, limit):
+@pytest.mark.parametrize(("criterion", "factor"), [("fisher", 1), ("c-obd", 0.5)])
+def test_fisher_is_the_mean_square_of_single_gradients(everything, criterion, factor):
     net, images, targets = everything
-    monkeypatch.setattr(module, "_LIMIT", limit)
-    found = scored("fisher", net, [(images[:3], targets[:3]), (images[3:], targets[3:])])
+    options = {"fisher": "empirical"} if criterion == "c-obd" else {}
+    found = scored(criterion, net, [(images[:3], targets[:3]), (images[3:], targets[3:])], **options)
     net.eval()
     squares = {name: torch.zeros_like(net.get_parameter(name)) for name in weights_of(net)}
     for n in range(5):
@@ -132,67 +131,32 @@ def test_fisher_is_the_mean_square_of_single_gradients(everything, monkeypatch, 
             squares[name] += gradient**2 / 5
     assert list(found) == ["first.weight", "grouped.weight", "twice.weight", "tokens.weight", "head.weight"]
     for name, score in found.items():
-        expected = squares[name] * net.get_parameter(name).detach() ** 2
+        expected = factor * squares[name] * net.get_parameter(name).detach() ** 2
         torch.testing.assert_close(score.double(), expected, rtol=1e-5, atol=1e-14)
 
 
-def test_frozen_weights_have_squared_gradients_as_well(everything):
+def test_with_statistics_of_the_batch_an_example_has_its_part_of_the_batchs_gradient(everything):
     net, images, targets = everything
-    net.eval()
-    loss = lambda outputs: F.cross_entropy(outputs, targets)  # noqa: E731
-    expected = squared_gradients(net, images, loss)
-    found = squared_gradients(net.requires_grad_(False), images, loss)
-    for name, square in expected.items():
-        torch.testing.assert_close(found[name], square)
+    inputs = []
+    net.head.register_forward_hook(lambda _, arguments, logits: inputs.append((arguments[0], logits)))
+    found = scored("fisher", net, [(images, targets)], norm="train")["head.weight"]
+    [(x, logits)] = inputs
+    with torch.no_grad():
+        derivatives = logits.softmax(1) - F.one_hot(targets, 3)
+        expected = (derivatives.square().mT @ x.square() / 5) * net.head.weight**2
+        alone = net.eval()(images)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-14)
+    assert not torch.allclose(logits, alone)
 
 
-def test_with_statistics_of_the_batch_the_parts_of_examples_add_up_to_the_gradient(everything):
-    """One example alone has the whole gradient: its square is the squared gradient of the batch."""
-    net, images, targets = everything
-    loss = F.cross_entropy(net.train()(images), targets)
-    gradient = torch.autograd.grad(loss, net.get_parameter("head.weight"))[0]
-    found = squared_gradients(net, images, lambda outputs: F.cross_entropy(outputs, targets))["head.weight"]
-    assert (found >= gradient**2 - 1e-15).all(), "the mean of squares is no less than the square of the mean"
-    assert not torch.allclose(found, gradient**2)
-
-
-def test_rows_that_belong_to_no_single_example_are_refused():
-    class Windows(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.Linear(4, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.inner(x.reshape(-1, 4)).reshape(len(x), -1, 2).mean(1)
-
-    with pytest.raises(ScoreError, match="layer 'inner' takes 6 rows for 3 examples: it cannot be told which belong"):
-        scored("fisher", Windows(), [(torch.randn(3, 8), torch.tensor([0, 1, 0]))])
-
-
-def test_an_input_that_is_overwritten_is_refused():
-    class Overwriting(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = nn.Linear(4, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            x = x * 2
-            y = self.inner(x)
-            x.zero_()
-            return y
-
-    net = Overwriting().requires_grad_(False)
-    with pytest.raises(ScoreError, match="the input of layer 'inner' has been overwritten in place"):
-        scored("fisher", net, [(torch.randn(3, 4), torch.tensor([0, 1, 0]))])
-
-
-def test_attention_that_computes_with_its_weights_itself_has_no_fisher_score():
-    net = nn.TransformerEncoderLayer(4, 2, 8)
-    fisher = make_criterion("fisher")
-    fisher.require_weights(net, ["linear1.weight", "linear2.weight"])
+@pytest.mark.parametrize("by", ["fisher", "c-obd"])
+def test_attention_that_computes_with_its_weights_itself_has_no_fisher_score(by):
+    net = nn.TransformerEncoderLayer(4, 2, 8).eval()
+    criterion = make_criterion(by)
+    criterion.require_weights(net, ["linear1.weight", "linear2.weight"])
     for name in ("self_attn.in_proj_weight", "self_attn.out_proj.weight"):
-        with pytest.raises(ScoreError, match=f"weight '{name}': criterion 'fisher' scores weights of Conv and Linear"):
-            fisher.require_weights(net, ["linear1.weight", name])
+        with pytest.raises(ScoreError, match=f"weight '{name}': criterion '{by}' scores weights of Conv and Linear"):
+            criterion.require_weights(net, ["linear1.weight", name])
 
 
 def test_lamp_scores_attention_too():

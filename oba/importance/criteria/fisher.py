@@ -14,13 +14,13 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
-from oba.curvature import matrix_weights, squared_gradients
-from oba.errors import ScoreError
+from oba.curvature.squared_gradients import squared_gradients
 from oba.importance.batches import Batch
 from oba.importance.criterion import BatchScores, Criterion, DataOptions, GroupOptions, Target
 from oba.importance.examples import ExampleMasks
 from oba.importance.masks import places_of
 from oba.importance.targets import places_of_targets, split
+from oba.importance.weights import require_matrix_weights
 from oba.structures import StructureGroup
 
 
@@ -37,17 +37,14 @@ class Fisher(Criterion[FisherOptions]):
 
     def require_weights(self, model: nn.Module, names: Collection[str]) -> None:
         """Refuse weights that are used in other ways than by a Conv or Linear layer."""
-        if others := sorted({*names} - matrix_weights(model)):
-            raise ScoreError(
-                f"weight {others[0]!r}: criterion 'fisher' scores weights of Conv and Linear layers only; allowed: "
-                "another criterion, or structures.ignore with its layer"
-            )
+        require_matrix_weights(self.name, model, names)
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
         """Score every weight of a Conv or Linear layer."""
         assert batch is not None
-        squares = squared_gradients(model, batch.inputs, batch.loss_of)
-        return {name: square * model.get_parameter(name).detach().square() for name, square in squares.items()}
+        squares = squared_gradients(model, batch.inputs, lambda outputs: batch.loss_of(outputs) * batch.examples)
+        weights = {name: model.get_parameter(name).detach().double() for name in squares}
+        return {name: square / batch.examples * weights[name].square() for name, square in squares.items()}
 
     def batch_scores(self, model: nn.Module, targets: Sequence[Target], batch: Batch | None) -> BatchScores:
         """Score structures."""

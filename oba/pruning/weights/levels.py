@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from oba.config import Descent
 from oba.models.weight_masks import Masks, apply_masks
 from oba.pruning.cut import Cut, Images, Update
-from oba.pruning.descent import aim
+from oba.pruning.descent import DESCENTS
 from oba.pruning.plan import Plan
 from oba.pruning.statistics import mean_loss
 from oba.pruning.weights.problem import WeightAllocation, WeightProblem
@@ -37,7 +36,7 @@ class WeightSteps:
     allocation: WeightAllocation
     update: Update
     rounds: int
-    descent: Descent = "linear"
+    descent: str = "linear"
 
 
 def mask_to_level(
@@ -67,19 +66,19 @@ def mask_to_level(
         began = time.perf_counter()
         scores = score(model, masks)
         seconds = time.perf_counter() - began
-        problem = WeightProblem(scores, masks, aim(steps.descent, start, keep, number / steps.rounds))
+        problem = WeightProblem(scores, masks, DESCENTS[steps.descent](start, keep, number / steps.rounds))
         masks = steps.allocation.select(problem)
         before = copy.deepcopy(model)
         apply_masks(model, masks)
         steps.update.adjust(Cut(before, model, (), {}, Plan()), images)
-        gone, counts = counts.number, count_weights(masks)
+        had, counts = sum(counts.kept.values()), count_weights(masks)
         previous, loss = loss, mean_loss(model, images)
         records.append(
             Round(
                 keep=problem.keep,
                 macs_kept=1.0,
                 weights_kept=counts.fraction,
-                removed=gone - counts.number,
+                removed=had - sum(counts.kept.values()),
                 kept=counts.kept,
                 scoring_seconds=seconds,
                 predicted=None,

@@ -59,9 +59,8 @@ def count_weights(masks: Masks) -> Weights:
         masks: What is kept.
 
     Returns:
-        Numbers by the weight's name.
+        Numbers by the weight's name, and the fraction that is kept.
     """
-    return Weights(
-        kept={name: int(kept.sum()) for name, kept in masks.items()},
-        dense={name: kept.numel() for name, kept in masks.items()},
-    )
+    left = {name: int(kept.sum()) for name, kept in masks.items()}
+    dense = {name: kept.numel() for name, kept in masks.items()}
+    return Weights(kept=left, dense=dense, fraction=sum(left.values()) / sum(dense.values()))
