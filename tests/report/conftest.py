@@ -103,13 +103,13 @@ class Sweep:
                 nets.append(Net(model, seed, method, schedule, keep, "scratch", directory / "scratch"))
         return nets
 
-    def weights(self, model: str, seed: int, method: str, keep: float) -> dict[str, dict[str, int]] | None:
+    def weights(self, model: str, seed: int, method: str, keep: float) -> dict[str, Any] | None:
         """How many weights a method leaves of every layer: by the layer's place, the level and the seed."""
         if method not in self.masking:
             return None
         dense = {f"{layer}.weight": 9 * size * size for layer, size in self.layers.items()}
         kept = {name: round(n * keep ** (0.6 + 0.2 * i)) - 2 * seed for i, (name, n) in enumerate(dense.items())}
-        return {"kept": kept, "dense": dense}
+        return {"kept": kept, "dense": dense, "fraction": sum(kept.values()) / sum(dense.values())}
 
     def _net(self, directory: Path, top1: float, kept: float, keep: float, epochs: int) -> None:
         speedup = round(1 / (0.25 + 0.75 * kept), 3) if self.faster else 1.02

@@ -45,7 +45,11 @@ def test_one_row_per_net_in_the_order_of_the_nets(make_sweep):
 def test_numbers_come_from_the_right_files(make_sweep):
     nets = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5,), masking=("taylor",)).write()
     directory = nets[1].directory
-    damage(directory / "evaluation.json", "weights", {"kept": {"a": 1, "b": 4}, "dense": {"a": 10, "b": 10}})
+    damage(
+        directory / "evaluation.json",
+        "weights",
+        {"kept": {"a": 1, "b": 4}, "dense": {"a": 10, "b": 10}, "fraction": 0.25},
+    )
     damage(directory / "evaluation.json", "test", {"loss": 0.7, "top1": 0.81, "top5": 0.99, "images": 300})
     damage(directory / "evaluation.json", "cost", {"macs": 11, "parameters": 22, "bytes": 33})
     damage(directory / "evaluation.json", "macs_kept", 0.48)
