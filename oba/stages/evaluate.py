@@ -49,7 +49,8 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     job.run.metrics(_charted(evaluation) | _densities(evaluation))
     if job.at.variant == "finetuned":
         # A chain's chart begins with the dense net, of which nothing is removed.
-        job.run.chain_metrics(_charted(read_record(job.inputs["dense"][0], Evaluation)), step=0)
+        dense = _charted(read_record(job.inputs["dense"][0], Evaluation))
+        job.run.chain_metrics(dense | ({"weights_kept": 1.0} if evaluation.weights else {}), step=0)
         job.run.chain_metrics(_charted(evaluation), step=round(100 * (1 - float(job.at.keep))))
     job.run.artifact(job.directory / "evaluation.json")
     return {"threads": job.sections.threads, "device": str(device)}

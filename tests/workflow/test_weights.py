@@ -78,9 +78,10 @@ def test_weights_stay_gone_from_stage_to_stage_and_are_reported(project):
     assert density == pytest.approx(
         evaluation["kept"]["layer3.0.conv2.weight"] / evaluation["dense"]["layer3.0.conv2.weight"]
     )
+    assert tags["masks/resnet8x0.5/seed0/weights-iterative"]["granularity"] == "weights"
     parent = tags["masks/resnet8x0.5/seed0/weights-iterative"]["run"]
     charted = dict(project.store.history(parent, "weights_kept"))
-    assert charted == {50: pytest.approx(0.5, abs=1e-3), 80: pytest.approx(0.2, abs=1e-3)}
+    assert charted == {0: 1, 50: pytest.approx(0.5, abs=1e-3), 80: pytest.approx(0.2, abs=1e-3)}
 
     (project.root / "tiny.yaml").write_text(yaml.safe_dump(STUDY | {"structures": {"ignore": ["fc", "conv1"]}}))
     assert project.planned()["prune"] >= 1, "what stays whole is a setting of methods that remove weights"
