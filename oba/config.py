@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 def _scientific(value: object) -> object:
@@ -24,7 +24,6 @@ def _scientific(value: object) -> object:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_scientific), Field(allow_inf_nan=False)]
 Fraction = Annotated[float, BeforeValidator(_scientific), Field(gt=0, lt=1)]
 Name = Annotated[str, Field(min_length=1)]
 Granularity = Literal["structures", "weights"]
@@ -34,7 +33,15 @@ Descent = Literal["linear", "exponential", "cubic"]
 class Section(BaseModel):
     """A part of the study file: no unknown keys, no silent conversions, immutable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_numbers(cls, value: object, info: ValidationInfo) -> object:
+        assert info.field_name is not None
+        return _scientific(value) if cls.model_fields[info.field_name].annotation is float else value
 
 
 class DataConfig(Section):
@@ -88,23 +95,23 @@ class TrainConfig(Section):
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=1)] = 128
     """Images per step."""
-    lr: Annotated[Number, Field(gt=0)] = 0.1
+    lr: Annotated[float, Field(gt=0)] = 0.1
     """Learning rate at the start (after warm-up)."""
-    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD momentum."""
     nesterov: bool = False
     """Nesterov's form of momentum."""
-    weight_decay: Annotated[Number, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """L2 penalty on all parameters."""
     schedule: Literal["step", "cosine"] = "cosine"
     """`step`: times `gamma` at each milestone; `cosine`: to zero over all epochs."""
     milestones: list[Annotated[int, Field(ge=1)]] = []
     """Epochs at which `schedule: step` lowers the learning rate."""
-    gamma: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Factor of `schedule: step`."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs in which the learning rate rises linearly to `lr`."""
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Weight of the uniform distribution in the target."""
     select: Literal["last", "best"] = "last"
     """Which epoch's weights count: the last, or the best on `val`."""
@@ -148,8 +155,10 @@ class StructuresConfig(Section):
 
     ignore: list[Name] = []
     """Layers whose outputs, and whose weights, stay whole: module names, or patterns such as `layer3.*`."""
+    channels: bool = True
+    """Whether channels and neurons inside of blocks may go."""
     residual_streams: bool = False
-    """Whether channels of residual streams, coupled over all blocks of a stage, may go too."""
+    """Whether channels of residual streams, coupled over all blocks of a stage, may go."""
     heads: bool = True
     """Whether attention heads may go."""
     head_dims: bool = False
@@ -184,7 +193,7 @@ Chosen = Annotated[Choice, BeforeValidator(_named, json_schema_input_type=str | 
 class Floors(Section):
     """How little a layer may keep."""
 
-    max_removed: Annotated[Number, Field(gt=0, lt=1)] = 0.95
+    max_removed: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """At most this fraction of one layer's channels goes, counted from the dense net."""
     min_channels: Annotated[int, Field(ge=1)] = 1
     """A layer keeps at least as many channels."""

@@ -100,7 +100,7 @@ MISTAKES = [
     (
         "methods",
         [{"criterion": "oba", "allocation": {"name": "global", "rank": "macs"}}],
-        "methods.oba: allocation 'global' has no option 'rank'; allowed: none",
+        "methods.oba: allocation 'global' has no option 'rank'; allowed: scope",
     ),
     (
         "methods",
@@ -134,7 +134,7 @@ MISTAKES = [
     (
         "structures.ignor",
         [],
-        "structures.ignor: unknown key (did you mean 'ignore'?); allowed: ignore, residual_streams",
+        "structures.ignor: unknown key (did you mean 'ignore'?); allowed: ignore, channels",
     ),
     (
         "methods",
@@ -297,7 +297,7 @@ def test_a_bare_name_is_a_method_with_all_options_spelled_out(study_values):
     (method,) = parse_study(study_values, "study").methods
     assert method.name == method.criterion.name == "magnitude"
     assert method.criterion.options == {"normalizer": "max", "over_layers": "mean", "magnitude": "l1"}
-    assert (method.allocation, method.update) == (Choice(name="global"), Choice(name="norm"))
+    assert (method.allocation, method.update) == (Choice(name="global", scope="net"), Choice(name="norm"))
     assert (method.rounds, method.floors, method.keep_scores) == (4, Floors(), False)
 
 

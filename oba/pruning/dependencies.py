@@ -26,7 +26,7 @@ from oba.pruning.ignored import ignored_names
 from oba.pruning.shape_ops import repair_shapes
 from oba.pruning.split_ops import repair_splits
 from oba.pruning.verify import verify_groups
-from oba.structures import FEATURE, HEAD, IN, OUT, QUERY_KEY, VALUE, StructureGroup
+from oba.structures import CHANNEL, FEATURE, HEAD, IN, OUT, QUERY_KEY, STREAM, VALUE, StructureGroup
 
 _ATTENTION = ("Bmm", "Baddbmm", "ScaledDotProduct", "EfficientAttention", "FlashAttention")
 """Operations between two activations that channels cannot be cut through alone: heads stay whole."""
@@ -68,6 +68,7 @@ def find_groups(
     input_size: tuple[int, int, int],
     *,
     ignore: Sequence[str] = (),
+    channels: bool = True,
     residual_streams: bool = False,
     heads: bool = True,
     head_dims: bool = False,
@@ -84,7 +85,8 @@ def find_groups(
         input_size: Channels, height and width of an image.
         ignore: Layers whose outputs stay whole: names of modules (with all inside them) or bare parameters, or
             patterns; one that matches nothing is a ``ConfigError``.
-        residual_streams: Whether channels that several layers' outputs are added up in are structures too.
+        channels: Whether channels and neurons inside of blocks are structures.
+        residual_streams: Whether channels that several layers' outputs are added up in are.
         heads: Whether attention heads are.
         head_dims: Whether dimensions of attention are, alike in all heads: those in which queries and keys meet, and
             those of values.
@@ -96,7 +98,7 @@ def find_groups(
     Raises:
         ModelError: If the net cannot be traced, or what was traced is wrong.
     """
-    options = {"residual_streams": residual_streams, "heads": heads, "head_dims": head_dims}
+    options = {"channels": channels, "residual_streams": residual_streams, "heads": heads, "head_dims": head_dims}
     return find_structures(model, input_size, ignore=ignore, **options).groups
 
 
@@ -105,6 +107,7 @@ def find_structures(
     input_size: tuple[int, int, int],
     *,
     ignore: Sequence[str] = (),
+    channels: bool = True,
     residual_streams: bool = False,
     heads: bool = True,
     head_dims: bool = False,
@@ -140,9 +143,12 @@ def find_structures(
         obstacle = closure.obstacle
         if any(touched in ignored for touched, axis in closure.positions if axis != IN):
             obstacle = obstacle or "named in structures.ignore"
-        if closure.is_stream and not residual_streams:
+        kind = STREAM if closure.is_stream else CHANNEL
+        if kind == STREAM and not residual_streams:
             obstacle = obstacle or "in a residual stream, and structures.residual_streams is off"
-        found = [] if obstacle else join(closure.positions, roots, order)
+        if kind == CHANNEL and not channels:
+            obstacle = obstacle or "inside of a block, and structures.channels is off"
+        found = [] if obstacle else join(closure.positions, roots, order, kind)
         groups += found
         if not found:
             obstacle = obstacle or "all its channels are one structure"

@@ -33,6 +33,7 @@ def prune(
     keep: float,
     method: str | Mapping[str, Any] | MethodConfig = "oba",
     ignore: Iterable[str] = (),
+    channels: bool = True,
     residual_streams: bool = False,
     heads: bool = True,
     head_dims: bool = False,
@@ -50,7 +51,8 @@ def prune(
         method: A criterion's name, or what a study's ``methods`` may hold: ``{"criterion": "reconstruction",
             "allocation": "uniform", "update": "least-squares"}``.
         ignore: Layers whose outputs, and weights, stay whole: names of modules, or patterns such as ``layer3.*``.
-        residual_streams: Whether channels of residual streams may go too.
+        channels: Whether channels and neurons inside of blocks may go.
+        residual_streams: Whether channels of residual streams may.
         heads: Whether attention heads may.
         head_dims: Whether dimensions of attention may, alike in all heads.
         seed: Seed of all that is drawn.
@@ -84,6 +86,7 @@ def prune(
             pruned,
             batches.input_size,
             ignore=tuple(ignore),
+            channels=channels,
             residual_streams=residual_streams,
             heads=heads,
             head_dims=head_dims,

@@ -19,7 +19,7 @@ from oba.pruning.weights.problem import WeightAllocation, WeightProblem, largest
 class GlobalOptions(Options):
     """Options of ``global``."""
 
-    floor: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = 0.0
+    floor: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Fraction of its weights that every layer keeps at least; with 0 a layer may lose all of them."""
 
 
