@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 
 def _scientific(value: object) -> object:
@@ -24,15 +24,24 @@ def _scientific(value: object) -> object:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_scientific), Field(allow_inf_nan=False)]
 Fraction = Annotated[float, BeforeValidator(_scientific), Field(gt=0, lt=1)]
 Name = Annotated[str, Field(min_length=1)]
+Granularity = Literal["structures", "weights"]
+Descent = Literal["linear", "exponential", "cubic"]
 
 
 class Section(BaseModel):
     """A part of the study file: no unknown keys, no silent conversions, immutable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _read_numbers(cls, value: object, info: ValidationInfo) -> object:
+        assert info.field_name is not None
+        return _scientific(value) if cls.model_fields[info.field_name].annotation is float else value
 
 
 class DataConfig(Section):
@@ -86,23 +95,23 @@ class TrainConfig(Section):
     """Passes over the training images."""
     batch_size: Annotated[int, Field(ge=1)] = 128
     """Images per step."""
-    lr: Annotated[Number, Field(gt=0)] = 0.1
+    lr: Annotated[float, Field(gt=0)] = 0.1
     """Learning rate at the start (after warm-up)."""
-    momentum: Annotated[Number, Field(ge=0, lt=1)] = 0.9
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """SGD momentum."""
     nesterov: bool = False
     """Nesterov's form of momentum."""
-    weight_decay: Annotated[Number, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
     """L2 penalty on all parameters."""
     schedule: Literal["step", "cosine"] = "cosine"
     """`step`: times `gamma` at each milestone; `cosine`: to zero over all epochs."""
     milestones: list[Annotated[int, Field(ge=1)]] = []
     """Epochs at which `schedule: step` lowers the learning rate."""
-    gamma: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """Factor of `schedule: step`."""
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     """Epochs in which the learning rate rises linearly to `lr`."""
-    label_smoothing: Annotated[Number, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Weight of the uniform distribution in the target."""
     select: Literal["last", "best"] = "last"
     """Which epoch's weights count: the last, or the best on `val`."""
@@ -145,9 +154,11 @@ class StructuresConfig(Section):
     """What may be removed."""
 
     ignore: list[Name] = []
-    """Layers whose outputs stay whole: module names, or patterns such as `layer3.*`."""
+    """Layers whose outputs, and whose weights, stay whole: module names, or patterns such as `layer3.*`."""
+    channels: bool = True
+    """Whether channels and neurons inside of blocks may go."""
     residual_streams: bool = False
-    """Whether channels of residual streams, coupled over all blocks of a stage, may go too."""
+    """Whether channels of residual streams, coupled over all blocks of a stage, may go."""
     heads: bool = True
     """Whether attention heads may go."""
     head_dims: bool = False
@@ -182,7 +193,7 @@ Chosen = Annotated[Choice, BeforeValidator(_named, json_schema_input_type=str | 
 class Floors(Section):
     """How little a layer may keep."""
 
-    max_removed: Annotated[Number, Field(gt=0, lt=1)] = 0.95
+    max_removed: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """At most this fraction of one layer's channels goes, counted from the dense net."""
     min_channels: Annotated[int, Field(ge=1)] = 1
     """A layer keeps at least as many channels."""
@@ -199,8 +210,13 @@ class MethodDefaults(Section):
     """How much goes where: `global`, `per-mac`, `uniform`, `given`, `error-curves`."""
     update: Chosen = Choice(name="norm")
     """How the survivors adjust after a cut: `none`, `norm`, `bias`, `least-squares`, `mask-space`."""
+    granularity: Granularity = "structures"
+    """What goes: `structures` (channels with everything coupled to them), or single `weights`."""
     rounds: Annotated[int, Field(ge=1)] = 4
-    """Times that a level is approached with new scores; each round removes an equal share of MACs."""
+    """Times that a level is approached with new scores."""
+    descent: Descent = "linear"
+    """How the rounds of a level step down from what is kept before: `linear`, `exponential` (each round keeps the same
+    fraction of what is left) or `cubic` (large steps first)."""
     floors: Floors = Floors()
     keep_scores: bool = False
     """Whether `prune` keeps the scores of all rounds in `scores.safetensors`."""
@@ -227,11 +243,29 @@ class MethodConfig(Section):
     """How much goes where."""
     update: Chosen
     """How the survivors adjust after a cut."""
+    granularity: Granularity
+    """What goes. With `weights`, `keep` is a fraction of the weights of Conv, Linear and attention layers that
+    `structures.ignore` does not name; biases, norms and other bare parameters stay."""
     rounds: Annotated[int, Field(ge=1)]
     """Times that a level is approached with new scores."""
-    floors: Floors
+    descent: Descent
+    """How the rounds of a level step down."""
+    floors: Floors | None
+    """How little a layer may keep; of `structures` only."""
     keep_scores: bool
     """Whether `prune` keeps the scores of all rounds."""
+
+    @model_validator(mode="after")
+    def _floors_are_of_structures(self) -> Self:
+        if self.granularity == "weights" and self.floors is not None:
+            raise ValueError("floors are given, but granularity is 'weights'; allowed with granularity: structures")
+        if self.granularity == "structures" and self.floors is None:
+            raise ValueError("floors is null; allowed with granularity: weights")
+        return self
+
+    def kind(self, part: str) -> str:
+        """Return the kind of registered entry that a part of this method is."""
+        return "weight allocation" if part == "allocation" and self.granularity == "weights" else part
 
 
 class EvaluationConfig(Section):
@@ -318,7 +352,8 @@ class Study(Section):
     schedules: Annotated[list[Literal["iterative", "oneshot"]], Field(min_length=1)] = ["iterative"]
     """`iterative`: each level starts from the previous level's fine-tuned net; `oneshot`: each from the dense net."""
     keep: Annotated[list[Fraction], Field(min_length=1)]
-    """Levels: fractions of the dense net's MACs that are kept, decreasing multiples of 0.01."""
+    """Levels: fractions of the dense net's MACs that are kept, or of its weights by methods with
+    `granularity: weights`; decreasing multiples of 0.01."""
     controls: list[Literal["scratch", "dense-longer"]] = []
     """`scratch`: each pruned architecture trained from new weights, by the dense recipe over as many epochs as its
     pruned net had in all, or by the recipe `scratch`; `dense-longer`: the dense net given the fine-tuning epochs,

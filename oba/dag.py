@@ -22,6 +22,7 @@ from oba.layout import (
     Layout,
     method_of,
     model_of,
+    prunes_weights,
     start_of,
 )
 from oba.models.parse import family
@@ -153,7 +154,9 @@ def _dense_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
 
 def _prune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
     start = start_of(study, layout, at)
-    files = {"structures": [layout.structures(at)], "start": [start / name for name in NET_FILES[:3]]}
+    files = {"start": [start / name for name in NET_FILES[:3]]}
+    if not prunes_weights(study, at):
+        files["structures"] = [layout.structures(at)]
     if at.method != DENSE_LONGER and (copied := method_of(study, at.method).allocation.options.get("method")):
         files["widths"] = [_pruned(layout, replace(at, method=copied)) / "plan.json"]
     return {**_with_images()(study, layout, at), **files}
@@ -163,7 +166,7 @@ def _parts(study: Study, at: Coordinates) -> list[tuple[str, str]]:
     if at.method == DENSE_LONGER:
         return []
     method = method_of(study, at.method)
-    return [(kind, getattr(method, kind).name) for kind in PARTS]
+    return [(method.kind(part), getattr(method, part).name) for part in PARTS]
 
 
 _STAGES = (
@@ -232,7 +235,7 @@ _STAGES = (
         "scratch",
         _LEVEL,
         writes=_in(_scratch, TRAINED_FILES),
-        reads=_with_images(pruned=_in(_pruned, ["plan.json"]), finetuned=_in(_finetuned, ["metrics.json"])),
+        reads=_with_images(pruned=_in(_pruned, NET_FILES[:2]), finetuned=_in(_finetuned, ["metrics.json"])),
         after=_images,
         builds=True,
         gpu=True,

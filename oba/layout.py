@@ -155,6 +155,17 @@ def method_of(study: Study, method: str) -> MethodConfig:
     return next(m for m in study.methods if m.name == method)
 
 
+def first_methods(study: Study) -> list[str]:
+    """Return the methods that the others are compared with: the first of each granularity."""
+    firsts = {method.granularity: method.name for method in reversed(study.methods)}
+    return [method.name for method in study.methods if method.name in firsts.values()]
+
+
+def prunes_weights(study: Study, at: Coordinates) -> bool:
+    """Return whether the method at some coordinates removes single weights."""
+    return at.method not in {"", DENSE_LONGER} and method_of(study, at.method).granularity == "weights"
+
+
 def sweep(study: Study) -> pd.DataFrame:
     """Return the product of the study's lists: one row per evaluated net.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import ValidationError
@@ -28,6 +29,13 @@ class Options(Section):
 
 
 O = TypeVar("O", bound=Options)  # noqa: E741
+
+
+@dataclass(frozen=True)
+class For:
+    """Marks an option that only methods of one granularity have: ``Annotated[bool, For("weights")]``."""
+
+    granularity: str
 
 
 class Configured(Generic[O]):
@@ -55,6 +63,11 @@ class Configured(Generic[O]):
         """
         self.options = options
 
+    @classmethod
+    def for_weights(cls) -> bool:
+        """Tell whether methods of which single weights go may have this entry."""
+        return False
+
     @property
     def name(self) -> str:
         """The registered name: that of the file."""
@@ -65,7 +78,7 @@ def part(kind: str, name: str) -> type[Configured]:
     """Import the class of a part of a method.
 
     Args:
-        kind: ``"criterion"``, ``"allocation"`` or ``"update"``.
+        kind: ``"criterion"``, ``"allocation"``, ``"weight allocation"`` or ``"update"``.
         name: A registered name.
 
     Returns:
@@ -74,13 +87,34 @@ def part(kind: str, name: str) -> type[Configured]:
     return cast("type[Configured]", registry.entry(kind, name))
 
 
-def checked_options(entry: type[Configured], what: str, values: Mapping[str, Any]) -> Options:
+def option_names(entry: type[Configured], granularity: str | None = None) -> list[str]:
+    """Return the options that an entry has.
+
+    Args:
+        entry: The entry's class.
+        granularity: That of the method; options for another are left out. Without it all are returned.
+
+    Returns:
+        Names, in the order of declaration.
+    """
+    return [
+        name
+        for name, field in entry.options_type.model_fields.items()
+        if granularity is None
+        or all(mark.granularity == granularity for mark in field.metadata if isinstance(mark, For))
+    ]
+
+
+def checked_options(
+    entry: type[Configured], what: str, values: Mapping[str, Any], granularity: str | None = None
+) -> Options:
     """Check options for an entry.
 
     Args:
         entry: The entry's class.
         what: How to call the entry in messages, such as ``criterion 'oba'``.
         values: The options that are given.
+        granularity: That of the method; options for another are refused.
 
     Returns:
         All options, defaults included.
@@ -88,10 +122,12 @@ def checked_options(entry: type[Configured], what: str, values: Mapping[str, Any
     Raises:
         ConfigError: If the entry has no such option, or it cannot have such a value; one line for each mistake.
     """
-    fields = entry.options_type.model_fields
-    own = ", ".join(fields) or "none"
-    if unknown := [key for key in values if key not in fields]:
-        raise ConfigError(f"{what} has no option {', '.join(map(repr, unknown))}; allowed: {own}")
+    names = option_names(entry, granularity)
+    if unknown := [key for key in values if key not in names]:
+        where = f" with granularity: {granularity}" if any(key in option_names(entry) for key in unknown) else ""
+        raise ConfigError(
+            f"{what} has no option {', '.join(map(repr, unknown))}{where}; allowed: {', '.join(names) or 'none'}"
+        )
     try:
         return entry.options_type.model_validate(dict(values))
     except ValidationError as error:

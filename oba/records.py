@@ -52,13 +52,26 @@ class Timing(Record):
     cudnn_benchmark: bool
 
 
+class Weights(Record):
+    """Weights that may go: by name how many are kept and how many the dense net has, and the fraction kept of all."""
+
+    kept: dict[str, Count]
+    dense: dict[str, Count]
+    fraction: Finite
+
+
 class Evaluation(Record):
-    """``evaluation.json``: a net on the test images; ``macs_kept`` and ``parameters_kept`` are fractions of dense."""
+    """``evaluation.json``: a net on the test images; ``macs_kept`` and ``parameters_kept`` are fractions of dense.
+
+    Weights that are masked cost as much as others: MACs, parameters and latency are those of dense kernels. What is
+    kept of them says ``weights``, of nets of which single weights went.
+    """
 
     test: Accuracy
     cost: Cost
     macs_kept: Finite
     parameters_kept: Finite
+    weights: Weights | None = None
     latency: Timing
     device: str
     threads: Annotated[int, Field(ge=1)]
@@ -78,10 +91,11 @@ class Round(Record):
     """One round of scoring, cutting and adjusting; losses are means over the calibration images.
 
     Attributes:
-        keep: The round's target, as a fraction of the dense MACs.
+        keep: The round's target, as a fraction of the dense MACs, or of the weights.
         macs_kept: What was reached.
-        removed: Number of structures that went in this round.
-        kept: Number of structures left, by group.
+        weights_kept: The same of the weights, where single weights went.
+        removed: Number of structures or weights that went in this round.
+        kept: Number of structures left, by group, or of weights, by layer.
         scoring_seconds: Wall-clock time of scoring.
         predicted: By how much the loss changes according to the scores; None if they do not predict it.
         loss_before: Before the round; None if it is not finite.
@@ -90,6 +104,7 @@ class Round(Record):
 
     keep: Finite
     macs_kept: Finite
+    weights_kept: Finite | None = None
     removed: Count
     kept: dict[str, Count]
     scoring_seconds: Finite
@@ -122,6 +137,7 @@ class Pruned(Record):
     val: Accuracy
     macs: Count
     macs_kept: Finite
+    weights: Weights | None = None
     total_epochs: Count
     calibration_images: Count
     method: Parts | None = None

@@ -30,6 +30,7 @@ class _Kind:
 _KINDS = {
     "criterion": _Kind("importance/criteria", "CRITERION"),
     "allocation": _Kind("pruning/allocation", "ALLOCATION"),
+    "weight allocation": _Kind("pruning/weights/allocation", "ALLOCATION"),
     "update": _Kind("pruning/update", "UPDATE"),
     "data set": _Kind("data/sources", "open_source"),
 }
@@ -39,7 +40,7 @@ def names(kind: str) -> list[str]:
     """Return the registered names of one kind, sorted.
 
     Args:
-        kind: ``"criterion"``, ``"allocation"``, ``"update"`` or ``"data set"``.
+        kind: ``"criterion"``, ``"allocation"``, ``"weight allocation"``, ``"update"`` or ``"data set"``.
 
     Returns:
         The names, with dashes.

@@ -42,10 +42,11 @@ def _partly(section: dict[str, Any]) -> dict[str, Any]:
 
 def _choice(kind: str) -> dict[str, Any]:
     """Return what may stand for one part of a method: a name, or an entry's name with its own options."""
-    names = registry.names(kind)
+    kinds = ["allocation", "weight allocation"] if kind == "allocation" else [kind]
+    named = [(of, name) for of in kinds for name in registry.names(of)]
     entries = []
-    for name in names:
-        options = part(kind, name).options_type.model_json_schema()
+    for of, name in named:
+        options = part(of, name).options_type.model_json_schema()
         properties = {"name": {"const": name}, **options.get("properties", {})}
         entries.append({
             "type": "object",
@@ -53,4 +54,4 @@ def _choice(kind: str) -> dict[str, Any]:
             "required": ["name"],
             "additionalProperties": False,
         })
-    return {"anyOf": [{"enum": names}, *entries]}
+    return {"anyOf": [{"enum": sorted({name for _, name in named})}, *entries]}

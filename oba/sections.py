@@ -24,11 +24,12 @@ from oba.config import (
     Study,
     TrainConfig,
 )
-from oba.layout import DENSE_LONGER, Coordinates, method_of, model_of
+from oba.layout import DENSE_LONGER, Coordinates, method_of, model_of, prunes_weights
 
 _OWN: dict[str, Callable[[Study, Coordinates], Any]] = {
     "dense": lambda study, at: model_of(study, at.model).dense,
     "structures": lambda study, at: model_of(study, at.model).structures,
+    "prunable": lambda study, at: model_of(study, at.model).structures if prunes_weights(study, at) else None,
     "method": lambda study, at: None if at.method == DENSE_LONGER else method_of(study, at.method),
 }
 """Sections that are not simply those of the study, but a model's or a method's own."""
@@ -95,6 +96,7 @@ class PruneSections(StageSections):
 
     calibration: CalibrationConfig
     method: MethodConfig | None
+    prunable: StructuresConfig | None
     runtime: RuntimeConfig
     threads: int
 

@@ -26,6 +26,10 @@ VALUE = "value"
 """Axis of the dimensions of an attention module's values, alike in all heads."""
 ATTENTION = (HEAD, QUERY_KEY, VALUE)
 """Axes of attention modules. A row, or column, of a projection belongs to a head and to a dimension at once."""
+CHANNEL = "channel"
+"""Kind of a structure inside of a block: a channel or a neuron."""
+STREAM = "stream"
+"""Kind of a structure that several layers' outputs are added up in: a channel of a residual stream or embedding."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,12 @@ class StructureGroup:
             channels of several kinds has groups ``name``, ``name#2``, …. Of an attention module called ``name``
             the groups are ``name.heads``, ``name.query-key`` and ``name.value``.
         slices: What the structures own, one entry for each coupled layer and axis.
+        kind: ``"channel"``, ``"stream"``, or of an attention module ``"head"``, ``"query-key"`` or ``"value"``.
     """
 
     name: str
     slices: tuple[Slice, ...]
+    kind: str = CHANNEL
 
     def __post_init__(self) -> None:
         """Refuse slices that speak of different numbers of structures."""
@@ -100,6 +106,7 @@ def groups_to_json(groups: Iterable[StructureGroup]) -> list[dict[str, Any]]:
     return [
         {
             "name": g.name,
+            "kind": g.kind,
             "slices": [
                 {"layer": s.layer, "axis": s.axis, "indices": [list(row) for row in s.indices]} for s in g.slices
             ],
@@ -121,6 +128,7 @@ def groups_from_json(data: list[dict[str, Any]]) -> list[StructureGroup]:
         StructureGroup(
             g["name"],
             tuple(Slice(s["layer"], s["axis"], tuple(tuple(row) for row in s["indices"])) for s in g["slices"]),
+            g["kind"],
         )
         for g in data
     ]

@@ -21,7 +21,7 @@ from oba.errors import ConfigError, FileError
 from oba.files import read_json
 from oba.mistakes import explain
 from oba.models.names import check_name
-from oba.options import checked_options, part
+from oba.options import checked_options, option_names, part
 
 
 def load_study(path: Path) -> Study:
@@ -197,7 +197,9 @@ def _own_method(entry: Any, given: Any) -> Any:
     shared = MethodDefaults().model_dump(exclude={"criterion"}) | {k: v for k, v in given.items() if k != "criterion"}
     floors = shared["floors"]
     merged = own | shared | dict(entry)
-    if isinstance(floors, Mapping) and isinstance(merged["floors"], Mapping):
+    if merged["granularity"] == "weights":
+        merged["floors"] = entry.get("floors")
+    elif isinstance(floors, Mapping) and isinstance(merged["floors"], Mapping):
         merged["floors"] = {**floors, **merged["floors"]}
     return merged
 
@@ -212,7 +214,7 @@ def _check_names(study: Study) -> None:
 
 def _check_parts(method: MethodConfig) -> None:
     for kind in PARTS:
-        registry.check(kind, getattr(method, kind).name, f"methods.{method.name}.{kind}")
+        registry.check(method.kind(kind), getattr(method, kind).name, f"methods.{method.name}.{kind}")
 
 
 def _all_with_options(study: Study) -> list[MethodConfig]:
@@ -233,11 +235,19 @@ def _with_options(method: MethodConfig, defaults: MethodDefaults) -> MethodConfi
     chosen = {}
     for kind in PARTS:
         choice: Choice = getattr(method, kind)
-        entry = part(kind, choice.name)
+        entry = part(method.kind(kind), choice.name)
+        if method.granularity == "weights" and not entry.for_weights():
+            able = [name for name in registry.names(kind) if part(kind, name).for_weights()]
+            raise ConfigError(
+                f"methods.{method.name}.{kind}: {choice.name!r} does not go with granularity: weights; "
+                f"allowed: {', '.join(able)}"
+            )
+        names = option_names(entry, method.granularity)
         shared = defaults.criterion if kind == "criterion" else {}
-        given = {key: value for key, value in shared.items() if key in entry.options_type.model_fields}
-        options = checked_options(entry, f"methods.{method.name}: {kind} {choice.name!r}", given | choice.options)
-        chosen[kind] = Choice(name=choice.name, **options.model_dump())
+        given = {key: value for key, value in shared.items() if key in names}
+        what = f"methods.{method.name}: {kind} {choice.name!r}"
+        options = checked_options(entry, what, given | choice.options, method.granularity)
+        chosen[kind] = Choice(name=choice.name, **options.model_dump(include={*names}))
     return method.model_copy(update=chosen)
 
 
@@ -258,7 +268,7 @@ def _check_copies(methods: list[MethodConfig]) -> None:
 
 def _check_defaults(study: Study) -> None:
     """Refuse default options that no criterion of the study has."""
-    have = {key for m in study.methods for key in part("criterion", m.criterion.name).options_type.model_fields}
+    have = {key for m in study.methods for key in option_names(part("criterion", m.criterion.name), m.granularity)}
     preset = PRESETS.get(study.preset or "", {}).get("method_defaults", {}).get("criterion", {})
     for key in study.method_defaults.criterion:
         if key not in have and key not in preset:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oba.config import MethodConfig, ModelConfig, Study
+from oba.config import ModelConfig, Study
 from oba.data.calibration import check_calibration
 from oba.data.describe import Description, describe, expected_input_size, train_images
 from oba.errors import ConfigError, ModelError, ObaError
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from oba.pruning.cost import CostModel
     from oba.pruning.dependencies import Structures
+    from oba.pruning.levels import Steps
+    from oba.pruning.method import Method
+    from oba.pruning.weights.levels import WeightSteps
 
 
 class _Problems:
@@ -58,8 +61,9 @@ class _Net:
     name: str
     parameters: int
     macs: int
-    structures: Structures
+    structures: Structures | None
     lowest: dict[str, float]
+    weights: int | None
 
 
 def quick_check(study: Study, *, local: bool = True) -> None:
@@ -155,7 +159,10 @@ def _inspect(
     from oba.models.weights import check_weights
     from oba.pruning.cost import CostModel
     from oba.pruning.dependencies import find_structures
+    from oba.pruning.method import Method
     from oba.pruning.problem import lowest_keep
+    from oba.pruning.weights.levels import WeightSteps
+    from oba.pruning.weights.prunable import prunable_weights
 
     where = f"models.{model.name}: "
     net = build_model(model.name, num_classes=classes, input_size=input_size)
@@ -163,34 +170,53 @@ def _inspect(
         with problems.gathered(where):
             check_weights(net, Path(model.dense.source))
     wanted = model.structures
-    structures = find_structures(net, input_size, **wanted.model_dump())
-    cost, lowest = CostModel.of(net, input_size), {}
+    by_structures = any(method.granularity == "structures" for method in study.methods)
+    structures = find_structures(net, input_size, **wanted.model_dump()) if by_structures else None
+    cost, lowest, weights = CostModel.of(net, input_size), {}, None
     for method in study.methods:
         with problems.gathered(where):
-            lowest[method.name] = lowest_keep(structures.groups, cost, method.floors)
-            _require_method(method, net, structures, cost, study.keep)
-    return _Net(model.name, sum(p.numel() for p in net.parameters()), cost.macs, structures, lowest)
+            ready = Method.of(method)
+            if isinstance(ready.steps, WeightSteps):
+                weights = prunable_weights(net, wanted.ignore)
+                _require_weights(ready, ready.steps, net, weights, study.keep)
+            elif structures is not None:
+                lowest[method.name] = lowest_keep(structures.groups, cost, ready.steps.floors)
+                _require_structures(ready, ready.steps, net, structures, cost, study.keep)
+    may_go = sum(weight.numel() for weight in weights.values()) if weights else None
+    return _Net(model.name, sum(p.numel() for p in net.parameters()), cost.macs, structures, lowest, may_go)
 
 
-def _require_method(
-    method: MethodConfig, net: nn.Module, structures: Structures, cost: CostModel, keep: list[float]
+def _require_structures(
+    method: Method, steps: Steps, net: nn.Module, structures: Structures, cost: CostModel, keep: list[float]
 ) -> None:
     """Refuse structures that the criterion cannot score, and levels that the allocation cannot reach."""
     import torch
 
     from oba.importance.scores import StructureScores
     from oba.importance.state import left_as_found
-    from oba.pruning.method import Method
     from oba.pruning.problem import Problem
 
-    ready, groups = Method.of(method), structures.groups
-    criterion = ready.criterion(seed=0)
+    groups = structures.groups
+    criterion = method.criterion(seed=0)
     with left_as_found(net, criterion.norm):
         criterion.require(net, groups)
     counts = {group.name: len(group) for group in groups}
     none = StructureScores({name: torch.zeros(count, dtype=torch.float64) for name, count in counts.items()})
     for level in keep:
-        ready.steps.allocation.require(Problem(groups, none, cost, level, method.floors, counts, cost.macs))
+        steps.allocation.require(Problem(groups, none, cost, level, steps.floors, counts, cost.macs))
+
+
+def _require_weights(
+    method: Method, steps: WeightSteps, net: nn.Module, weights: Mapping[str, nn.Parameter], keep: list[float]
+) -> None:
+    """Refuse weights that the criterion cannot score, and levels that the allocation cannot reach."""
+    from oba.importance.state import left_as_found
+
+    criterion = method.criterion(seed=0)
+    with left_as_found(net, criterion.norm):
+        criterion.require_weights(net, weights)
+    for level in keep:
+        steps.allocation.require({name: weight.shape for name, weight in weights.items()}, level)
 
 
 def _data_line(study: Study, data: Description, input_size: tuple[int, int, int]) -> str:
@@ -212,17 +238,19 @@ def _sweep_line(study: Study) -> str:
 
 def _net_lines(net: _Net) -> str:
     """Describe a net: size, structures, lowest level of each method, and why the other layers stay whole."""
-    groups, whole = net.structures
-    found = f"{_counted(sum(map(len, groups)), 'structure')} in {_counted(len(groups), 'group')}"
-    floors: dict[float, list[str]] = {}
-    for method, keep in net.lowest.items():
-        floors.setdefault(math.ceil(keep * 1e4) / 1e4, []).append(method)
-    lowest = ", ".join(f"{keep:.4f} ({', '.join(methods)})" for keep, methods in floors.items())
-    return "\n".join([
-        f"{net.name}: {net.parameters:,} parameters, {net.macs:,} MACs; {found}",
-        f"  lowest keep: {lowest}",
-        *(f"  kept whole: {_counted(n, 'layer')} ({reason})" for reason, n in Counter(whole.values()).most_common()),
-    ])
+    lines = [f"{net.name}: {net.parameters:,} parameters, {net.macs:,} MACs"]
+    if net.structures is not None:
+        groups, whole = net.structures
+        lines[0] += f"; {_counted(sum(map(len, groups)), 'structure')} in {_counted(len(groups), 'group')}"
+        floors: dict[float, list[str]] = {}
+        for method, keep in net.lowest.items():
+            floors.setdefault(math.ceil(keep * 1e4) / 1e4, []).append(method)
+        lowest = ", ".join(f"{keep:.4f} ({', '.join(methods)})" for keep, methods in floors.items())
+        lines.append(f"  lowest keep: {lowest}")
+        lines += [f"  kept whole: {_counted(n, 'layer')} ({why})" for why, n in Counter(whole.values()).most_common()]
+    if net.weights is not None:
+        lines.append(f"  single weights: {net.weights:,} may go")
+    return "\n".join(lines)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -199,3 +199,24 @@ def test_prepare_alone_looks_at_the_source_of_the_images(study, tmp_path):
     folder, layout = study.model_copy(update={"data": data}), Layout("tiny", tmp_path / "results")
     assert [name for name, stage in STAGES.items() if stage.sees(folder, layout)] == ["prepare"]
     assert not any(stage.sees(study, layout) for stage in STAGES.values()), "what is built in is seen as code"
+
+
+def test_methods_of_weights_ask_for_no_structures_but_for_what_stays_whole(study_values):
+    single = {"name": "single", "criterion": "taylor", "granularity": "weights", "allocation": "erk"}
+    values = study_values | {"methods": ["taylor", single], "structures": {"ignore": ["fc"]}}
+    study = parse_study(values, "study")
+    level = Coordinates("resnet8", 0, "taylor", "oneshot", "0.60")
+    masks, prune = replace(level, method="single"), STAGES["prune"]
+    assert "structures" in prune.reads(study, LAYOUT, level)
+    assert "structures" not in prune.reads(study, LAYOUT, masks)
+    assert prune.sections.of(study, level).model_dump()["prunable"] is None
+    assert prune.sections.of(study, masks).model_dump()["prunable"]["ignore"] == ["fc"]
+    longer = replace(level, method=DENSE_LONGER)
+    assert prune.sections.of(study, longer).model_dump()["prunable"] is None
+    assert "oba.pruning.weights.allocation.erk" in prune.roots(study, masks)
+    assert "oba.pruning.allocation.global_" in prune.roots(study, level)
+
+
+def test_the_control_from_new_weights_reads_the_masks(study):
+    at = jobs(study, STAGES["scratch"])[0]
+    assert LAYOUT.level(at) / "pruned/model.safetensors" in STAGES["scratch"].reads(study, LAYOUT, at)["pruned"]

@@ -76,6 +76,15 @@ def test_options_are_filled_in_and_given_ones_count():
     assert checked_options(Plain, "entry 'plain'", {}) == Options()
 
 
+def test_numbers_may_be_in_scientific_notation():
+    """YAML 1.1 takes ``1e-3`` for text."""
+    damped = part("update", "least-squares")
+    assert checked_options(damped, "u", {"damping": "1e-3"}) == checked_options(damped, "u", {"damping": 1e-3})
+    for value in ("inf", "nan", "a lot"):
+        with pytest.raises(ConfigError, match=f"u: damping: got '?{value}'?; allowed: a (finite|valid) number"):
+            checked_options(damped, "u", {"damping": value})
+
+
 def test_options_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         Mine().width = 3

@@ -100,7 +100,7 @@ MISTAKES = [
     (
         "methods",
         [{"criterion": "oba", "allocation": {"name": "global", "rank": "macs"}}],
-        "methods.oba: allocation 'global' has no option 'rank'; allowed: none",
+        "methods.oba: allocation 'global' has no option 'rank'; allowed: scope",
     ),
     (
         "methods",
@@ -134,7 +134,62 @@ MISTAKES = [
     (
         "structures.ignor",
         [],
-        "structures.ignor: unknown key (did you mean 'ignore'?); allowed: ignore, residual_streams",
+        "structures.ignor: unknown key (did you mean 'ignore'?); allowed: ignore, channels",
+    ),
+    (
+        "methods",
+        [{"criterion": "fpgm", "granularity": "weights"}],
+        "methods.fpgm.criterion: 'fpgm' does not go with granularity: weights; allowed: ",
+    ),
+    (
+        "methods",
+        [{"criterion": "oba", "granularity": "weights", "update": "bias"}],
+        "methods.oba.update: 'bias' does not go with granularity: weights; allowed: none, norm",
+    ),
+    (
+        "methods",
+        [{"criterion": "oba", "granularity": "weights", "allocation": "per-mac"}],
+        "methods.oba.allocation: unknown weight allocation 'per-mac'; allowed: erk, global, n-m, uniform",
+    ),
+    (
+        "methods",
+        [{"criterion": "oba", "allocation": "erk"}],
+        "methods.oba.allocation: unknown allocation 'erk'; allowed: error-curves, given, global, per-mac, uniform",
+    ),
+    (
+        "methods",
+        [{"criterion": {"name": "oba", "normalizer": "sum"}, "granularity": "weights"}],
+        "methods.oba: criterion 'oba' has no option 'normalizer' with granularity: weights; allowed: norm, over_b",
+    ),
+    (
+        "methods",
+        [{"criterion": {"name": "oba", "add_magnitude": True}}],
+        "methods.oba: criterion 'oba' has no option 'add_magnitude' with granularity: structures; allowed: normalizer",
+    ),
+    (
+        "methods",
+        [{"criterion": "oba", "granularity": "weights", "floors": {"round_to": 8}}],
+        "methods.0: floors are given, but granularity is 'weights'; allowed with granularity: structures",
+    ),
+    (
+        "methods",
+        [{"criterion": "oba", "floors": None}],
+        "methods.0: floors is null; allowed with granularity: weights",
+    ),
+    (
+        "methods",
+        [{"criterion": "oba", "granularity": "weights", "allocation": {"name": "n-m", "n": 4}}],
+        "methods.oba: allocation 'n-m': n: got 4; allowed: less than m (4)",
+    ),
+    (
+        "methods",
+        [{"criterion": "oba", "granularity": "weight"}],
+        "methods.0.granularity: got 'weight'; allowed: 'structures' or 'weights'",
+    ),
+    (
+        "method_defaults.descent",
+        "steep",
+        "method_defaults.descent: got 'steep'; allowed: 'linear', 'exponential' or 'cubic'",
     ),
     ("calibration.images", 0, "calibration.images: got 0; allowed: greater than or equal to "),
     ("data.name", "digit", "data.name: unknown data set 'digit' (did you mean 'digits'?); allowed: cifar10"),
@@ -242,7 +297,7 @@ def test_a_bare_name_is_a_method_with_all_options_spelled_out(study_values):
     (method,) = parse_study(study_values, "study").methods
     assert method.name == method.criterion.name == "magnitude"
     assert method.criterion.options == {"normalizer": "max", "over_layers": "mean", "magnitude": "l1"}
-    assert (method.allocation, method.update) == (Choice(name="global"), Choice(name="norm"))
+    assert (method.allocation, method.update) == (Choice(name="global", scope="net"), Choice(name="norm"))
     assert (method.rounds, method.floors, method.keep_scores) == (4, Floors(), False)
 
 
@@ -271,6 +326,28 @@ def test_methods_take_from_the_defaults_what_they_do_not_say(study_values):
     assert oba.floors == own.floors == Floors(max_removed=0.8, round_to=2)
     assert magnitude.floors == Floors(max_removed=0.8, round_to=8)
     assert [m.keep_scores for m in study.methods] == [True, True, False]
+
+
+def test_methods_of_both_granularities_take_from_the_defaults_what_is_theirs(study_values):
+    defaults = {
+        "criterion": {"norm": "train", "over_layers": "sum", "add_magnitude": True},
+        "floors": {"round_to": 2},
+        "descent": "cubic",
+    }
+    single = {"name": "single", "criterion": "oba", "granularity": "weights", "descent": "exponential"}
+    values = study_values | {"methods": ["oba", single], "method_defaults": defaults}
+    structures, weights = parse_study(values, "study").methods
+    own = {"norm": "train", "over_batches": "abs-of-mean"}
+    assert structures.criterion.options == own | {"normalizer": "max", "over_layers": "sum"}
+    assert weights.criterion.options == own | {"add_magnitude": True}
+    assert (structures.granularity, weights.granularity) == ("structures", "weights")
+    assert (structures.floors, weights.floors) == (Floors(round_to=2), None)
+    assert (structures.descent, weights.descent) == ("cubic", "exponential")
+    assert weights.allocation.options == {"floor": 0.0}
+    assert parse_study(dump_study(parse_study(values, "study")), "study") == parse_study(values, "study")
+    values |= {"method_defaults": {"granularity": "weights", "floors": {"round_to": 2}}}
+    both = parse_study(values, "study").methods
+    assert [(m.granularity, m.floors) for m in both] == [("weights", None)] * 2
 
 
 def test_models_take_from_the_study_what_they_do_not_say(study_values):

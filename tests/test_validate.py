@@ -189,6 +189,47 @@ def test_levels_below_a_methods_floors_are_refused(study: Callable[..., Study]) 
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_levels_that_an_allocation_of_weights_does_not_have_are_refused(study: Callable[..., Study]) -> None:
+    pattern = {"name": "pattern", "criterion": "magnitude", "granularity": "weights", "allocation": "n-m"}
+    floored = {**pattern, "name": "floored", "allocation": {"name": "global", "floor": 0.4}}
+    with pytest.raises(BudgetError) as caught:
+        validate(study(methods=[pattern, floored]))
+    first, second = str(caught.value).splitlines()
+    assert first == (
+        "models.resnet8: keep=0.6 cannot be reached: allocation 'n-m' keeps 2 of every 4 weights; allowed: keep: [0.5]"
+    )
+    assert second.startswith("models.resnet8: keep=0.3 cannot be reached: allocation 'global' with floor=0.4 keeps")
+    told = validate(study(methods=[pattern], keep=[0.5]))
+    assert "  single weights: 77,072 may go" in told.splitlines()
+    assert "lowest keep" not in told
+
+
+def test_levels_of_weights_may_lie_below_those_of_structures(study: Callable[..., Study]) -> None:
+    single = {"name": "single", "criterion": "magnitude", "granularity": "weights"}
+    validate(study(methods=[single], keep=[0.01]))
+
+
+def test_weights_that_a_criterion_cannot_score_are_refused(
+    study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    single = {"name": "single", "criterion": "fisher", "granularity": "weights"}
+    validate(study(methods=[single]))
+    monkeypatch.setattr("oba.importance.weights.matrix_weights", lambda _: {"conv1.weight"})
+    with pytest.raises(ScoreError, match=r"resnet8: weight 'fc.weight': criterion 'fisher' scores"):
+        validate(study(methods=[single]))
+
+
+def test_a_study_of_weights_needs_no_structures(study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
+    def untraceable(*_: object, **__: object) -> None:
+        raise ModelError("cannot be traced")
+
+    monkeypatch.setattr("oba.pruning.dependencies.find_structures", untraceable)
+    single = {"name": "single", "criterion": "magnitude", "granularity": "weights"}
+    assert "in 0 groups" not in validate(study(methods=[single]))
+    with pytest.raises(ModelError, match="cannot be traced"):
+        validate(study(methods=[single, "oba"]))
+
+
 def test_a_criterion_that_cannot_score_a_net_is_refused(study: Callable[..., Study], pictures: str) -> None:
     data = {"name": "imagefolder", "root": pictures}
     wrong = study(

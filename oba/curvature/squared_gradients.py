@@ -73,6 +73,21 @@ def squared_gradients(
     return found
 
 
+def matrix_weights(model: nn.Module) -> set[str]:
+    """Return the names of the weights that :func:`squared_gradients` can see: those of Conv and Linear layers.
+
+    Args:
+        model: The network.
+
+    Returns:
+        Names as in ``named_parameters()``.
+    """
+    # The projection at the end of PyTorch's attention is a Linear that is never called.
+    parents = [module for module in model.modules() if not isinstance(module, nn.MultiheadAttention)]
+    owned = {id(child.weight) for parent in parents for child in parent.children() if isinstance(child, MatrixLayer)}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in owned}
+
+
 @dataclass(frozen=True)
 class _Call:
     """One call of a layer."""

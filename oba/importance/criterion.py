@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from oba.errors import ScoreError
 from oba.importance.batches import Batch
 from oba.importance.scores import StructureScores
 from oba.importance.slices import Channels, LayerSlice, channel_sums
-from oba.options import Configured, O, Options, checked_options, part
+from oba.options import Configured, For, O, Options, checked_options, part
 from oba.structures import StructureGroup
 
 
@@ -39,14 +39,14 @@ class DataOptions(Options):
 class GroupOptions(Options):
     """Options of criteria whose scores mean something only within a group, until they are normalised."""
 
-    normalizer: Literal["max", "mean", "sum", "l2", "none"] = "max"
+    normalizer: Annotated[Literal["max", "mean", "sum", "l2", "none"], For("structures")] = "max"
     """What a group's scores are divided by, so that groups can be compared; `max` is the paper's."""
 
 
 class SliceOptions(GroupOptions):
     """Options of criteria that score the slices of a structure in its coupled layers one by one."""
 
-    over_layers: Literal["mean", "sum"] = "mean"
+    over_layers: Annotated[Literal["mean", "sum"], For("structures")] = "mean"
     """How the scores of a structure's slices are joined; `mean` is the paper's."""
 
 
@@ -54,7 +54,11 @@ class DerivativeOptions(DataOptions, SliceOptions):
     """Options of criteria that add up signed scores of weights, batch by batch."""
 
     over_batches: Literal["abs-of-mean", "mean-of-abs", "rms"] = "abs-of-mean"
-    """How the signed sums of a slice are joined over batches; `abs-of-mean` is the paper's."""
+    """How the signed scores of a weight, or their sums over a slice, are joined over batches; `abs-of-mean` is the
+    paper's."""
+    add_magnitude: Annotated[bool, For("weights")] = False
+    """Whether the size of the weight is added to its score, divided by the largest of the net (the authors' remedy for
+    vanishing gradients)."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,11 @@ class Criterion(Configured[O]):
         super().__init__(options)
         self.seed = seed
 
+    @classmethod
+    def for_weights(cls) -> bool:
+        """Tell whether the criterion scores single weights."""
+        return cls.parameter_scores is not Criterion.parameter_scores
+
     @property
     def norm(self) -> str:
         """Which statistics norms use while scoring."""
@@ -119,6 +128,14 @@ class Criterion(Configured[O]):
         Args:
             model: The model, in the mode for scoring.
             groups: Its groups of structures.
+        """
+
+    def require_weights(self, model: nn.Module, names: Collection[str]) -> None:
+        """Refuse single weights that cannot be scored, where that shows without examples: none by default.
+
+        Args:
+            model: The model, in the mode for scoring.
+            names: Names of its weights.
         """
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:

@@ -48,7 +48,7 @@ class FilterOptions(Options):
 class DampedFilterOptions(FilterOptions):
     """Options of those that invert it."""
 
-    damping: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    damping: Annotated[float, Field(ge=0)] = 0.01
     """What is added to the diagonal of a Kronecker factor before it is inverted, as a fraction of its mean."""
 
 

@@ -57,7 +57,7 @@ def joined(
         targets = targets or targets_of(model, groups, criterion, batch)
         count = 1 if batch is None else batch.examples
         found = criterion.batch_scores(model, targets, batch)
-        rows.add({name: _PER_BATCH[over_batches](r.double()) for name, r in found.rows.items()}, count)
+        rows.add({name: PER_BATCH[over_batches](r.double()) for name, r in found.rows.items()}, count)
         if found.interactions is not None:
             interactions.add({"": found.interactions}, count)
         if found.variance is not None:
@@ -65,7 +65,7 @@ def joined(
             variances.add({name: v * count for name, v in found.variance.items()}, count)
     scores = {}
     for name, mean in rows.means().items():
-        reduced = _OVER_ALL[over_batches](mean)
+        reduced = OVER_ALL[over_batches](mean)
         total = (reduced.sum(0) if over_layers == "sum" else reduced.mean(0)).cpu()
         if not total.isfinite().all():
             raise ScoreError(f"criterion {criterion.name!r}: the scores of group {name!r} are not finite")
@@ -92,8 +92,10 @@ class _Mean:
         return {name: total / self.weight for name, total in self._totals.items()}
 
 
-_PER_BATCH = {"mean": torch.clone, "abs-of-mean": torch.clone, "mean-of-abs": torch.abs, "rms": torch.square}
-_OVER_ALL = {"mean": torch.clone, "abs-of-mean": torch.abs, "mean-of-abs": torch.clone, "rms": torch.sqrt}
+PER_BATCH = {"mean": torch.clone, "abs-of-mean": torch.clone, "mean-of-abs": torch.abs, "rms": torch.square}
+"""What enters the mean over batches, by the option ``over_batches``."""
+OVER_ALL = {"mean": torch.clone, "abs-of-mean": torch.abs, "mean-of-abs": torch.clone, "rms": torch.sqrt}
+"""What is made of that mean."""
 
 
 def _normalized(scores: Tensor, normalizer: str) -> Tensor:

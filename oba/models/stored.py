@@ -14,6 +14,7 @@ from torch import nn
 
 from oba.errors import FileError
 from oba.files import digest_file, write_json, write_tensors
+from oba.models.weight_masks import Masks, pack
 
 WEIGHTS = "model.safetensors"
 PLAN = "plan.json"
@@ -82,7 +83,13 @@ class SupportsJson(Protocol):
         ...
 
 
-def save_pruned(directory: Path, model: nn.Module, card: ModelCard, plan: SupportsJson | None = None) -> None:
+def save_pruned(
+    directory: Path,
+    model: nn.Module,
+    card: ModelCard,
+    plan: SupportsJson | None = None,
+    masks: Masks | None = None,
+) -> None:
     """Write a net as ``model.safetensors`` and ``plan.json``, each atomically, the plan last.
 
     Args:
@@ -90,9 +97,10 @@ def save_pruned(directory: Path, model: nn.Module, card: ModelCard, plan: Suppor
         model: The net that the plan leaves (the dense net with the identity plan).
         card: What rebuilds the dense net.
         plan: What is left of the dense net; all of it if not given.
+        masks: What is kept of its weights; the others must be 0, and take no place in the file.
     """
     directory = Path(directory)
-    write_tensors(directory / WEIGHTS, model.state_dict())
+    write_tensors(directory / WEIGHTS, pack(model.state_dict(), masks or {}))
     weights = digest_file(directory / WEIGHTS)
     write_json(
         directory / PLAN, {"card": card.to_json(), "plan": plan.to_json() if plan else {"axes": []}, "weights": weights}

@@ -36,7 +36,7 @@ def attention_group(name: str, module: Attention, axis: str) -> StructureGroup:
     slices = [Slice(name, axis, tuple((i,) for i in range(count)))]
     for layer, of_layer, rows in _positions(module, axis):
         slices.append(Slice(f"{name}.{layer}", of_layer, tuple(tuple(rows[i]) for i in range(count))))
-    return StructureGroup(f"{name}.{_NAMES[axis]}", tuple(slices))
+    return StructureGroup(f"{name}.{_NAMES[axis]}", tuple(slices), kind=axis)
 
 
 def obstacle_inside(module: Attention, axis: str) -> str:

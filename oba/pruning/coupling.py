@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from oba.structures import FEATURE, IN, OUT, Slice, StructureGroup
+from oba.structures import CHANNEL, FEATURE, IN, OUT, Slice, StructureGroup
 
 
 class Position(NamedTuple):
@@ -22,7 +23,10 @@ class Position(NamedTuple):
 
 
 def join(
-    positions: Mapping[tuple[str, str], set[Position]], roots: Sequence[int], order: Mapping[str, int]
+    positions: Mapping[tuple[str, str], set[Position]],
+    roots: Sequence[int],
+    order: Mapping[str, int],
+    kind: str = CHANNEL,
 ) -> list[StructureGroup]:
     """Join the channels that meet into structures, and structures of equal shape into groups.
 
@@ -30,6 +34,7 @@ def join(
         positions: By layer and axis, everything that is tied to output channels of one layer.
         roots: Those output channels.
         order: Rank of each layer in the net.
+        kind: What the structures are: channels inside of a block, or of a stream.
 
     Returns:
         Groups of at least two structures; slices in the order of the net.
@@ -51,15 +56,15 @@ def join(
     for key in keys:
         for position in positions[key]:
             rows[top(position.root_idx)][key].add(position.idx)
-    kinds: dict[tuple[tuple[tuple[str, str], int], ...], list[dict[tuple[str, str], set[int]]]] = defaultdict(list)
+    shapes: dict[tuple[tuple[tuple[str, str], int], ...], list[dict[tuple[str, str], set[int]]]] = defaultdict(list)
     for structure in rows.values():
-        kinds[tuple((key, len(structure[key])) for key in keys if key in structure)].append(structure)
+        shapes[tuple((key, len(structure[key])) for key in keys if key in structure)].append(structure)
     groups = []
-    for kind, structures in kinds.items():
+    for shape, structures in shapes.items():
         if len(structures) > 1:
-            slices = (Slice(*key, tuple(tuple(sorted(s[key])) for s in structures)) for key, _ in kind)
-            name = next(layer for (layer, axis), _ in kind if axis == OUT)
-            groups.append(StructureGroup(name, tuple(slices)))
+            slices = (Slice(*key, tuple(tuple(sorted(s[key])) for s in structures)) for key, _ in shape)
+            name = next(layer for (layer, axis), _ in shape if axis == OUT)
+            groups.append(StructureGroup(name, tuple(slices), kind))
     return groups
 
 
@@ -77,5 +82,5 @@ def numbered(groups: Sequence[StructureGroup]) -> list[StructureGroup]:
     for group in groups:
         count[group.name] += 1
         n = count[group.name]
-        numbered.append(group if n == 1 else StructureGroup(f"{group.name}#{n}", group.slices))
+        numbered.append(group if n == 1 else replace(group, name=f"{group.name}#{n}"))
     return numbered

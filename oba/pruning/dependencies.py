@@ -8,10 +8,8 @@ structure. Only this module imports Torch-Pruning (3.9 s); its pruners are not u
 from __future__ import annotations
 
 import copy
-import difflib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -19,15 +17,16 @@ from torch import nn
 from torch_pruning import ops
 from torch_pruning.dependency import DependencyGraph
 
-from oba.errors import ConfigError, ModelError
+from oba.errors import ModelError
 from oba.models.attention import Attention
 from oba.pruning import layers
 from oba.pruning.attention import attention_group, obstacle_inside
 from oba.pruning.coupling import Position, join, numbered
+from oba.pruning.ignored import ignored_names
 from oba.pruning.shape_ops import repair_shapes
 from oba.pruning.split_ops import repair_splits
 from oba.pruning.verify import verify_groups
-from oba.structures import FEATURE, HEAD, IN, OUT, QUERY_KEY, VALUE, StructureGroup
+from oba.structures import CHANNEL, FEATURE, HEAD, IN, OUT, QUERY_KEY, STREAM, VALUE, StructureGroup
 
 _ATTENTION = ("Bmm", "Baddbmm", "ScaledDotProduct", "EfficientAttention", "FlashAttention")
 """Operations between two activations that channels cannot be cut through alone: heads stay whole."""
@@ -69,6 +68,7 @@ def find_groups(
     input_size: tuple[int, int, int],
     *,
     ignore: Sequence[str] = (),
+    channels: bool = True,
     residual_streams: bool = False,
     heads: bool = True,
     head_dims: bool = False,
@@ -85,7 +85,8 @@ def find_groups(
         input_size: Channels, height and width of an image.
         ignore: Layers whose outputs stay whole: names of modules (with all inside them) or bare parameters, or
             patterns; one that matches nothing is a ``ConfigError``.
-        residual_streams: Whether channels that several layers' outputs are added up in are structures too.
+        channels: Whether channels and neurons inside of blocks are structures.
+        residual_streams: Whether channels that several layers' outputs are added up in are.
         heads: Whether attention heads are.
         head_dims: Whether dimensions of attention are, alike in all heads: those in which queries and keys meet, and
             those of values.
@@ -97,7 +98,7 @@ def find_groups(
     Raises:
         ModelError: If the net cannot be traced, or what was traced is wrong.
     """
-    options = {"residual_streams": residual_streams, "heads": heads, "head_dims": head_dims}
+    options = {"channels": channels, "residual_streams": residual_streams, "heads": heads, "head_dims": head_dims}
     return find_structures(model, input_size, ignore=ignore, **options).groups
 
 
@@ -106,12 +107,13 @@ def find_structures(
     input_size: tuple[int, int, int],
     *,
     ignore: Sequence[str] = (),
+    channels: bool = True,
     residual_streams: bool = False,
     heads: bool = True,
     head_dims: bool = False,
 ) -> Structures:
     """Find what :func:`find_groups` finds, and say of the other layers why they stay whole."""
-    ignored = _ignored(model, ignore)
+    ignored = ignored_names(model, ignore)
     try:
         model = copy.deepcopy(model).eval().requires_grad_(True)
         graph = _trace(model, input_size)
@@ -141,9 +143,12 @@ def find_structures(
         obstacle = closure.obstacle
         if any(touched in ignored for touched, axis in closure.positions if axis != IN):
             obstacle = obstacle or "named in structures.ignore"
-        if closure.is_stream and not residual_streams:
+        kind = STREAM if closure.is_stream else CHANNEL
+        if kind == STREAM and not residual_streams:
             obstacle = obstacle or "in a residual stream, and structures.residual_streams is off"
-        found = [] if obstacle else join(closure.positions, roots, order)
+        if kind == CHANNEL and not channels:
+            obstacle = obstacle or "inside of a block, and structures.channels is off"
+        found = [] if obstacle else join(closure.positions, roots, order, kind)
         groups += found
         if not found:
             obstacle = obstacle or "all its channels are one structure"
@@ -168,22 +173,6 @@ def _inside_attention(
         if not obstacle:
             groups.append(group)
     return groups, {f"{name}.{layer}": reason for layer, _ in module.projections().values()}
-
-
-def _ignored(model: nn.Module, patterns: Sequence[str]) -> set[str]:
-    """Return the names of the layers, and of all that is inside them, that patterns match."""
-    names = [n for n, _ in (*model.named_modules(), *model.named_parameters()) if n]
-    matched: set[str] = set()
-    for pattern in patterns:
-        hits = [n for n in names if fnmatchcase(n, pattern)]
-        if not hits:
-            near = difflib.get_close_matches(pattern, names, n=3) or names[:3]
-            raise ConfigError(
-                f"structures.ignore: {pattern!r} matches no layer of {type(model).__name__}; "
-                f"near names: {', '.join(near)}"
-            )
-        matched.update(n for n in names if any(n == h or n.startswith(f"{h}.") for h in hits))
-    return matched
 
 
 def _trace(model: nn.Module, input_size: tuple[int, int, int]) -> _Graph:

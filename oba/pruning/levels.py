@@ -13,6 +13,7 @@ from oba.config import Floors
 from oba.importance.scores import StructureScores
 from oba.pruning.cost import CostModel
 from oba.pruning.cut import Cut, Images, Update
+from oba.pruning.descent import DESCENTS
 from oba.pruning.plan import Plan, kept_counts, restrict
 from oba.pruning.problem import Allocation, Problem, require_reachable
 from oba.pruning.replay import apply_plan, removal_plan
@@ -33,12 +34,14 @@ class Steps:
         update: How the survivors adjust.
         rounds: Times that structures are scored again on the way.
         floors: How little a layer may keep.
+        descent: How the rounds step down.
     """
 
     allocation: Allocation
     update: Update
     rounds: int
     floors: Floors
+    descent: str = "linear"
 
 
 def prune_to_level(
@@ -55,8 +58,7 @@ def prune_to_level(
 ) -> tuple[Plan, list[Round]]:
     """Prune a net in place down to a level; each round scores again what the last one left.
 
-    The rounds' targets lie evenly between what the net keeps now and the level. A level that the floors
-    do not allow is refused (``BudgetError``) before anything is scored.
+    A level that the floors do not allow is refused (``BudgetError``) before anything is scored.
 
     Args:
         model: The net that ``plan`` leaves of the dense one; cut and adjusted in place.
@@ -89,7 +91,7 @@ def prune_to_level(
             current,
             scores,
             cost,
-            keep=start + (keep - start) * progress,
+            keep=DESCENTS[steps.descent](start, keep, progress),
             floors=steps.floors,
             dense_counts=dense_counts,
             dense_macs=dense_macs,

@@ -9,6 +9,8 @@ from oba.importance.criterion import Criterion, make_criterion
 from oba.pruning.cut import make_update
 from oba.pruning.levels import Steps
 from oba.pruning.problem import make_allocation
+from oba.pruning.weights.levels import WeightSteps
+from oba.pruning.weights.problem import make_weight_allocation
 
 
 @dataclass(frozen=True)
@@ -17,11 +19,11 @@ class Method:
 
     Attributes:
         config: The method as the study says it, all options spelled out.
-        steps: Allocation, update, rounds and floors.
+        steps: Allocation, update, rounds, descent and, of structures, floors.
     """
 
     config: MethodConfig
-    steps: Steps
+    steps: Steps | WeightSteps
 
     @classmethod
     def of(cls, config: MethodConfig) -> Method:
@@ -33,9 +35,13 @@ class Method:
         Returns:
             The method.
         """
-        allocation = make_allocation(config.allocation.name, **config.allocation.options)
+        chosen = config.allocation
         update = make_update(config.update.name, **config.update.options)
-        return cls(config, Steps(allocation, update, config.rounds, config.floors))
+        if config.floors is None:
+            divide = make_weight_allocation(chosen.name, **chosen.options)
+            return cls(config, WeightSteps(divide, update, config.rounds, config.descent))
+        allocation = make_allocation(chosen.name, **chosen.options)
+        return cls(config, Steps(allocation, update, config.rounds, config.floors, config.descent))
 
     def criterion(self, seed: int) -> Criterion:
         """Return a fresh criterion: it may remember what it found on one net, and draws from its own seed.

@@ -7,7 +7,7 @@ found on the dense net are carried over to a pruned net by :func:`restrict`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -142,7 +142,7 @@ def restrict(groups: Sequence[StructureGroup], plan: Plan) -> tuple[list[Structu
             Slice(s.layer, s.axis, tuple(_ranked(s.indices[i], rank) for i in left))
             for s, rank in zip(group.slices, ranks, strict=True)
         )
-        restricted.append(StructureGroup(group.name, tuple(slices)))
+        restricted.append(replace(group, slices=tuple(slices)))
     return restricted, origin
 
 

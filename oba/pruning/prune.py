@@ -12,12 +12,16 @@ from torch import Tensor, nn
 from oba.config import MethodConfig
 from oba.errors import ConfigError, DataError
 from oba.importance import StructureScores, score_structures
+from oba.importance.weights import weight_scores
 from oba.models.attention import open_attention
 from oba.models.stored import ModelCard, save_pruned
+from oba.models.weight_masks import Masks
 from oba.pruning.dependencies import find_groups
-from oba.pruning.levels import prune_to_level
+from oba.pruning.levels import Steps, prune_to_level
 from oba.pruning.method import Method
 from oba.pruning.plan import Plan
+from oba.pruning.weights.levels import mask_to_level
+from oba.pruning.weights.prunable import whole_masks
 from oba.structures import StructureGroup
 from oba.study import parse_method
 
@@ -29,27 +33,31 @@ def prune(
     keep: float,
     method: str | Mapping[str, Any] | MethodConfig = "oba",
     ignore: Iterable[str] = (),
+    channels: bool = True,
     residual_streams: bool = False,
     heads: bool = True,
     head_dims: bool = False,
     seed: int = 0,
     save: str | Path | None = None,
 ) -> nn.Module:
-    """Prune a copy of a net to a fraction of its multiply-accumulates.
+    """Prune a copy of a net to a fraction of its multiply-accumulates, or of its weights.
 
     Args:
         model: Any image classifier that returns logits (N, classes); left as found.
         images: Calibration images: batches of inputs (N, C, H, W), normalised as the net expects them, and class
             numbers (N,), such as a ``DataLoader`` or a list.
-        keep: Fraction of the MACs to keep, between 0 and 1.
+        keep: Fraction to keep, between 0 and 1: of the MACs, or of the weights by a method with
+            ``"granularity": "weights"``, which sets the others to 0.
         method: A criterion's name, or what a study's ``methods`` may hold: ``{"criterion": "reconstruction",
             "allocation": "uniform", "update": "least-squares"}``.
-        ignore: Layers whose outputs stay whole: names of modules, or patterns such as ``layer3.*``.
-        residual_streams: Whether channels of residual streams may go too.
+        ignore: Layers whose outputs, and weights, stay whole: names of modules, or patterns such as ``layer3.*``.
+        channels: Whether channels and neurons inside of blocks may go.
+        residual_streams: Whether channels of residual streams may.
         heads: Whether attention heads may.
         head_dims: Whether dimensions of attention may, alike in all heads.
         seed: Seed of all that is drawn.
-        save: Folder to write the pruned net to, as plan and weights: :func:`oba.load_pruned` reads it again.
+        save: Folder to write the pruned net to, as plan and weights: :func:`oba.load_pruned` reads it again. Only
+            there are the masks of single weights told apart from weights that happen to be 0.
 
     Returns:
         The pruned net, in the mode and on the device of ``model``; attention is of :mod:`oba.models.attention`.
@@ -65,35 +73,45 @@ def prune(
         torch.Size([8, 10])
     """
     if not 0 < keep < 1:
-        raise ConfigError(f"keep: got {keep!r}; allowed: a fraction of the MACs between 0 and 1")
+        raise ConfigError(f"keep: got {keep!r}; allowed: a fraction between 0 and 1")
     config = method if isinstance(method, MethodConfig) else parse_method(method)
     made, batches = Method.of(config), _Batches(model, images)
-    pruned = open_attention(copy.deepcopy(model))
-    groups = find_groups(
-        pruned,
-        batches.input_size,
-        ignore=tuple(ignore),
-        residual_streams=residual_streams,
-        heads=heads,
-        head_dims=head_dims,
-    )
+    pruned, plan, masks = open_attention(copy.deepcopy(model)), Plan(), None
+    if isinstance(made.steps, Steps):
 
-    def score(net: nn.Module, current: list[StructureGroup]) -> StructureScores:
-        return score_structures(net, current, batches(), made.criterion(seed))
+        def score(net: nn.Module, current: list[StructureGroup]) -> StructureScores:
+            return score_structures(net, current, batches(), made.criterion(seed))
 
-    plan, _ = prune_to_level(
-        pruned,
-        groups,
-        Plan(),
-        score=score,
-        steps=made.steps,
-        images=batches,
-        keep=keep,
-        input_size=batches.input_size,
-    )
+        groups = find_groups(
+            pruned,
+            batches.input_size,
+            ignore=tuple(ignore),
+            channels=channels,
+            residual_streams=residual_streams,
+            heads=heads,
+            head_dims=head_dims,
+        )
+        plan, _ = prune_to_level(
+            pruned,
+            groups,
+            plan,
+            score=score,
+            steps=made.steps,
+            images=batches,
+            keep=keep,
+            input_size=batches.input_size,
+        )
+    else:
+
+        def score_weights(net: nn.Module, current: Masks) -> dict[str, Tensor]:
+            return weight_scores(net, current, batches(), made.criterion(seed))
+
+        masks, _ = mask_to_level(
+            pruned, whole_masks(pruned, ignore), score=score_weights, steps=made.steps, images=batches, keep=keep
+        )
     if save is not None:
         card = ModelCard(type(model).__name__, batches.classes, batches.input_size, (), (), ())
-        save_pruned(Path(save), pruned, card, plan)
+        save_pruned(Path(save), pruned, card, plan, masks)
     return pruned
 
 

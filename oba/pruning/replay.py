@@ -12,12 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from oba.errors import FileError, ModelError, ObaError
 from oba.files import digest_file, read_json, read_tensors
 from oba.models.attention import open_attention
 from oba.models.stored import PLAN, WEIGHTS, ModelCard
+from oba.models.weight_masks import unpack
 from oba.pruning import layers
 from oba.pruning.plan import Kept, Plan
 from oba.structures import StructureGroup
@@ -121,6 +122,22 @@ def load_pruned(directory: str | Path, dense: nn.Module | None = None) -> nn.Mod
     Raises:
         FileError: If a file is missing or damaged, or the files do not fit each other.
     """
+    return load_masked(directory, dense)[0]
+
+
+def load_masked(directory: str | Path, dense: nn.Module | None = None) -> tuple[nn.Module, dict[str, Tensor]]:
+    """Rebuild a stored net as :func:`load_pruned` does, and what is kept of its weights.
+
+    Args:
+        directory: Where the net was stored.
+        dense: The dense architecture, as for :func:`load_pruned`.
+
+    Returns:
+        The net, and its masks on the CPU: none where no single weights went.
+
+    Raises:
+        FileError: If a file is missing or damaged, or the files do not fit each other.
+    """
     from oba.models import build_model
 
     directory = Path(directory)
@@ -136,8 +153,9 @@ def load_pruned(directory: str | Path, dense: nn.Module | None = None) -> nn.Mod
             with torch.random.fork_rng(devices=[]):
                 model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
         apply_plan(model, plan)
-        model.load_state_dict(tensors)
+        weights, masks = unpack(tensors, model)
+        model.load_state_dict(weights)
     except (ObaError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise FileError(f"{directory}: the stored net does not fit model {card.name!r}: {reason}") from error
-    return model.eval()
+    return model.eval(), masks

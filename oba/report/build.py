@@ -20,21 +20,23 @@ from oba.report.table import summary_markdown
 from oba.report.tradeoff import draw_tradeoff
 
 
-def build_report(nets: Sequence[Net], runs: pd.DataFrame, directory: Path, first_method: str, title: str) -> list[Path]:
+def build_report(
+    nets: Sequence[Net], runs: pd.DataFrame, directory: Path, first_methods: Sequence[str], title: str
+) -> list[Path]:
     """Write tables and pictures of a sweep.
 
     Args:
         nets: The nets of the sweep, in the order of the study; those that ``runs`` calls missing are left out.
         runs: The table of these nets, as :func:`oba.report.collect.collect` made it.
         directory: Where to write.
-        first_method: The method that all others are compared with.
+        first_methods: The methods that the others are compared with, the study's first one first.
         title: Name of the experiment.
 
     Returns:
         ``summary.csv``, ``summary.md``, ``tradeoff.png``, ``channels.png``, ``curves.png``.
     """
     # Rounded as the file is, or a half would be rounded one way here and the other way where the file is read.
-    summary = summarize(runs, first_method).map(lambda v: float(f"{v:.6g}") if isinstance(v, float) else v)
+    summary = summarize(runs, *first_methods).map(lambda v: float(f"{v:.6g}") if isinstance(v, float) else v)
     drawn = finished_nets(nets, runs)
     texts = {
         "summary.csv": summary.to_csv(index=False, lineterminator="\n", float_format="%.6g"),

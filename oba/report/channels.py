@@ -1,9 +1,11 @@
-"""The picture of where pruning cuts: channels kept in every layer, level by level."""
+"""The picture of where pruning cuts: channels or weights kept in every layer, level by level."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +13,8 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from oba.files import read_record
+from oba.records import Pruned
 from oba.report.net import FINETUNED, Net, seeds_of
 from oba.report.page import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
 from oba.report.plans import read_channels, read_layers
@@ -24,41 +28,57 @@ _KEY = 5.2
 """Width in inches that the key of colours and marks takes."""
 _TEXT = 6.5
 _FEW = 0.1
-"""Layers that keep a smaller fraction of their channels are marked."""
+"""Layers that keep a smaller fraction are marked."""
 _COLORS: Colormap = LinearSegmentedColormap.from_list("kept", ["#08306b", "#2f79b5", "#9ecae1", "#f4f8fb"])
+
+
+class _Words(NamedTuple):
+    """What the map shows, in words: what is counted, what the numbers are, what the key says."""
+
+    noun: str
+    numbers: str
+    key: str
+
+
+_CHANNELS = _Words("channels", "channels left", "channels kept")
+_WEIGHTS = _Words("weights", "per cent of the weights left", "weights kept")
+_BOTH = _Words("channels and weights", "channels left, or per cent of the weights", "kept")
 
 
 @dataclass(frozen=True)
 class _Panel:
-    """One method and schedule of one model: means over seeds, layers by levels."""
+    """One method and schedule of one model: means over seeds, layers by levels; what is written, and what is drawn."""
 
     heading: str
     levels: list[float]
-    kept: np.ndarray
+    numbers: np.ndarray
     fraction: np.ndarray
 
 
 @dataclass(frozen=True)
 class _Block:
-    """One model."""
+    """One model, as methods of one granularity leave it."""
 
-    model: str
+    heading: str
     layers: list[str]
     dense: list[int]
     panels: list[_Panel]
+    words: _Words
 
 
 def draw_channels(nets: Sequence[Net], title: str) -> Figure:
     """Draw a map of layers by levels for every method, darker where less is left.
+
+    Where single weights went, numbers are per cent of a layer's weights.
 
     Args:
         nets: The finished nets.
         title: Name of the experiment.
 
     Returns:
-        The figure; numbers are channels kept (means over seeds), marked below a tenth of the dense net's.
+        The figure; numbers are means over seeds, marked below a tenth of the dense net's.
     """
-    blocks = [_block(nets, model) for model in in_order(nets, "model")]
+    blocks = [block for model in in_order(nets, "model") for block in _blocks(nets, model)]
     rows = [(block, panels) for block in blocks for panels in _wrapped(block.panels)]
     names = max((text_width(layer, 7.5) for block in blocks for layer in block.layers), default=0.5)
     left = 0.15 + names + 0.55
@@ -68,43 +88,56 @@ def draw_channels(nets: Sequence[Net], title: str) -> Figure:
     over = f" (mean over {seeds} seeds)" if seeds else ""
     coupled = any(layer.endswith(")") for block in blocks for layer in block.layers)
     more = " (+n): and n layers coupled to it." if coupled else ""
-    heading = f"{title}: channels kept in every layer"
-    subtitle = f"Columns: levels of keep. Numbers: channels left{over}.{more}"
+    kinds = {block.words for block in blocks}
+    words = kinds.pop() if len(kinds) == 1 else _BOTH
+    heading = f"{title}: {words.noun} kept in every layer"
+    subtitle = f"Columns: levels of keep. Numbers: {words.numbers}{over}.{more}"
     width = max(left + max(widths), _KEY, heading_width(heading, subtitle))
     figure = new_figure(width, _HEAD + sum(heights) + 0.1)
     write_title(figure, 0.15, heading, subtitle)
-    _draw_key(figure)
+    _draw_key(figure, words)
     top = _HEAD
     for (block, panels), height in zip(rows, heights, strict=True):
-        write_at(figure, 0.15, top + 0.08, block.model, fontsize=9.5, fontweight="bold")
+        write_at(figure, 0.15, top + 0.08, block.heading, fontsize=9.5, fontweight="bold")
         _draw_row(figure, left, top + _TOP, block, panels)
         top += height
     return figure
 
 
-def _block(nets: Sequence[Net], model: str) -> _Block:
+def _blocks(nets: Sequence[Net], model: str) -> Iterator[_Block]:
+    """Make the blocks of one model: of methods that remove structures, if there are any, and of the others."""
     chosen = [net for net in nets if net.model == model and net.variant == FINETUNED and net.is_pruned]
-    layers = read_layers(chosen[0].pruned.parents[3] / "structures.json") if chosen else []
-    plans = [(net, read_channels(net.pruned / "plan.json", layers)) for net in chosen]
-    dense = {layer.name: layer.channels for layer in layers}
-    dense |= {name: plan[name].dense for _, plan in plans for name in plan if name in dense}
-    schedules = in_order(chosen, "schedule")
-    panels = []
-    for schedule in schedules:
-        for method in in_order(chosen, "method"):
-            chain = [(net, p) for net, p in plans if net.method == method and net.schedule == schedule]
-            levels = sorted({net.keep for net, _ in chain}, reverse=True)
-            if not levels:
-                continue
-            kept = np.empty((len(dense), len(levels)))
-            for row, (name, whole) in enumerate(dense.items()):
-                for column, level in enumerate(levels):
-                    seeds = [plan[name].kept if name in plan else whole for net, plan in chain if net.keep == level]
-                    kept[row, column] = np.mean(seeds)
+    masked = {net: weights for net in chosen if (weights := read_record(net.pruned / "metrics.json", Pruned).weights)}
+    cut = [net for net in chosen if net not in masked]
+    if cut or not masked:
+        layers = read_layers(cut[0].pruned.parents[3] / "structures.json") if cut else []
+        plans = {net: read_channels(net.pruned / "plan.json", layers) for net in cut}
+        dense = {layer.name: layer.channels for layer in layers}
+        dense |= {name: plan[name].dense for plan in plans.values() for name in plan if name in dense}
+        kept = {net: {n: p[n].kept if n in p else whole for n, whole in dense.items()} for net, p in plans.items()}
+        names = [f"{layer.name} (+{len(layer.coupled)})" if layer.coupled else layer.name for layer in layers]
+        yield _Block(model, names, list(dense.values()), list(_panels(kept, dense, percent=False)), _CHANNELS)
+    if masked:
+        dense = next(iter(masked.values())).dense
+        kept = {net: weights.kept for net, weights in masked.items()}
+        names = [name.removesuffix(".weight") for name in dense]
+        panels = list(_panels(kept, dense, percent=True))
+        yield _Block(f"{model}, weights", names, list(dense.values()), panels, _WEIGHTS)
+
+
+def _panels(kept: Mapping[Net, Mapping[str, int]], dense: Mapping[str, int], percent: bool) -> Iterator[_Panel]:
+    """Make the panels of some nets, of which so much is left by layer."""
+    nets = list(kept)
+    whole = np.array(list(dense.values()), dtype=float)[:, None]
+    schedules = in_order(nets, "schedule")
+    for schedule, method in product(schedules, in_order(nets, "method")):
+        chain = [net for net in nets if net.method == method and net.schedule == schedule]
+        levels = sorted({net.keep for net in chain}, reverse=True)
+        if levels:
+            seeds = [[[kept[net][n] for n in dense] for net in chain if net.keep == level] for level in levels]
+            left = np.array([np.mean(counts, axis=0) for counts in seeds]).T
             heading = f"{method}, {schedule}" if len(schedules) > 1 else method
-            panels.append(_Panel(heading, levels, kept, kept / np.array(list(dense.values()), dtype=float)[:, None]))
-    names = [f"{layer.name} (+{len(layer.coupled)})" if layer.coupled else layer.name for layer in layers]
-    return _Block(model, names, list(dense.values()), panels)
+            yield _Panel(heading, levels, 100 * left / whole if percent else left, left / whole)
 
 
 def _wrapped(panels: Sequence[_Panel]) -> Iterator[list[_Panel]]:
@@ -150,7 +183,7 @@ def _draw_panel(axes: Axes, panel: _Panel) -> None:
             axes.text(
                 column + 0.5,
                 row + 0.5,
-                f"{panel.kept[row, column]:.0f}",
+                f"{panel.numbers[row, column]:.0f}",
                 color=_readable_on(_COLORS(fraction)),
                 fontsize=_TEXT,
                 fontweight="bold" if few else "normal",
@@ -175,10 +208,10 @@ def _readable_on(color: tuple[float, float, float, float]) -> str:
     return INK if 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] > 0.2 else "white"
 
 
-def _draw_key(figure: Figure) -> None:
+def _draw_key(figure: Figure, words: _Words) -> None:
     """Explain colours and marks in one row under the heading."""
     top = HEADING - 0.02
-    write_at(figure, 0.15, top, "channels kept  0 %", fontsize=SMALL, va="center")
+    write_at(figure, 0.15, top, f"{words.key}  0 %", fontsize=SMALL, va="center")
     axes = place_axes(figure, 1.2, top - 0.055, 1.3, 0.11)
     axes.imshow(np.linspace(0, 1, 128)[None, :], cmap=_COLORS, aspect="auto")
     axes.set_axis_off()

@@ -12,9 +12,10 @@ from oba.errors import FileError
 from oba.files import read_record
 from oba.records import Duplicates, Evaluation, Pruned, Trained
 from oba.report.frames import read_table, records, where
+from oba.report.granularity import STRUCTURES, WEIGHTS
 from oba.report.net import COORDINATES, DENSE, FINETUNED, Net
 
-_PARTS = ["criterion", "allocation", "update"]
+_PARTS = ["criterion", "allocation", "update", "granularity"]
 _INTEGERS = ["test_images", "macs", "parameters", "bytes", "latency_batch", "latency_runs", "epochs", "threads"]
 _INTEGERS += ["warnings"]
 _TEXT = ["model", "method", "schedule", "variant", "missing", *_PARTS, "device", "warning_text", "duplicates"]
@@ -27,6 +28,7 @@ _MEASURED = [
     "val_top1_before_finetuning",
     "macs",
     "macs_kept",
+    "weights_kept",
     "parameters",
     "bytes",
     "latency_ms",
@@ -46,11 +48,11 @@ _MEASURED = [
     "duplicates",
 ]
 RUN_COLUMNS = [*COORDINATES, "missing", *_MEASURED]
-"""The columns of ``runs.csv``. ``missing`` says why a net is not there, and is empty if it is. Accuracies, ``keep`` and
-``macs_kept`` are fractions, times are milliseconds for latency and seconds for training; the speedup is the median of
-paired ratios dense/net with its quartiles. ``criterion`` and ``allocation`` hold for every net of an architecture,
-``update`` for the one that inherits the updated weights. ``duplicates`` counts the identical images in two parts of the
-seed's data."""
+"""The columns of ``runs.csv``. ``missing`` says why a net is not there, and is empty if it is. Accuracies, ``keep``,
+``macs_kept`` and ``weights_kept`` (of the weights that may go, where single weights went) are fractions, times are
+milliseconds for latency and seconds for training; the speedup is the median of paired ratios dense/net with its
+quartiles. ``criterion``, ``allocation`` and ``granularity`` hold for every net of an architecture, ``update`` for the
+one that inherits the updated weights. ``duplicates`` counts the identical images in two parts of the seed's data."""
 
 
 def collect(
@@ -137,6 +139,7 @@ def _row(net: Net, missing: str, duplicates: Duplicates | None) -> dict[str, Any
         "test_images": test.images,
         "val_top1": trained.val.top1,
         "macs_kept": evaluation.macs_kept,
+        "weights_kept": evaluation.weights.fraction if evaluation.weights else None,
         **evaluation.cost.model_dump(),
         "latency_ms": latency.median_ms,
         "dense_latency_ms": latency.dense_median_ms,
@@ -163,6 +166,7 @@ def _pruning(net: Net) -> dict[str, Any]:
     return {
         **parts,
         "update": parts.get("update", "") if inherits else "",
+        "granularity": WEIGHTS if pruned.weights else STRUCTURES,
         "val_top1_before_finetuning": pruned.val.top1 if inherits else None,
         "warnings": len(pruned.warnings),
         "warning_text": " | ".join(pruned.warnings),

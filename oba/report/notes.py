@@ -11,6 +11,7 @@ import pandas as pd
 from oba.layout import DENSE_LONGER
 from oba.report.collect import finished
 from oba.report.frames import grouped, records, where
+from oba.report.granularity import STRUCTURES, WEIGHTS
 from oba.report.net import FINETUNED, SCRATCH
 
 _EN_DASH = "\N{EN DASH}"
@@ -27,7 +28,7 @@ def notes(summary: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
 
     Returns:
         One text per note: missing nets, seeds, noise of the test set, identical images, comparison, controls, latency,
-        nets that are not faster, layers cut through, updates.
+        nets that are not faster, masked weights, layers cut through, updates.
     """
     lacking, runs = len(runs) - len(finished(runs)), finished(runs)
     found = [
@@ -39,6 +40,7 @@ def notes(summary: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
         *_controls(summary),
         _latency(runs),
         *_slow(summary),
+        _masked(summary),
         _cut_through(runs),
         _updates(runs),
     ]
@@ -130,9 +132,10 @@ def _comparison(summary: pd.DataFrame) -> str:
     compared = where(summary, summary.versus != "")
     if compared.empty:
         return ""
-    first = compared.versus.iloc[0]
+    firsts = list(compared.versus.unique())
+    names, nets = " or ".join(firsts), " or ".join(f"`{first}`" for first in firsts)
     return (
-        f"vs {first}: mean difference to the net of `{first}`, fine-tuned, with the same seed, schedule and level; "
+        f"vs {names}: mean difference to the net of {nets}, fine-tuned, with the same seed, schedule and level; "
         "+ is better."
     )
 
@@ -158,7 +161,7 @@ def _latency(runs: pd.DataFrame) -> str:
 
 def _slow(summary: pd.DataFrame) -> list[str]:
     """One note per model with nets of fewer MACs whose lower quartile of the speedup does not exceed 1."""
-    pruned = where(summary, (summary.variant == FINETUNED) & (summary.method != DENSE_LONGER))
+    pruned = where(summary, (summary.variant == FINETUNED) & (summary.granularity == STRUCTURES))
     found = []
     for (model,), group in grouped(pruned, ["model"]):
         slow = where(group, (group.speedup_low <= 1) & (group.macs_kept_percent < 100))
@@ -174,6 +177,17 @@ def _slow(summary: pd.DataFrame) -> list[str]:
             f"{enumerate_some(nets, 'summary.csv')}."
         )
     return found
+
+
+def _masked(summary: pd.DataFrame) -> str:
+    """Say what the levels of methods mean that remove single weights, and what their nets cost."""
+    masked = where(summary, summary.granularity == WEIGHTS)
+    if masked.empty:
+        return ""
+    return (
+        f"{', '.join(masked.method.unique())}: keep is a fraction of the weights of Conv, Linear and attention layers; "
+        "the others are 0. MACs, parameters and speedup are those of dense kernels, which do not skip zeros."
+    )
 
 
 def _pruned(runs: pd.DataFrame) -> pd.DataFrame:

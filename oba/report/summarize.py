@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from oba.report.collect import finished
 from oba.report.frames import grouped, read_table, records, where
 from oba.report.net import DENSE, FINETUNED
 
-_NET = ["model", "schedule", "keep", "method", "variant"]
+_NET = ["model", "schedule", "keep", "method", "variant", "granularity"]
 SUMMARY_COLUMNS = [
     *_NET,
     "seeds",
@@ -23,6 +24,7 @@ SUMMARY_COLUMNS = [
     "drop_points",
     "drop_points_std",
     "macs_kept_percent",
+    "weights_kept_percent",
     "parameters_kept_percent",
     "speedup",
     "speedup_low",
@@ -34,23 +36,28 @@ SUMMARY_COLUMNS = [
 ]
 """The columns of ``summary.csv``: means over seeds, ``_std`` the sample standard deviations (blank for one seed).
 ``drop_points`` is what the same seed's dense net has more, in percentage points; ``versus_points`` what a net has more
-than the same seed's net named in ``versus`` (the first method, fine-tuned, same schedule and level)."""
+than the same seed's net named in ``versus`` (the first method of the same granularity, fine-tuned, same schedule and
+level)."""
 
 
-def summarize(runs: pd.DataFrame, first_method: str) -> pd.DataFrame:
+def summarize(runs: pd.DataFrame, first_method: str, *others: str) -> pd.DataFrame:
     """Join the seeds of every net, and compare with the dense net and with the first method, seed by seed.
+
+    A level is a fraction of MACs for some methods and of weights for others, so each is compared with the first method
+    of its own granularity.
 
     Args:
         runs: The table of :func:`oba.report.collect.collect`; nets that are missing are left out.
-        first_method: The method that all others are compared with.
+        first_method: The study's first method.
+        others: The first methods of other granularities.
 
     Returns:
         A table with the columns :data:`SUMMARY_COLUMNS`: for every model the dense net, then by schedule, falling
         level and method (the first one first, each followed by its control from new weights; ``dense-longer`` last).
     """
     runs = finished(runs)
-    paired = _with_partners(runs, first_method)
-    rows = [_summary(dict(zip(_NET, key, strict=True)), group, first_method) for key, group in grouped(paired, _NET)]
+    paired = _with_partners(runs, first_method, others)
+    rows = [_summary(dict(zip(_NET, key, strict=True)), group) for key, group in grouped(paired, _NET)]
     return _ordered(pd.DataFrame(rows, columns=pd.Index(SUMMARY_COLUMNS)), runs, first_method)
 
 
@@ -63,14 +70,19 @@ def read_summary(path: Path) -> pd.DataFrame:
     Returns:
         The table that :func:`summarize` made.
     """
-    return read_table(path, SUMMARY_COLUMNS, ["model", "schedule", "method", "variant", "versus"])
+    return read_table(path, SUMMARY_COLUMNS, ["model", "schedule", "method", "variant", "granularity", "versus"])
 
 
-def _with_partners(runs: pd.DataFrame, first_method: str) -> pd.DataFrame:
+def _with_partners(runs: pd.DataFrame, first_method: str, others: Sequence[str]) -> pd.DataFrame:
     """Put beside every net what the same seed's dense net and first-method net have."""
     dense = where(runs, runs.method == DENSE).filter(["model", "seed", "test_top1", "parameters"])
-    first = where(runs, (runs.method == first_method) & (runs.variant == FINETUNED))
-    first = first.filter(["model", "seed", "schedule", "keep", "test_top1"])
+    finetuned = where(runs, runs.variant == FINETUNED)
+    named = where(finetuned, finetuned.method.isin([first_method, *others]))
+    firsts = dict(zip(named.granularity, named.method, strict=True)) | {"": first_method}
+    first = where(finetuned, finetuned.method == finetuned.granularity.map(firsts))
+    first = first.filter(["model", "seed", "schedule", "keep", "method", "test_top1"])
+    first = first.rename(columns={"method": "first"})
+    runs = runs.assign(first=runs.granularity.map(firsts))
     paired = runs.merge(dense, on=["model", "seed"], how="left", suffixes=("", "_dense"))
     alone = records(where(paired, paired.test_top1_dense.isna()))
     if alone:
@@ -78,11 +90,11 @@ def _with_partners(runs: pd.DataFrame, first_method: str) -> pd.DataFrame:
         raise FileError(
             f"report: {row.model}, seed {row.seed}: no dense net among the evaluated nets; every seed needs its own"
         )
-    return paired.merge(first, on=["model", "seed", "schedule", "keep"], how="left", suffixes=("", "_first"))
+    return paired.merge(first, on=["model", "seed", "schedule", "keep", "first"], how="left", suffixes=("", "_first"))
 
 
-def _summary(net: dict[str, Any], group: pd.DataFrame, first_method: str) -> dict[str, Any]:
-    dense = net["method"] == DENSE
+def _summary(net: dict[str, Any], group: pd.DataFrame) -> dict[str, Any]:
+    dense, first_method = net["method"] == DENSE, group["first"].iloc[0]
     is_first = net["method"] == first_method and net["variant"] == FINETUNED
     top1 = group.test_top1 * 100
     drop = (group.test_top1_dense - group.test_top1) * 100
@@ -97,6 +109,7 @@ def _summary(net: dict[str, Any], group: pd.DataFrame, first_method: str) -> dic
         "drop_points": None if dense else drop.mean(),
         "drop_points_std": None if dense else drop.std(ddof=1),
         "macs_kept_percent": (group.macs_kept * 100).mean(),
+        "weights_kept_percent": (group.weights_kept * 100).mean(),
         "parameters_kept_percent": (group.parameters / group.parameters_dense * 100).mean(),
         "speedup": group.speedup.mean(),
         "speedup_low": group.speedup_low.mean(),

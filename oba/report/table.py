@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oba.report.frames import records, where
+from oba.report.granularity import WEIGHTS, granularities, of_granularity
 from oba.report.net import SCRATCH
 from oba.report.notes import missing_nets, notes
 
@@ -28,19 +30,19 @@ def summary_markdown(summary: pd.DataFrame, runs: pd.DataFrame, title: str) -> s
         title: Heading of the page.
 
     Returns:
-        Headings, one table per model and schedule, notes, what is missing and why, and the pictures.
+        Headings, one table per model, granularity and schedule, notes, what is missing and why, and the pictures.
     """
     lines = [f"# {title}", ""]
-    header = _header(summary)
-    for heading, part in _sections(summary):
+    for heading, part, granularity in _sections(summary):
+        header = _header(part, granularity)
         lines += [f"## {heading}", "", _row(header), _row(["---:", ":---", *["---:"] * (len(header) - 2)])]
-        lines += [_row(cells) for cells in _cells(part, summary)]
+        lines += [_row(cells) for cells in _cells(part, summary, granularity)]
         lines += [""]
     lines += [f"- {note}" for note in notes(summary, runs)]
     if missing := missing_nets(runs):
         lines += ["", "## Missing", "", *(f"- {net}" for net in missing)]
-    lines += ["", "![Test accuracy against MACs kept](tradeoff.png)"]
-    lines += ["", "![Channels kept in every layer](channels.png)"]
+    lines += ["", "![Test accuracy against what is kept](tradeoff.png)"]
+    lines += ["", "![What is kept of every layer](channels.png)"]
     lines += ["", "![Accuracy and loss while training](curves.png)", ""]
     return "\n".join(lines)
 
@@ -53,8 +55,8 @@ def print_table(summary: pd.DataFrame, runs: pd.DataFrame, console: Console) -> 
         runs: The table of :func:`oba.report.collect.collect`.
         console: Where to; 100 columns suffice.
     """
-    header = _header(summary)
-    for heading, part in _sections(summary):
+    for heading, part, granularity in _sections(summary):
+        header = _header(part, granularity)
         table = Table(
             title=heading,
             title_justify="left",
@@ -66,7 +68,8 @@ def print_table(summary: pd.DataFrame, runs: pd.DataFrame, console: Console) -> 
         for index, name in enumerate(header):
             table.add_column(name, justify="left" if index == 1 else "right", no_wrap=index > 1)
         levels = list(part.keep)
-        for cells, level, following in zip(_cells(part, summary), levels, [*levels[1:], None], strict=True):
+        rows = _cells(part, summary, granularity)
+        for cells, level, following in zip(rows, levels, [*levels[1:], None], strict=True):
             table.add_row(*cells, end_section=level != following)
         console.print(table, highlight=False)
     below = Table.grid(padding=(0, 1))
@@ -80,25 +83,28 @@ def print_table(summary: pd.DataFrame, runs: pd.DataFrame, console: Console) -> 
         console.print(Text("\nMissing", style="bold"), gaps, highlight=False)
 
 
-def _header(summary: pd.DataFrame) -> list[str]:
-    compared = summary.versus[summary.versus != ""]
-    last = [f"vs {compared.iloc[0]}"] if len(compared) else []
-    return ["keep", "net", "n", "top-1 %", "drop, points", "MACs %", "params %", "speedup", *last]
+def _header(part: pd.DataFrame, granularity: str) -> list[str]:
+    compared = [versus for versus in part.versus if versus]
+    last = [f"vs {compared[-1]}"] if compared else []
+    kept = ["weights %", "MACs %"] if granularity == WEIGHTS else ["MACs %", "params %"]
+    return ["keep", "net", "n", "top-1 %", "drop, points", *kept, "speedup", *last]
 
 
-def _sections(summary: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield a heading and rows for each model and schedule, the dense net leading each."""
+def _sections(summary: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, str]]:
+    """Yield a heading, rows and granularity for each model and schedule, the dense net leading each."""
     schedules = [s for s in summary.schedule.unique() if s] or [""]
+    of_methods = granularities(summary)
     for model in summary.model.unique():
         of_model = where(summary, summary.model == model)
-        for schedule in schedules:
-            heading = f"{model}, {schedule}" if len(schedules) > 1 else str(model)
-            yield heading, where(of_model, of_model.schedule.isin(["", schedule]))
+        for granularity, schedule in product(of_methods, schedules):
+            words = [str(model), *[granularity] * (len(of_methods) > 1), *[schedule] * (len(schedules) > 1)]
+            part = where(of_model, of_model.schedule.isin(["", schedule]))
+            yield ", ".join(words), of_granularity(part, granularity), granularity
 
 
-def _cells(part: pd.DataFrame, summary: pd.DataFrame) -> list[list[str]]:
+def _cells(part: pd.DataFrame, summary: pd.DataFrame, granularity: str) -> list[list[str]]:
     decimals = 2 if summary.seeds.min() >= _MANY_SEEDS else 1
-    compared = (summary.versus != "").any()
+    compared = (part.versus != "").any()
     rows = []
     for row in records(part):
         cells = [
@@ -107,14 +113,20 @@ def _cells(part: pd.DataFrame, summary: pd.DataFrame) -> list[list[str]]:
             f"{row.seeds}",
             _spread(row.top1_percent, row.top1_percent_std, decimals),
             _spread(row.drop_points, row.drop_points_std, decimals),
-            f"{row.macs_kept_percent:.1f}",
-            f"{row.parameters_kept_percent:.1f}",
+            *(f"{value:.1f}" for value in _kept(row, granularity)),
             f"{row.speedup:.2f}",
         ]
         if compared:
             cells.append(_spread(row.versus_points, row.versus_points_std, decimals, sign="+"))
         rows.append(cells)
     return rows
+
+
+def _kept(row: Any, granularity: str) -> tuple[float, float]:
+    """Return the per cent that a net keeps: of weights and MACs, or of MACs and parameters."""
+    if granularity == WEIGHTS:
+        return 100.0 if pd.isna(row.weights_kept_percent) else row.weights_kept_percent, row.macs_kept_percent
+    return row.macs_kept_percent, row.parameters_kept_percent
 
 
 def _net(row: Any) -> str:

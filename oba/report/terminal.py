@@ -14,8 +14,8 @@ from oba.report.table import print_table
 
 _COLUMNS = 100
 _PICTURES = {
-    "tradeoff.png": "test accuracy against MACs kept",
-    "channels.png": "channels kept in every layer",
+    "tradeoff.png": "test accuracy against what is kept",
+    "channels.png": "what is kept of every layer",
     "curves.png": "accuracy and loss while training",
 }
 _TABLES = {"summary.md": "this table, with the pictures", "summary.csv": "means over seeds", "runs.csv": "every net"}

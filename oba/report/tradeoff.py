@@ -1,8 +1,9 @@
-"""The picture of what pruning costs: test accuracy against MACs kept."""
+"""The picture of what pruning costs: test accuracy against MACs kept, or weights."""
 
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -12,6 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from oba.layout import DENSE_LONGER
 from oba.report.frames import records, where
+from oba.report.granularity import MEASURES, granularities, of_granularity
 from oba.report.labels import spread_labels
 from oba.report.net import DENSE, FINETUNED, SCRATCH
 from oba.report.page import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
@@ -21,7 +23,7 @@ _WIDTH, _HEIGHT = 4.4, 3.3
 _LEFT, _TOP, _BOTTOM, _GAP = 0.62, 0.34, 0.56, 0.25
 _LABEL = 8.5
 _LOG_BELOW = 15.0
-"""Per cent of MACs from which on down the axis is logarithmic: linear axes crowd levels smaller than a seventh."""
+"""Per cent kept from which on down the axis is logarithmic: linear axes crowd levels smaller than a seventh."""
 
 
 class _End(NamedTuple):
@@ -34,7 +36,7 @@ class _End(NamedTuple):
 
 
 def draw_tradeoff(summary: pd.DataFrame, title: str) -> Figure:
-    """Draw accuracy against MACs kept, one line per method, one panel per model and schedule.
+    """Draw accuracy against what is kept, one line per method, one panel per model, granularity and schedule.
 
     Args:
         summary: The table of :func:`oba.report.summarize.summarize`.
@@ -44,7 +46,8 @@ def draw_tradeoff(summary: pd.DataFrame, title: str) -> Figure:
         The figure.
     """
     schedules = [s for s in summary.schedule.unique() if s] or [""]
-    panels = [(model, schedule) for model in summary.model.unique() for schedule in schedules]
+    of_methods = granularities(summary)
+    panels = list(product(summary.model.unique(), of_methods, schedules))
     columns = min(2, len(panels))
     styles = line_styles(list(summary.method.unique()))
     margin = max(text_width(_label(row), _LABEL) for row in records(summary)) + 0.6
@@ -52,20 +55,23 @@ def draw_tradeoff(summary: pd.DataFrame, title: str) -> Figure:
     pitch_y = _TOP + _HEIGHT + _BOTTOM
     notes = _footnotes(summary)
     rows = math.ceil(len(panels) / columns)
-    heading, subtitle = f"{title}: test accuracy against MACs kept", _subtitle(summary)
+    kept = " and ".join(MEASURES[granularity].noun for granularity in of_methods)
+    heading, subtitle = f"{title}: test accuracy against {kept} kept", _subtitle(summary)
     width = max(columns * pitch_x, heading_width(heading, subtitle, *notes))
     figure = new_figure(width, HEADING + rows * pitch_y + 0.17 * len(notes) + 0.12)
     write_title(figure, 0.15, heading, subtitle)
-    for index, (model, schedule) in enumerate(panels):
+    for index, (model, granularity, schedule) in enumerate(panels):
         row, column = divmod(index, columns)
         of_model = where(summary, summary.model == model)
         axes = place_axes(figure, column * pitch_x + _LEFT, HEADING + row * pitch_y + _TOP, _WIDTH, _HEIGHT)
-        name = f"{model}, {schedule}" if len(schedules) > 1 else str(model)
-        axes.set_title(name, loc="left", fontsize=9.5, fontweight="bold", pad=8)
+        words = [str(model), *[granularity] * (len(of_methods) > 1), *[schedule] * (len(schedules) > 1)]
+        axes.set_title(", ".join(words), loc="left", fontsize=9.5, fontweight="bold", pad=8)
         axes.set_ylim(*_limits(of_model))
-        _draw_panel(axes, where(of_model, of_model.schedule.isin(["", schedule])), styles)
+        nets = of_granularity(where(of_model, of_model.schedule.isin(["", schedule])), granularity)
+        measure = MEASURES[granularity]
+        _draw_panel(axes, nets.assign(kept_percent=nets[measure.column].fillna(100.0)), styles)
         axes.set_ylabel("Test accuracy (%)" if column == 0 else "")
-        axes.set_xlabel("MACs kept (%)")
+        axes.set_xlabel(f"{measure.noun[0].upper()}{measure.noun[1:]} kept (%)")
     for index, note in enumerate(notes):
         write_at(figure, 0.15, HEADING + rows * pitch_y + 0.17 * index, note, fontsize=SMALL, color=MUTED)
     return figure
@@ -92,7 +98,7 @@ def _footnotes(summary: pd.DataFrame) -> list[str]:
         notes.append("Hollow markers: the same pruned architecture trained from new weights (scratch).")
     if (summary.method == DENSE_LONGER).any():
         notes.append(
-            f"{DENSE_LONGER}: nothing removed (100 % of MACs); drawn at the level whose training epochs it shares."
+            f"{DENSE_LONGER}: nothing removed (100 % kept); drawn at the level whose training epochs it shares."
         )
     return notes
 
@@ -126,9 +132,9 @@ def _draw_panel(axes: Axes, nets: pd.DataFrame, styles: dict[str, LineStyle]) ->
 
 
 def _x(chain: pd.DataFrame) -> list[float]:
-    """MACs kept in per cent; the control that removes nothing stands at its level."""
+    """What is kept in per cent; the control that removes nothing stands at its level."""
     longer = chain.method == DENSE_LONGER
-    return list(chain.macs_kept_percent.where(~longer, chain.keep * 100))
+    return list(chain.kept_percent.where(~longer, chain.keep * 100))
 
 
 def _draw_chain(axes: Axes, dense: Any, chain: pd.DataFrame, style: LineStyle, zorder: float) -> None:
@@ -152,7 +158,7 @@ def _draw_chain(axes: Axes, dense: Any, chain: pd.DataFrame, style: LineStyle, z
 
 def _draw_scratch(axes: Axes, nets: pd.DataFrame, style: LineStyle, zorder: float) -> None:
     axes.errorbar(
-        nets.macs_kept_percent,
+        nets.kept_percent,
         nets.top1_percent,
         yerr=nets.top1_percent_std if nets.top1_percent_std.notna().any() else None,
         color=style.color,
@@ -169,7 +175,7 @@ def _draw_scratch(axes: Axes, nets: pd.DataFrame, style: LineStyle, zorder: floa
 def _draw_x_axis(axes: Axes, nets: pd.DataFrame) -> None:
     """From dense at the left to small at the right, ticks at the levels as far as their numbers fit."""
     levels = sorted({100.0, *(round(level * 100, 6) for level in nets.keep)}, reverse=True)
-    smallest = min([*levels, nets.macs_kept_percent.min()])
+    smallest = min([*levels, nets.kept_percent.min()])
     logarithmic = smallest < _LOG_BELOW
     if logarithmic:
         axes.set_xscale("log")

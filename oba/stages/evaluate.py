@@ -16,14 +16,16 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     """Write the net's accuracy on the test images, its cost and its latency."""
     from oba.models import build_model
     from oba.pruning.cost import measure
-    from oba.pruning.replay import load_pruned, read_plan
+    from oba.pruning.replay import load_masked, read_plan
+    from oba.pruning.weights.prunable import count_weights
     from oba.stages.start import device_of, load_data
     from oba.training.evaluation import evaluate
     from oba.training.latency import compare_latency
 
     wanted, device = job.sections.evaluation, device_of(job)
     bundle = load_data(job, AugmentConfig(), device)
-    model = load_pruned(job.directory).to(device)
+    model, masks = load_masked(job.directory)
+    model.to(device)
     card, _ = read_plan(job.directory)
     dense = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size).to(device)
     test = evaluate(model, bundle.test, batch_size=wanted.batch_size, device=device, label=label_of(job))
@@ -38,15 +40,17 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
         cost=Cost(**asdict(cost)),
         macs_kept=cost.macs / dense_cost.macs,
         parameters_kept=cost.parameters / dense_cost.parameters,
+        weights=count_weights(masks) if masks else None,
         latency=Timing(**timing),
         device=str(device),
         threads=job.sections.threads,
     )
     write_record(job.directory / "evaluation.json", evaluation)
-    job.run.metrics(_charted(evaluation))
+    job.run.metrics(_charted(evaluation) | _densities(evaluation))
     if job.at.variant == "finetuned":
         # A chain's chart begins with the dense net, of which nothing is removed.
-        job.run.chain_metrics(_charted(read_record(job.inputs["dense"][0], Evaluation)), step=0)
+        dense = _charted(read_record(job.inputs["dense"][0], Evaluation))
+        job.run.chain_metrics(dense | ({"weights_kept": 1.0} if evaluation.weights else {}), step=0)
         job.run.chain_metrics(_charted(evaluation), step=round(100 * (1 - float(job.at.keep))))
     job.run.artifact(job.directory / "evaluation.json")
     return {"threads": job.sections.threads, "device": str(device)}
@@ -54,6 +58,7 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
 
 def _charted(evaluation: Evaluation) -> dict[str, float]:
     """Return what MLflow charts of an evaluation."""
+    weights = evaluation.weights
     return {
         "test_top1": evaluation.test.top1,
         "test_loss": evaluation.test.loss,
@@ -61,4 +66,10 @@ def _charted(evaluation: Evaluation) -> dict[str, float]:
         "parameters_kept": evaluation.parameters_kept,
         "latency_ms": evaluation.latency.median_ms,
         "speedup": evaluation.latency.speedup,
-    }
+    } | ({"weights_kept": weights.fraction} if weights else {})
+
+
+def _densities(evaluation: Evaluation) -> dict[str, float]:
+    """Return the fraction of its weights that each layer keeps, where single weights went."""
+    weights = evaluation.weights
+    return {f"density/{name}": kept / weights.dense[name] for name, kept in weights.kept.items()} if weights else {}

@@ -192,7 +192,10 @@ def readable(at: Coordinates) -> list[str]:
 
 def _method_tags(study: Study, at: Coordinates) -> dict[str, str]:
     """Return what a method's free name stands for; nothing for the control that removes nothing."""
-    return {kind: getattr(m, kind).name for m in study.methods if m.name == at.method for kind in PARTS}
+    method = next((m for m in study.methods if m.name == at.method), None)
+    if method is None:
+        return {}
+    return {part: getattr(method, part).name for part in PARTS} | {"granularity": method.granularity}
 
 
 def _tags(stage: str, layout: Layout, at: Coordinates, settings: str, code: str) -> dict[str, str]:

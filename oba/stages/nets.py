@@ -14,6 +14,7 @@ from oba.config import TrainConfig
 from oba.data.bundle import DataBundle
 from oba.files import write_record, write_text
 from oba.models.stored import ModelCard, SupportsJson, save_pruned
+from oba.models.weight_masks import Masks
 from oba.records import Accuracy, Trained
 from oba.stages.job import Job, label_of
 from oba.training.device import derive_seed
@@ -31,6 +32,7 @@ def train_and_save(
     *,
     epochs_before: int,
     plan: SupportsJson | None = None,
+    masks: Masks | None = None,
 ) -> dict[str, Any]:
     """Train a net on, from where a killed job stopped, and leave it with its history and measures.
 
@@ -42,6 +44,7 @@ def train_and_save(
         config: The recipe.
         epochs_before: Epochs that the weights have seen already.
         plan: What is left of the dense architecture; all of it if not given.
+        masks: What is kept of its weights; the others stay 0.
 
     Returns:
         What the job's record adds.
@@ -64,6 +67,7 @@ def train_and_save(
         precision=job.sections.runtime.precision,
         on_epoch=on_epoch,
         label=label_of(job),
+        masks=masks,
     )
     trained = Trained(
         val=Accuracy(**asdict(evaluate(model, bundle.val, device=device, label=label_of(job)))),
@@ -72,7 +76,7 @@ def train_and_save(
         selected_epoch=outcome.selected_epoch,
         seconds=sum(epoch.seconds for epoch in outcome.history),
     )
-    save_pruned(job.directory, model, card, plan)
+    save_pruned(job.directory, model, card, plan, masks)
     write_text(job.directory / "history.csv", _as_csv(outcome.history))
     write_record(job.directory / "metrics.json", trained)
     job.run.metrics({"final_val_top1": trained.val.top1})

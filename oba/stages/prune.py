@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oba.config import AugmentConfig
 from oba.files import read_json, read_record, write_record
@@ -12,42 +12,45 @@ from oba.sections import PruneSections
 from oba.stages.job import Job, label_of
 from oba.structures import StructureGroup, groups_from_json
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from oba.models.weight_masks import Masks
+    from oba.pruning.levels import Steps
+    from oba.pruning.plan import Plan
+    from oba.pruning.weights.levels import WeightSteps
+    from oba.stages.scoring import Scorer
+
 
 def perform(job: Job[PruneSections]) -> dict[str, Any]:
     """Prune, measure and leave the net; return its measures."""
     from oba.models.stored import save_pruned
     from oba.pruning.cost import CostModel
-    from oba.pruning.levels import channel_warnings, prune_to_level
+    from oba.pruning.levels import Steps
     from oba.pruning.method import Method
-    from oba.pruning.replay import load_pruned, read_plan
+    from oba.pruning.replay import load_masked, read_plan
+    from oba.pruning.weights.prunable import count_weights
     from oba.stages.scoring import Scorer
     from oba.stages.start import device_of, load_data
     from oba.training.evaluation import evaluate
 
     start, calibration, device = job.folder("start"), job.sections.calibration, device_of(job)
     bundle = load_data(job, AugmentConfig(), device, calibration.images)
-    model = load_pruned(start).to(device)
+    model, masks = load_masked(start)
+    model.to(device)
+    masks = {name: mask.to(device) for name, mask in masks.items()}
     card, plan = read_plan(start)
     origin = read_record(start / "metrics.json", Trained)
     facts: dict[str, Any] = {}
     if job.sections.method is not None:
         method = Method.of(job.sections.method)
         scorer = Scorer(job, method, bundle)
-        groups = groups_from_json(read_json(job.layout.structures(job.at)))
-        plan, rounds = prune_to_level(
-            model,
-            groups,
-            plan,
-            score=scorer,
-            steps=method.steps,
-            images=lambda: bundle.calibration.batches(calibration.batch_size),
-            keep=float(job.at.keep),
-            input_size=card.input_size,
-            widths=_widths(job, groups),
-        )
+        if isinstance(method.steps, Steps):
+            plan, facts = _cut(job, model, plan, scorer, method.steps, card.input_size)
+        else:
+            masks, facts = _mask(job, model, masks, scorer, method.steps)
         parts = {kind: getattr(method.config, kind).name for kind in Parts.model_fields}
-        facts = {"method": Parts(**parts), "scoring": Effort(**scorer.effort())}
-        facts |= {"rounds": rounds, "warnings": channel_warnings(groups, plan)}
+        facts |= {"method": Parts(**parts), "scoring": Effort(**scorer.effort())}
         scorer.write(job.directory / "scores.safetensors")
     cost = CostModel.of(model, card.input_size)
     pruned = Pruned(
@@ -56,17 +59,64 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
         val=Accuracy(**asdict(evaluate(model, bundle.val, device=device, label=label_of(job)))),
         macs=cost.macs,
         macs_kept=cost.macs / cost.dense_macs(plan),
+        weights=count_weights(masks) if masks else None,
         total_epochs=origin.total_epochs,
         calibration_images=len(bundle.calibration),
         **facts,
     )
-    save_pruned(job.directory, model, card, plan)
+    save_pruned(job.directory, model, card, plan, masks)
     write_record(job.directory / "metrics.json", pruned)
     measured = {"val_top1": pruned.val.top1, "macs": pruned.macs, "macs_kept": pruned.macs_kept}
+    measured |= {"weights_kept": pruned.weights.fraction} if pruned.weights else {}
     job.run.metrics(measured | (pruned.scoring.model_dump() if pruned.scoring else {}))
     for name in ("plan.json", "metrics.json"):
         job.run.artifact(job.directory / name)
     return {"threads": job.sections.threads, "device": str(device)}
+
+
+def _cut(
+    job: Job[PruneSections],
+    model: nn.Module,
+    plan: Plan,
+    scorer: Scorer,
+    steps: Steps,
+    input_size: tuple[int, int, int],
+) -> tuple[Plan, dict[str, Any]]:
+    """Remove structures; return the new plan, and what the record says of it."""
+    from oba.pruning.levels import channel_warnings, prune_to_level
+
+    groups = groups_from_json(read_json(job.layout.structures(job.at)))
+    plan, rounds = prune_to_level(
+        model,
+        groups,
+        plan,
+        score=scorer.structures,
+        steps=steps,
+        images=scorer.batches,
+        keep=float(job.at.keep),
+        input_size=input_size,
+        widths=_widths(job, groups),
+    )
+    return plan, {"rounds": rounds, "warnings": channel_warnings(groups, plan)}
+
+
+def _mask(
+    job: Job[PruneSections], model: nn.Module, masks: Masks, scorer: Scorer, steps: WeightSteps
+) -> tuple[Masks, dict[str, Any]]:
+    """Remove single weights; return the new masks, and what the record says of them."""
+    from oba.pruning.weights.levels import emptied_layers, mask_to_level
+    from oba.pruning.weights.prunable import whole_masks
+
+    assert job.sections.prunable is not None
+    masks, rounds = mask_to_level(
+        model,
+        masks or whole_masks(model, job.sections.prunable.ignore),
+        score=scorer.weights,
+        steps=steps,
+        images=scorer.batches,
+        keep=float(job.at.keep),
+    )
+    return masks, {"rounds": rounds, "warnings": emptied_layers(masks)}
 
 
 def _widths(job: Job[PruneSections], groups: list[StructureGroup]) -> dict[str, int]:

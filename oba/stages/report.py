@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from oba.config import Study
-from oba.layout import Layout, nets
+from oba.layout import Layout, first_methods, nets
 
 
 def run(study: Study) -> None:
@@ -15,4 +15,4 @@ def run(study: Study) -> None:
     layout = Layout(study.experiment)
     runs = read_runs(layout.report / "runs.csv")
     named = [Net.of(at, layout.net(at)) for at in nets(study)]
-    build_report(named, runs, layout.report, study.methods[0].name, study.experiment)
+    build_report(named, runs, layout.report, first_methods(study), study.experiment)

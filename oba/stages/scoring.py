@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,23 +16,28 @@ from torch import Tensor, nn
 from oba.data.bundle import DataBundle
 from oba.files import write_tensors
 from oba.importance import StructureScores, score_structures
+from oba.importance.criterion import Criterion
 from oba.importance.effort import plain_gradient_seconds
+from oba.importance.weights import weight_scores
+from oba.models.weight_masks import Masks
 from oba.pruning.method import Method
 from oba.sections import PruneSections
 from oba.stages.job import Job
 from oba.structures import StructureGroup
 from oba.training.device import derive_seed
 
+_Scores = TypeVar("_Scores")
+
 
 @dataclass
 class Scorer:
-    """Scores a net's structures, round after round, on the same calibration images for every criterion of a seed.
+    """Scores what may go, round after round, on the same calibration images for every criterion of a seed.
 
     Attributes:
         job: The job.
         method: The method that it runs.
         bundle: Its images.
-        kept: The scores of all rounds, if the study keeps them.
+        kept: The scores of all rounds, on the CPU, if the study keeps them.
     """
 
     job: Job[PruneSections]
@@ -42,29 +48,25 @@ class Scorer:
     _gradients: float = 0.0
     _rounds: int = 0
 
-    def __call__(self, model: nn.Module, groups: Sequence[StructureGroup]) -> StructureScores:
-        """Score one round.
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Go once through the calibration images."""
+        return iter(self.bundle.calibration.batches(self.job.sections.calibration.batch_size))
 
-        Args:
-            model: The net as it is.
-            groups: Its structures.
+    def structures(self, model: nn.Module, groups: Sequence[StructureGroup]) -> StructureScores:
+        """Score the structures of one round."""
+        left = sum(map(len, groups))
+        found = self._timed(model, left, lambda by: score_structures(model, groups, self.batches(), by))
+        tensors = {**found.alone, **{f"{name}:standard-error": e for name, e in (found.standard_error or {}).items()}}
+        if found.interactions is not None:
+            tensors["interactions"] = found.interactions.float()
+        self._keep(tensors)
+        return found
 
-        Returns:
-            What selection ranks.
-        """
-        images, batch_size = self.bundle.calibration, self.job.sections.calibration.batch_size
-        # Every round draws again, and the same for all criteria that draw.
-        criterion = self.method.criterion(derive_seed(self.job.seed, "scores", sum(map(len, groups))))
-        gradient = plain_gradient_seconds(model, next(iter(images.batches(batch_size))), criterion.norm)
-        start = time.perf_counter()
-        found = score_structures(model, groups, images.batches(batch_size), criterion)
-        batches = -(-len(images) // batch_size)
-        seconds = (time.perf_counter() - start) / batches
-        self._rounds += 1
-        self._seconds += seconds
-        self._gradients += seconds / gradient
-        if self.method.config.keep_scores:
-            self._keep(found)
+    def weights(self, model: nn.Module, masks: Masks) -> dict[str, Tensor]:
+        """Score the single weights of one round."""
+        left = sum(int(mask.sum()) for mask in masks.values())
+        found = self._timed(model, left, lambda by: weight_scores(model, masks, self.batches(), by))
+        self._keep(found)
         return found
 
     def effort(self) -> dict[str, float]:
@@ -88,7 +90,7 @@ class Scorer:
         """Write the kept scores with where they come from, or remove what an earlier run kept.
 
         Args:
-            path: The safetensors file: ``round1/<group>``, and ``round1/interactions`` where there are some.
+            path: The safetensors file: ``round1/<group or weight>``, and ``round1/interactions`` where there are some.
         """
         if not self.kept:
             path.unlink(missing_ok=True)
@@ -104,8 +106,21 @@ class Scorer:
         }
         write_tensors(path, self.kept, about)
 
-    def _keep(self, found: StructureScores) -> None:
-        tensors = {**found.alone, **{f"{name}:standard-error": e for name, e in (found.standard_error or {}).items()}}
-        if found.interactions is not None:
-            tensors["interactions"] = found.interactions.float()
-        self.kept |= {f"round{self._rounds}/{name}": tensor.contiguous() for name, tensor in tensors.items()}
+    def _timed(self, model: nn.Module, left: int, score: Callable[[Criterion], _Scores]) -> _Scores:
+        """Score one round of so many structures or weights, and note what it takes."""
+        # Every round draws again, and the same for all criteria that draw.
+        criterion = self.method.criterion(derive_seed(self.job.seed, "scores", left))
+        gradient = plain_gradient_seconds(model, next(self.batches()), criterion.norm)
+        start = time.perf_counter()
+        found = score(criterion)
+        batches = -(-len(self.bundle.calibration) // self.job.sections.calibration.batch_size)
+        seconds = (time.perf_counter() - start) / batches
+        self._rounds += 1
+        self._seconds += seconds
+        self._gradients += seconds / gradient
+        return found
+
+    def _keep(self, scores: Mapping[str, Tensor]) -> None:
+        """Remember the scores of the last round, if the study keeps them."""
+        if self.method.config.keep_scores:
+            self.kept |= {f"round{self._rounds}/{name}": tensor.cpu().contiguous() for name, tensor in scores.items()}

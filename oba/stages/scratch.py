@@ -1,4 +1,4 @@
-"""``scratch``: the control that trains a pruned architecture from new weights.
+"""``scratch``: the control that trains a pruned architecture from new weights, with its masks if it has some.
 
 It gets the dense recipe over as many epochs as the pruned net had in all, dense training included; milestones
 of a step schedule move in proportion. With a recipe of its own (``scratch`` in the study) it gets that.
@@ -18,7 +18,7 @@ from oba.stages.job import Job
 def perform(job: Job[ScratchSections]) -> dict[str, Any]:
     """Train and leave the net; return its measures."""
     from oba.models import build_model
-    from oba.pruning.replay import apply_plan, read_plan
+    from oba.pruning.replay import apply_plan, load_masked, read_plan
     from oba.stages.nets import train_and_save
     from oba.stages.start import device_of, load_data
     from oba.training.device import seeded
@@ -29,9 +29,10 @@ def perform(job: Job[ScratchSections]) -> dict[str, Any]:
     with seeded(job.seed):
         model = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size)
     apply_plan(model, plan)
+    _, masks = load_masked(level / "pruned")
     epochs = read_record(level / "finetuned" / "metrics.json", Trained).total_epochs
     config = recipe(job.sections, epochs)
-    return train_and_save(job, model.to(device), card, bundle, config, epochs_before=0, plan=plan)
+    return train_and_save(job, model.to(device), card, bundle, config, epochs_before=0, plan=plan, masks=masks)
 
 
 def recipe(sections: ScratchSections, epochs: int) -> TrainConfig:

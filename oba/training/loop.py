@@ -22,6 +22,7 @@ from oba.config import TrainConfig
 from oba.data.bundle import DataBundle
 from oba.errors import TrainingError
 from oba.files import digest_json
+from oba.models.weight_masks import Masks, apply_masks
 from oba.training.device import derive_seed, seeded
 from oba.training.evaluation import autocast, evaluate
 from oba.training.progress import Progress
@@ -44,6 +45,7 @@ def train(
     precision: str,
     on_epoch: Callable[[EpochRecord], None],
     label: str,
+    masks: Masks | None = None,
 ) -> TrainOutcome:
     """Train a net with SGD, going on from the state in ``state_dir`` if there is one.
 
@@ -63,6 +65,8 @@ def train(
         on_epoch: Called for every epoch once its state is safe. A training that goes on calls it first for all
             epochs before the interruption, since the last of them may not have been reported.
         label: What is trained, for people: ``dense resnet8 seed 0``.
+        masks: What is kept of the net's weights; the others are set to 0, and stay exactly 0: their gradients are
+            dropped before every step, so that momentum and weight decay have nothing to work on.
 
     Returns:
         The history and the selected epoch.
@@ -73,6 +77,8 @@ def train(
     model.to(device)
     if device.type == "cuda":  # on a CPU, this layout made torch 2.14 write past its buffers in small nets
         model.to(memory_format=torch.channels_last)
+    masks = {name: kept.to(device) for name, kept in (masks or {}).items()}
+    apply_masks(model, masks)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
@@ -90,7 +96,8 @@ def train(
         on_epoch(record)
 
     with Progress(label, config.epochs) as progress:
-        run = _Run(model, optimizer, config, steps, device, precision, progress, label)
+        gone = [(model.get_parameter(name), ~kept) for name, kept in masks.items()]
+        run = _Run(model, optimizer, gone, config, steps, device, precision, progress, label)
         for epoch in range(len(state.history) + 1, config.epochs + 1):
             start = time.perf_counter()
             shuffle_seed = derive_seed(seed, "images", epoch)
@@ -134,6 +141,7 @@ class _Run:
 
     model: nn.Module
     optimizer: torch.optim.SGD
+    gone: list[tuple[nn.Parameter, Tensor]]
     config: TrainConfig
     steps: int
     device: torch.device
@@ -158,6 +166,9 @@ def _train_epoch(run: _Run, batches: Iterable[tuple[Tensor, Tensor]], epoch: int
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=run.config.label_smoothing)
         run.optimizer.zero_grad()
         loss.backward()
+        for weight, masked in run.gone:
+            if weight.grad is not None:
+                weight.grad.masked_fill_(masked, 0.0)
         run.optimizer.step()
 
         sizes.append(len(targets))

@@ -21,7 +21,7 @@ def modules_in(package: str) -> tuple[str, ...]:
 
 RESNET, TIMM = ("oba.models.families.resnet",), ("oba.models.families.timm",)
 GLOBAL = ("oba.pruning.allocation.global_", "oba.pruning.update.norm")
-PARTS = ("oba.importance.criteria", "oba.pruning.allocation", "oba.pruning.update")
+PARTS = ("oba.importance.criteria", "oba.pruning.allocation", "oba.pruning.weights.allocation", "oba.pruning.update")
 JOBS = {
     "prepare": ("prepare", ("oba.data.sources.digits",)),
     "prepare any": ("prepare", modules_in("oba.data.sources")),

@@ -12,7 +12,7 @@ from torch import nn
 
 from oba.errors import ConfigError, ModelError
 from oba.pruning.dependencies import find_groups, find_structures
-from oba.pruning.plan import Plan
+from oba.pruning.plan import Plan, restrict
 from oba.pruning.replay import apply_plan, removal_plan
 from oba.structures import Slice, groups_from_json, groups_to_json
 
@@ -397,3 +397,17 @@ def test_why_channels_added_to_the_input_stay_whole():
             return self.fc((x + self.a(x)).mean((2, 3)))
 
     assert find_structures(Net(), SIZE).whole["a"] == "tied to the net's inputs"
+
+
+def test_every_kind_of_structure_is_told_and_has_a_switch(zoo):
+    switches = {"channels": "channel", "residual_streams": "stream", "heads": "head", "head_dims": "query-key"}
+    vit = zoo("vit").model
+    for switch, kind in switches.items():
+        only = find_groups(vit, SIZE, **{name: name == switch for name in switches})
+        assert {g.kind for g in only} == ({kind, "value"} if switch == "head_dims" else {kind})
+    whole = find_structures(vit, SIZE, channels=False).whole
+    assert whole["blocks.0.mlp.fc1"] == "inside of a block, and structures.channels is off"
+    everything = find_groups(vit, SIZE, residual_streams=True, head_dims=True)
+    assert groups_from_json(groups_to_json(everything)) == everything
+    left, _ = restrict(everything, removal_plan(vit, everything, {g.name: [0] for g in everything}))
+    assert [g.kind for g in left] == [g.kind for g in everything]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from chains import chain, posed
@@ -12,6 +14,7 @@ from oba.config import Floors
 from oba.errors import BudgetError
 from oba.pruning.greedy import remove_counts, remove_to_budget
 from oba.pruning.problem import TOLERANCE, lowest_keep, make_allocation
+from oba.structures import HEAD
 
 
 def select(groups, cost, scores, keep, *, per_mac=False, **settings):
@@ -32,6 +35,17 @@ def test_equal_scores_go_in_the_order_of_the_net():
         "0": (0, 1),
         "1": (0,),
     }
+
+
+def test_kinds_that_are_ranked_by_themselves_shrink_at_one_pace():
+    groups, cost = chain([1, 4, 8, 1], [10, 1, 10])
+    groups = [replace(groups[0], kind=HEAD), groups[1]]
+    scores = {"0": [10, 20, 30, 40], "1": list(range(8))}
+    problem = posed(groups, cost, scores, 0.6, dense={"0": 4, "1": 8})
+    assert remove_to_budget(problem).removed == {"1": (0, 1, 2, 3, 4)}
+    assert remove_to_budget(problem, scope="kind").removed == {"0": (0,), "1": (0, 1, 2, 3)}
+    ahead = posed(groups, cost, scores, 0.6, dense={"0": 8, "1": 8})
+    assert remove_to_budget(ahead, scope="kind").removed == {"1": (0, 1, 2, 3, 4)}, "half of the heads have gone before"
 
 
 def test_a_met_budget_removes_nothing():

@@ -20,7 +20,7 @@ from oba.importance.scores import StructureScores
 from oba.pruning.cost import CostModel, LayerCost
 from oba.pruning.greedy import remove_to_budget
 from oba.pruning.problem import TOLERANCE, Problem
-from oba.structures import Slice, StructureGroup
+from oba.structures import CHANNEL, STREAM, Slice, StructureGroup
 
 SIZE = (3, 8, 8)
 Gone = dict[str, tuple[int, ...]]
@@ -38,6 +38,7 @@ class Case:
     keep: float
     floors: Floors
     per_mac: bool
+    scope: str
     dense: dict[str, int]
 
     def scores(self) -> StructureScores:
@@ -47,7 +48,7 @@ class Case:
     def select(self, scores: StructureScores | None = None) -> Gone:
         scores = scores or self.scores()
         problem = Problem(self.groups, scores, self.cost, self.keep, self.floors, self.dense, self.cost.macs)
-        chosen = remove_to_budget(problem, per_mac=self.per_mac)
+        chosen = remove_to_budget(problem, per_mac=self.per_mac, scope=self.scope)
         assert chosen.macs == self.left({**dict.fromkeys(self.alone, ()), **chosen.removed})
         return chosen.removed
 
@@ -63,6 +64,14 @@ class Case:
             members = [starts[n] + i for n, indices in gone.items() for i in indices]
             total += sum(self.interactions[c][d] for c, d in itertools.combinations(members, 2))
         return total
+
+    def pace(self, gone: Gone, kind: str) -> Fraction | int:
+        """Return what part of the dense structures of a kind is gone, where kinds are compared by that."""
+        if self.scope == "net":
+            return 0
+        alike = [group for group in self.groups if group.kind == kind]
+        left = sum(len(group) - len(gone[group.name]) for group in alike)
+        return 1 - Fraction(left, sum(self.dense[group.name] for group in alike))
 
     @property
     def budget(self) -> int:
@@ -82,7 +91,7 @@ class Case:
 class Offer(NamedTuple):
     """What one group would lose next: its rank, the MACs that saves, and all that would be gone then."""
 
-    key: tuple[int, Fraction | float, int]
+    key: tuple[Fraction | int, int, Fraction | float, int]
     saving: int
     after: Gone
 
@@ -109,9 +118,10 @@ def _offer(case: Case, gone: Gone, order: int, group: StructureGroup) -> Offer |
         then = (*then, min(rest, key=lambda i, values=values: (values[i], i)))
     after = {**gone, name: then}
     price, saving = case.value(after) - case.value(gone), case.left(gone) - case.left(after)
+    pace = case.pace(gone, group.kind)
     if not case.per_mac or price < 0:
-        return Offer((0, Fraction(price, count - max(kept)), order), saving, after)
-    return Offer((1, Fraction(price, saving) if saving else math.inf, order), saving, after)
+        return Offer((pace, 0, Fraction(price, count - max(kept)), order), saving, after)
+    return Offer((pace, 1, Fraction(price, saving) if saving else math.inf, order), saving, after)
 
 
 def _scored(draw, groups, cost, macs, *, interactions: bool | None = None) -> Case:
@@ -129,7 +139,8 @@ def _scored(draw, groups, cost, macs, *, interactions: bool | None = None) -> Ca
         round_to=draw(st.sampled_from([1, 2, 3, 4])),
     )
     dense = {g.name: len(g) + draw(st.integers(0, 2)) for g in groups}
-    case = Case(groups, cost, macs, alone, matrix, 1.0, floors, draw(st.booleans()), dense)
+    scope = draw(st.sampled_from(["net", "kind"]))
+    case = Case(groups, cost, macs, alone, matrix, 1.0, floors, draw(st.booleans()), scope, dense)
     fewest = {g.name: min([n for n in range(len(g)) if case.allowed(g, n)], default=len(g)) for g in groups}
     lowest = macs({g.name: len(g) - fewest[g.name] for g in groups}) / cost.macs
     return replace(case, keep=lowest + (1 - lowest) * rng.random())
@@ -165,7 +176,8 @@ def cases(draw: st.DrawFn, sizes: Sequence[int] = (8, 6, 5, 3, 1), most: int = 4
         return 7 + sum(unit * out * into for _, unit, out, into in shapes(gone))
 
     cost = CostModel({n: LayerCost(*of) for n, *of in shapes(dict.fromkeys(names, 0))}, 7, frozenset())
-    return _scored(draw, [StructureGroup(n, tuple(slices[n])) for n in names], cost, macs, **options)
+    kinds = {n: draw(st.sampled_from([CHANNEL, STREAM])) for n in names}
+    return _scored(draw, [StructureGroup(n, tuple(slices[n]), kinds[n]) for n in names], cost, macs, **options)
 
 
 @given(drawn=cases())

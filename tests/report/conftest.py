@@ -46,6 +46,8 @@ class Sweep:
     models: Sequence[str] = ("resnet20",)
     seeds: Sequence[int] = (0, 1)
     methods: Sequence[str] = ("oba-joint", "taylor", "magnitude")
+    masking: Sequence[str] = ()
+    """Those of the methods that remove single weights."""
     schedules: Sequence[str] = ("iterative",)
     keep: Sequence[float] = (0.7, 0.5, 0.3)
     controls: Sequence[str] = ()
@@ -88,7 +90,9 @@ class Sweep:
     def _level(self, model: str, seed: int, method: str, schedule: str, keep: float) -> list[Net]:
         directory = self.root / model / f"seed{seed}" / f"{method}-{schedule}" / f"keep{keep:.2f}"
         longer = method == "dense-longer"
-        kept = 1.0 if longer else round(keep - draw("macs", model, seed, method, keep).random() * 0.012, 4)
+        kept = round(keep - draw("macs", model, seed, method, keep).random() * 0.012, 4)
+        if longer or method in self.masking:
+            kept = 1.0
         self._net(directory / "finetuned", self.top1(model, seed, method, keep), kept, keep, self.epochs)
         nets = [Net(model, seed, method, schedule, keep, "finetuned", directory / "finetuned")]
         if not longer:
@@ -98,6 +102,14 @@ class Sweep:
                 self._net(directory / "scratch", top1, kept, keep, 4 * self.epochs)
                 nets.append(Net(model, seed, method, schedule, keep, "scratch", directory / "scratch"))
         return nets
+
+    def weights(self, model: str, seed: int, method: str, keep: float) -> dict[str, Any] | None:
+        """How many weights a method leaves of every layer: by the layer's place, the level and the seed."""
+        if method not in self.masking:
+            return None
+        dense = {f"{layer}.weight": 9 * size * size for layer, size in self.layers.items()}
+        kept = {name: round(n * keep ** (0.6 + 0.2 * i)) - 2 * seed for i, (name, n) in enumerate(dense.items())}
+        return {"kept": kept, "dense": dense, "fraction": sum(kept.values()) / sum(dense.values())}
 
     def _net(self, directory: Path, top1: float, kept: float, keep: float, epochs: int) -> None:
         speedup = round(1 / (0.25 + 0.75 * kept), 3) if self.faster else 1.02
@@ -114,6 +126,7 @@ class Sweep:
                 "cost": cost,
                 "macs_kept": kept,
                 "parameters_kept": kept,
+                "weights": self.weights(*coordinates_of(directory)),
                 "latency": {
                     "batch": 32,
                     "runs": 30,
@@ -176,6 +189,7 @@ class Sweep:
                 "keep": keep,
                 "macs": round(DENSE_MACS * kept),
                 "macs_kept": kept,
+                "weights": self.weights(model, seed, method, keep),
                 "total_epochs": 3 * self.epochs,
                 "method": {"criterion": "oba", "allocation": "uniform", "update": self.update(method)},
                 "rounds": [],
@@ -183,6 +197,14 @@ class Sweep:
                 "warnings": cut if self.warnings else [],
             },
         )
+
+
+def coordinates_of(directory: Path) -> tuple[str, int, str, float]:
+    """The model, seed, method and level of a net's folder."""
+    if directory.name == "dense":
+        return directory.parts[-3], int(directory.parts[-2].removeprefix("seed")), "dense", 1.0
+    model, seed, chain, level = directory.parts[-5:-1]
+    return model, int(seed.removeprefix("seed")), chain.rpartition("-")[0], float(level.removeprefix("keep"))
 
 
 def plan_json(axes: Sequence[tuple[str, list[int], int]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ NAMES = ["summary.csv", "summary.md", "tradeoff.png", "channels.png", "curves.pn
 
 
 def build(nets, directory):
-    return build_report(nets, collect(nets), directory, "oba-joint", "digits")
+    return build_report(nets, collect(nets), directory, ["oba-joint"], "digits")
 
 
 def test_everything_is_written_and_returned(make_sweep, tmp_path):
@@ -45,7 +45,8 @@ def test_one_seed_leaves_deviations_blank(make_sweep, tmp_path):
     values = dict(zip(header.split(","), pruned.split(","), strict=True))
     assert values["top1_percent_std"] == values["drop_points_std"] == values["versus_points_std"] == ""
     assert float(values["top1_percent"]) == pytest.approx(100 * collect(nets).test_top1[1])
-    assert dense.split(",")[:6] == ["resnet20", "", "1", "dense", "dense", "1"]
+    assert dense.split(",")[:7] == ["resnet20", "", "1", "dense", "dense", "", "1"]
+    assert values["granularity"] == "structures"
 
 
 def test_a_half_is_rounded_alike_in_the_file_and_where_it_is_read(make_sweep, tmp_path):
@@ -53,7 +54,7 @@ def test_a_half_is_rounded_alike_in_the_file_and_where_it_is_read(make_sweep, tm
     runs = collect(nets)
     # 100 · (0.6 - 0.5105) is a little more than 8.95 as it is computed, and a little less as it is written and read.
     runs["test_top1"] = np.where(runs.method == "dense", 0.6, 0.5105)
-    csv, markdown, *_ = build_report(nets, runs, tmp_path / "report", "oba-joint", "digits")
+    csv, markdown, *_ = build_report(nets, runs, tmp_path / "report", ["oba-joint"], "digits")
     again = summary_markdown(read_summary(csv), runs, "digits")
     assert again == markdown.read_text()
 

@@ -95,6 +95,26 @@ def test_coupled_layers_are_counted(make_sweep, tmp_path):
     assert any("(+n)" in text for text in texts)
 
 
+def test_single_weights_are_mapped_in_per_cent_of_each_layer(make_sweep, assert_legible):
+    sweep = make_sweep(methods=("taylor", "magnitude"), keep=(0.5,), masking=("magnitude",))
+    figure = draw_channels(sweep.write(), "digits")
+    channels, weights = panels(figure)
+    assert [axes.get_title(loc="left") for axes in (channels, weights)] == ["taylor", "magnitude"]
+    left = [sweep.weights("resnet20", seed, "magnitude", 0.5) for seed in (0, 1)]
+    expected = [np.mean([of["kept"][n] for of in left]) / left[0]["dense"][n] for n in left[0]["dense"]]
+    np.testing.assert_allclose(weights.collections[0].get_array().ravel(), expected)
+    assert list(numbers(weights, 1)[:, 0]) == [round(100 * fraction) for fraction in expected]
+    texts = [text.get_text() for text in figure.texts]
+    assert "digits: channels and weights kept in every layer" in texts
+    assert {"resnet20, weights", "layer3.1.conv1", "36864"} <= {*texts}
+    assert not any(text.endswith(".weight") for text in texts)
+    assert_legible(figure)
+    alone = draw_channels(make_sweep(methods=("magnitude",), masking=("magnitude",)).write(), "digits")
+    assert "digits: weights kept in every layer" in [text.get_text() for text in alone.texts]
+    assert len(panels(alone)) == 1
+    assert_legible(alone)
+
+
 def test_a_sweep_without_pruned_nets_says_so(make_sweep, assert_legible):
     figure = draw_channels(make_sweep(methods=(), controls=("dense-longer",)).write(), "digits")
     assert any("no layer lost a channel" in text.get_text() for text in figure.texts)

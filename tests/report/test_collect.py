@@ -14,9 +14,9 @@ from oba.report.collect import RUN_COLUMNS, collect, finished, finished_nets, re
 EXPECTED_COLUMNS = [
     *("model", "seed", "method", "schedule", "keep", "variant", "missing"),
     *("test_top1", "test_top5", "test_loss", "test_images", "val_top1", "val_top1_before_finetuning"),
-    *("macs", "macs_kept", "parameters", "bytes"),
+    *("macs", "macs_kept", "weights_kept", "parameters", "bytes"),
     *("latency_ms", "dense_latency_ms", "speedup", "speedup_low", "speedup_high", "latency_batch", "latency_runs"),
-    *("epochs", "seconds", "criterion", "allocation", "update", "device", "threads"),
+    *("epochs", "seconds", "criterion", "allocation", "update", "granularity", "device", "threads"),
     *("warnings", "warning_text", "duplicates"),
 ]
 
@@ -43,8 +43,13 @@ def test_one_row_per_net_in_the_order_of_the_nets(make_sweep):
 
 
 def test_numbers_come_from_the_right_files(make_sweep):
-    nets = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5,)).write()
+    nets = make_sweep(seeds=(0,), methods=("taylor",), keep=(0.5,), masking=("taylor",)).write()
     directory = nets[1].directory
+    damage(
+        directory / "evaluation.json",
+        "weights",
+        {"kept": {"a": 1, "b": 4}, "dense": {"a": 10, "b": 10}, "fraction": 0.25},
+    )
     damage(directory / "evaluation.json", "test", {"loss": 0.7, "top1": 0.81, "top5": 0.99, "images": 300})
     damage(directory / "evaluation.json", "cost", {"macs": 11, "parameters": 22, "bytes": 33})
     damage(directory / "evaluation.json", "macs_kept", 0.48)
@@ -77,6 +82,7 @@ def test_numbers_come_from_the_right_files(make_sweep):
         "val_top1_before_finetuning": 0.4,
         "macs": 11,
         "macs_kept": 0.48,
+        "weights_kept": 0.25,
         "parameters": 22,
         "bytes": 33,
         "latency_ms": 2.0,
@@ -91,6 +97,7 @@ def test_numbers_come_from_the_right_files(make_sweep):
         "criterion": "magnitude",
         "allocation": "per-mac",
         "update": "least-squares",
+        "granularity": "weights",
         "device": "cpu",
         "threads": 1,
         "warnings": 2,

@@ -28,6 +28,15 @@ def test_a_plain_sweep_has_the_plain_notes_only(notes_of):
     assert found[3].endswith("median of 30 paired timings (cpu, 1 thread, batch 32).")
 
 
+def test_what_levels_of_weights_mean_is_said(notes_of):
+    found = notes_of(masking=("taylor", "magnitude"), faster=False)
+    (note,) = starting(found, "taylor, magnitude: keep is a fraction of the weights")
+    assert "MACs, parameters and speedup are those of dense kernels" in note
+    (slow,) = starting(found, "resnet20: fewer MACs")
+    assert "in 3 of 3 pruned nets: oba-joint" in slow
+    assert "taylor" not in slow
+
+
 def test_one_seed_is_said(notes_of):
     found = notes_of(seeds=(3,))
     assert found[0].startswith("One seed: no spread")

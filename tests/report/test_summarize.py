@@ -25,6 +25,7 @@ DEFAULTS = {
     "threads": 1,
     "warnings": 0,
     "warning_text": "",
+    "granularity": "structures",
 }
 
 
@@ -32,7 +33,7 @@ def run(seed, method, keep, top1, variant="finetuned", schedule="iterative", **m
     own = {"seed": seed, "method": method, "keep": keep, "test_top1": top1, "macs_kept": keep}
     own |= {"variant": variant, "schedule": schedule, "parameters": round(1000 * keep)}
     if method == "dense":
-        own |= {"variant": "dense", "schedule": ""}
+        own |= {"variant": "dense", "schedule": "", "granularity": ""}
     return DEFAULTS | own | more
 
 
@@ -117,6 +118,30 @@ def test_without_a_comparable_first_method_nothing_is_compared(two_seeds):
     summary = summarize(two_seeds, "absent")
     assert (summary.versus == "").all()
     assert summary.versus_points.isna().all()
+
+
+def test_every_granularity_has_a_first_method_of_its_own():
+    weights = {"granularity": "weights", "macs_kept": 1.0}
+    runs = table(
+        run(0, "dense", 1.0, 0.9),
+        run(0, "first", 0.5, 0.88),
+        run(0, "masks", 0.5, 0.80, weights_kept=0.5, **weights),
+        run(0, "masks", 0.5, 0.70, variant="scratch", weights_kept=0.5, **weights),
+        run(0, "more masks", 0.5, 0.83, weights_kept=0.4, **weights),
+        run(0, "other", 0.5, 0.86),
+        run(0, "dense-longer", 0.5, 0.9, granularity=""),
+    )
+    summary = summarize(runs, "first", "masks")
+    versus = {(r.method, r.variant): (r.versus, r.versus_points) for r in summary.itertuples() if r.versus}
+    assert versus == {
+        ("masks", "scratch"): ("masks", pytest.approx(-10)),
+        ("more masks", "finetuned"): ("masks", pytest.approx(3)),
+        ("other", "finetuned"): ("first", pytest.approx(-2)),
+        ("dense-longer", "finetuned"): ("first", pytest.approx(2)),
+    }
+    assert row(summary, "more masks")["weights_kept_percent"] == pytest.approx(40)
+    assert math.isnan(row(summary, "other")["weights_kept_percent"])
+    assert row(summary, "dense", "dense")["granularity"] == ""
 
 
 def test_order_of_rows(make_sweep):

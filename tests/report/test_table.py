@@ -48,6 +48,21 @@ def test_markdown_shows_rounded_numbers(tables_of):
     assert rows[1][8] == "\N{MINUS SIGN}1.3 ± 0.3"
 
 
+def test_granularities_have_tables_of_their_own(tables_of):
+    summary, runs = tables_of(seeds=(0,), methods=("oba-joint", "taylor"), keep=(0.5,), masking=("taylor",))
+    page = summary_markdown(summary, runs, "digits")
+    assert [line for line in page.splitlines() if line.startswith("## ")] == [
+        "## resnet20, structures",
+        "## resnet20, weights",
+    ]
+    head, _, dense, joint, other, _, whole, taylor = rows_of(page)
+    assert (head[5:7], other[5:7]) == (["MACs %", "params %"], ["weights %", "MACs %"])
+    assert (joint[1], taylor[1], dense[1], whole[1]) == ("oba-joint", "taylor", "dense", "dense")
+    kept = summary[summary.method == "taylor"].weights_kept_percent.iloc[0]
+    assert (whole[5:7], taylor[5:7]) == (["100.0", "100.0"], [f"{kept:.1f}", "100.0"])
+    assert "resnet20, weights" in printed(summary, runs)
+
+
 def test_one_seed_has_no_spread(tables_of):
     summary, runs = tables_of(seeds=(0,), controls=("scratch",))
     page = summary_markdown(summary, runs, "digits")

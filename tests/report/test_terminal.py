@@ -49,6 +49,6 @@ def test_a_missing_report_is_named(tmp_path):
 def test_it_agrees_with_what_build_report_writes(make_sweep, tmp_path):
     nets = make_sweep(seeds=(0,), methods=("oba-joint",), keep=(0.5,), top5=False).write()
     runs = collect(nets)
-    build_report(nets, runs, tmp_path / "out", "oba-joint", "digits")
+    build_report(nets, runs, tmp_path / "out", ["oba-joint"], "digits")
     runs.to_csv(tmp_path / "out" / "runs.csv", index=False)
     assert "oba-joint" in closing_text(tmp_path / "out", "sqlite:///mlflow.db")

@@ -114,6 +114,23 @@ def test_models_and_schedules_are_panels_that_share_the_scale_of_a_model(draw):
     assert limits[0] == limits[1] != limits[2] == limits[3]
 
 
+def test_methods_that_remove_weights_have_panels_of_their_own(draw, assert_legible):
+    figure, summary = draw(masking=("taylor",), methods=("oba-joint", "taylor"), controls=("scratch", "dense-longer"))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["resnet20, structures", "resnet20, weights"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["MACs kept (%)", "Weights kept (%)"]
+    (line,) = marked(figure.axes[1], "s", filled=True)
+    chain = summary[(summary.method == "taylor") & (summary.variant == "finetuned")]
+    np.testing.assert_allclose(line[:, 0], [100, *chain.weights_kept_percent])
+    assert len(set(chain.weights_kept_percent)) == 3
+    assert not marked(figure.axes[0], "s", filled=True)
+    for axes in figure.axes:
+        assert len(marked(axes, "d", filled=True)) == 1, "the control belongs to both"
+    assert "digits: test accuracy against MACs and weights kept" in texts(figure)
+    assert_legible(figure)
+    (alone,) = draw(masking=("taylor",), methods=("taylor",))[0].axes
+    assert (alone.get_title(loc="left"), alone.get_xlabel()) == ("resnet20", "Weights kept (%)")
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -33,7 +33,7 @@ def test_one_run_per_stage_and_a_parent_per_chain(store):
 def test_tags_say_where_a_result_comes_from(store, finished):
     tags = store.tags()[f"{LEVELS[0]}/pruned/run"]
     wanted = {"sweep": "tiny", "model": "resnet8", "method": "taylor", "keep": "0.70", "seed": "0", "stage": "prune"}
-    wanted |= {"criterion": "taylor", "allocation": "global", "update": "norm"}
+    wanted |= {"criterion": "taylor", "allocation": "global", "update": "norm", "granularity": "structures"}
     assert wanted.items() <= tags.items()
     data = json.loads((finished.root / "results/tiny/data/data.json").read_text())
     record = json.loads((finished.root / "results" / f"{LEVELS[0]}/pruned/run.json").read_text())

@@ -13,7 +13,14 @@ from oba.codedigest import stage_code
 from oba.dag import STAGES
 from oba.errors import ObaError
 from oba.files import write_json
-from oba.layout import DENSE_LONGER, Coordinates, Layout, models_by_slug, nets
+from oba.layout import (
+    DENSE_LONGER,
+    Coordinates,
+    Layout,
+    first_methods,
+    models_by_slug,
+    nets,
+)
 from oba.locks import remember_host
 from oba.study import dump_study, parse_study, retyped
 from oba.training.slots import visible_gpus

@@ -60,7 +60,7 @@ rule report:
     conda:
         "../../environment.yml"
     params:
-        first=study.methods[0].name,
+        first=first_methods(study),
         code=stage_code("report"),
         study=layout.study,
     shell:

@@ -11,7 +11,7 @@ LeCun et al., 1989; for filters Wang et al. (EigenDamage), ICML 2019, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,17 @@ from oba.importance.batches import Batch
 from oba.importance.criterion import BatchScores, Target
 from oba.importance.filter_fisher import FilterCriterion, FilterOptions, filters_of
 from oba.importance.slices import channel_sums
+from oba.importance.weights import require_matrix_weights
 from oba.structures import OUT
 
 
 class CObd(FilterCriterion[FilterOptions]):
     """``½ θ² E[g²]`` of weights, and its sums over filters."""
+
+    def require_weights(self, model: nn.Module, names: Collection[str]) -> None:
+        """Refuse norms that couple examples, and weights that are used in other ways than by a Conv or Linear layer."""
+        self.require(model, [])
+        require_matrix_weights(self.name, model, names)
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
         """Score the weights and biases of Conv and Linear layers that the loss depends on, frozen or not."""

@@ -2,7 +2,7 @@ r"""Layer-adaptive magnitude ``lamp`` (Lee et al., ICLR 2021, eq. 4).
 
 .. math:: s_u = \frac{w_u^2}{\sum_{v:\, |w_v| \ge |w_u|} w_v^2}
 
-over the weights of one Conv or Linear layer: what share of what would be left in the layer the weight is.
+over the weights of one Conv, Linear or attention layer: what share of what would be left in the layer the weight is.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from oba.curvature import parameter_layers
+from oba.curvature import layer_parameters
 from oba.importance.batches import Batch
 from oba.importance.criterion import Criterion, SliceOptions
 
 
 class Lamp(Criterion[SliceOptions]):
-    """LAMP scores of the weights of Conv and Linear layers; biases and norms have none. Needs no data."""
+    """LAMP scores of the weights of Conv, Linear and attention layers; biases and norms have none. Needs no data."""
 
     needs_data = False
 
     def parameter_scores(self, model: nn.Module, batch: Batch | None) -> dict[str, Tensor]:
-        """Score every weight of a Conv or Linear layer."""
-        weights = {id(layer.weight) for layer in parameter_layers(model).values()}
-        return {name: _lamp(p.detach()) for name, p in model.named_parameters() if id(p) in weights}
+        """Score every weight of these layers."""
+        weights = ((name, model.get_parameter(name).detach()) for name in layer_parameters(model))
+        return {name: _lamp(weight) for name, weight in weights if weight.dim() > 1}
 
 
 def _lamp(weight: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ from oba.structures import QUERY_KEY, StructureGroup
 class ReconstructionOptions(Options):
     """Options of ``reconstruction``."""
 
-    damping: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    damping: Annotated[float, Field(ge=0)] = 0.01
     """What is added to the diagonal of a Gram matrix, as a fraction of its mean."""
 
 

@@ -37,7 +37,7 @@ _Moments = Iterator[tuple[str, InputMoments, TargetMoments]]
 class LeastSquaresOptions(Options):
     """Options of ``least-squares``."""
 
-    damping: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
+    damping: Annotated[float, Field(ge=0)] = 0.01
     """λ: how strongly weights are held where they are, as a fraction of the mean square of an input."""
     inputs: Literal["after", "before"] = "after"
     """The inputs x of a layer: those of the pruned net, layers before it being refitted already (`after`: one pass of

@@ -36,7 +36,7 @@ from oba.structures import QUERY_KEY, StructureGroup
 class MaskSpaceOptions(Options):
     """Options of ``mask-space``."""
 
-    damping: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.1
+    damping: Annotated[float, Field(ge=0)] = 0.1
     """λ as a fraction of the mean of diag H_KK: how strongly masks are held at 1."""
 
 

@@ -9,6 +9,11 @@ from oba.pruning.cut import Cut, Images, Update
 class NoUpdate(Update[Options]):
     """Leaves the net as the cut left it."""
 
+    @classmethod
+    def for_weights(cls) -> bool:
+        """Nothing here asks which structures went."""
+        return True
+
     def adjust(self, cut: Cut, images: Images) -> None:
         """Do nothing."""
 

@@ -1,0 +1,1 @@
+"""How many weights go from which layer: one allocation per file."""
