@@ -155,10 +155,14 @@ def _counting(model: nn.Module, counted: Mapping[str, nn.Module], positions: dic
 def _evaluating(model: nn.Module) -> Iterator[None]:
     """Run in eval mode without gradients, and leave every module in its own mode."""
     modes = {m: m.training for m in model.modules()}
+    trained = [p for p in model.parameters() if p.requires_grad]
     try:
-        model.eval()
+        # PyTorch's counter looks for the gradients of views of parameters, which have none without a graph.
+        model.eval().requires_grad_(False)
         with torch.no_grad():
             yield
     finally:
         for module, mode in modes.items():
             module.training = mode
+        for parameter in trained:
+            parameter.requires_grad_(True)

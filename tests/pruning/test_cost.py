@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -165,3 +165,24 @@ def test_model_is_left_as_found(zoo):
     assert not any(m._forward_hooks for m in model.modules())
     assert torch.backends.mha.get_fastpath_enabled() == fast
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+class Pooled(nn.Module):
+    """Attention with a learned query, a view of a parameter that goes into a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.query = nn.Conv2d(3, 6, 4, 4), nn.Parameter(torch.randn(1, 1, 6))
+        self.q, self.head = nn.Linear(6, 6), nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.stem(x).flatten(2).mT
+        scores = self.q(self.query.expand(len(x), -1, -1)) @ tokens.mT
+        return self.head((scores.softmax(-1) @ tokens).squeeze(1))
+
+
+def test_learned_queries_are_counted_and_still_learn():
+    model = Pooled()
+    model.head.bias.requires_grad_(False)
+    assert measure(model, SIZE).macs == 4 * 48 * 6 + 36 + 2 * 4 * 6 + 12
+    assert [name for name, p in model.named_parameters() if not p.requires_grad] == ["head.bias"]
