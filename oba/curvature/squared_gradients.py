@@ -10,18 +10,18 @@ With the calls c of a weight, unfolded inputs a and derivatives g of the outputs
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
+from oba.curvature.example_rows import knowing_rows, rows_each
 from oba.curvature.grams import UNFOLD_BYTES
 from oba.curvature.output_gradients import differentiate_outputs
 from oba.curvature.passes import Loss
 from oba.curvature.unfold import MatrixLayer, check_matrix, group_count, output_windows, rows, weight_matrix, windows
-from oba.errors import ScoreError
 
 
 def squared_gradients(
@@ -41,24 +41,33 @@ def squared_gradients(
 
     Raises:
         ModelError: If a layer does not compute ``W X + b`` of its own weight and padding.
-        ScoreError: If a layer does not take one row for each example, or one of the passes fails.
+        ScoreError: If it cannot be told which rows of a layer's input belong to one example, or a pass fails.
     """
     layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, MatrixLayer)}
+    calls = knowing_rows(model, inputs, layers, lambda side_by_side: _calls(model, inputs, loss, layers, side_by_side))
+    found = {}
+    for name, parameter in model.named_parameters():
+        if own := calls.get(id(parameter)):
+            found[name] = _of_weight(own, unfold_bytes) if parameter is own[0].layer.weight else _of_bias(own)
+    return found
+
+
+def _calls(
+    model: nn.Module, inputs: Tensor, loss: Loss, layers: Mapping[str, MatrixLayer], side_by_side: Collection[str]
+) -> dict[int, list[_Call]]:
+    """Run the model both ways; return the calls by the id of the weight or bias."""
     calls: dict[int, list[_Call]] = defaultdict(list)
 
     def called(name: str, x: Tensor, y: Tensor) -> Callable[[Tensor], None]:
         layer = layers[name]
-        if len(x) != len(inputs):
-            raise ScoreError(
-                f"layer {name!r} takes {len(x)} rows for {len(inputs)} examples: it cannot be told which belong "
-                "together; allowed: criteria that do not look at single examples"
-            )
+        # Rows of a Linear layer may be any dimensions; images are what a convolution takes.
+        each = rows_each(name, len(x), len(inputs), side_by_side if isinstance(layer, nn.Linear) else ())
         check_matrix(name, layer, x[:1], y[:1])
         # Nothing keeps a model from overwriting what only a frozen layer has seen.
         x = x.detach() if layer.weight.requires_grad else x.clone()
 
         def take(gradient: Tensor) -> None:
-            call = _Call(layer, x, gradient)
+            call = _Call(layer, *(t if each == 1 else t.unflatten(0, (-1, each)) for t in (x, gradient)))
             calls[id(layer.weight)].append(call)
             if layer.bias is not None:
                 calls[id(layer.bias)].append(call)
@@ -66,11 +75,7 @@ def squared_gradients(
         return take
 
     differentiate_outputs(model, inputs, loss, layers, called)
-    found = {}
-    for name, parameter in model.named_parameters():
-        if own := calls.get(id(parameter)):
-            found[name] = _of_weight(own, unfold_bytes) if parameter is own[0].layer.weight else _of_bias(own)
-    return found
+    return calls
 
 
 def matrix_weights(model: nn.Module) -> set[str]:

@@ -12,19 +12,15 @@ a weight is computed.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from oba.curvature import ConstantNorms, Watch
-from oba.errors import ScoreError
+from oba.curvature.example_rows import knowing_rows, rows_each
 from oba.importance.masks import Consumer, Places, at_inputs, channel_dimension
-
-
-class MixedExamplesError(ScoreError):
-    """A layer's input does not have one row for each example."""
 
 
 class ExampleMasks:
@@ -52,10 +48,14 @@ class ExampleMasks:
             self._parts[consumer.layer].append((starts[consumer.group], consumer))
         self._anchor = inputs.new_zeros(()).requires_grad_()
         self._sums = inputs.new_zeros(self._shape)
-        taps = {name: self._tap(name) for name in self._parts}
-        self._watch = Watch(model)
-        with at_inputs(model, taps), self._watch as watch, watch.explain("the forward pass"), ConstantNorms():
-            self.outputs: Any = model(inputs.clone())
+
+        def run(side_by_side: Collection[str]) -> tuple[Any, Watch]:
+            watch = Watch(model)
+            taps = {name: self._tap(name, side_by_side) for name in self._parts}
+            with at_inputs(model, taps), watch, watch.explain("the forward pass"), ConstantNorms():
+                return model(inputs.clone()), watch
+
+        self.outputs, self._watch = knowing_rows(model, inputs, self._parts, run)
 
     def derivative(self, value: Tensor, *, last: bool = False) -> Tensor:
         """Differentiate a function of the outputs.
@@ -73,21 +73,17 @@ class ExampleMasks:
                 torch.autograd.grad(value, self._anchor, retain_graph=not last, allow_unused=True)
         return self._sums
 
-    def _tap(self, layer: str) -> Callable[[Tensor], Tensor]:
+    def _tap(self, layer: str, side_by_side: Collection[str]) -> Callable[[Tensor], Tensor]:
         module = self._model.get_submodule(layer)
 
         def tap(x: Tensor) -> Tensor:
-            if x.shape[0] != self._examples:
-                raise MixedExamplesError(
-                    f"layer {layer!r} takes {x.shape[0]} rows for {self._examples} examples: it cannot be told which "
-                    "belong together; allowed: criteria that do not look at single examples"
-                )
+            each = rows_each(layer, x.shape[0], self._examples, side_by_side)
             kept = channel_dimension(module) % x.dim()
             over = [d for d in range(1, x.dim()) if d != kept]
 
             def record(gradient: Tensor, value: Tensor) -> None:
                 products = gradient * value
-                sums = products.sum(over) if over else products
+                sums = (products.sum(over) if over else products).unflatten(0, (-1, each)).sum(1)
                 for start, consumer in self._parts[layer]:
                     columns = slice(start, start + len(consumer.indices))
                     self._sums[:, columns] += sums[:, consumer.indices].sum(-1)

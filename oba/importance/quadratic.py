@@ -9,9 +9,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from oba.curvature.example_rows import MixedExamplesError
 from oba.importance.batches import Batch, plain_cross_entropy
 from oba.importance.criterion import Criterion, DataOptions
-from oba.importance.examples import MixedExamplesError
 from oba.importance.hessians import GaussNewton, MaskHessian, coupling_norm, require_independent
 from oba.importance.masks import Places, places_of
 from oba.options import O

@@ -90,7 +90,8 @@ def test_a_layer_whose_rows_are_no_examples_is_refused() -> None:
             self.tokens, self.head = nn.Linear(3, 4), nn.Linear(4, 3)
 
         def forward(self, x: Tensor) -> Tensor:
-            return self.head(torch.relu(self.tokens(x.flatten(0, 1))).unflatten(0, x.shape[:2]).mean(1))
+            tokens = self.tokens(x.transpose(0, 1).flatten(0, 1))
+            return self.head(torch.relu(tokens).unflatten(0, (x.shape[1], -1)).mean(0))
 
     with pytest.raises(ScoreError, match="layer 'tokens' takes 10 rows for 5 examples: it cannot be told which belong"):
         found(Flat(), torch.randn(5, 2, 3), torch.zeros(5, dtype=torch.long))

@@ -170,15 +170,15 @@ def test_a_group_that_no_layer_takes_is_refused(hessian: str) -> None:
 
 
 class Windows(nn.Module):
-    """Moves parts of an image into the batch, as windowed attention does."""
+    """Moves parts of an image into the batch, one part of all images after the other."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.inner, self.head = nn.Linear(4, 5), nn.Linear(5, 4), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        windows = x.unflatten(1, (2, 3)).flatten(0, 1)
-        return self.head(self.inner(torch.tanh(self.stem(windows))).unflatten(0, (-1, 2)).mean((1, 2)))
+        windows = x.unflatten(1, (2, 3)).transpose(0, 1).flatten(0, 1)
+        return self.head(self.inner(torch.tanh(self.stem(windows))).unflatten(0, (2, -1)).mean((0, 2)))
 
 
 def test_a_layer_whose_rows_are_no_examples_is_left_to_exact_rows() -> None:
