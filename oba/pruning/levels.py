@@ -133,12 +133,12 @@ def channel_warnings(groups: Sequence[StructureGroup], plan: Plan, *, below: flo
         below: Fraction of a layer's channels under which it is named.
 
     Returns:
-        One line per layer that keeps fewer, or a single structure.
+        One line per layer that keeps fewer, or a single structure of more than three (heads are few).
     """
     counts = kept_counts(groups, plan)
     return [
         f"layer {g.name!r} keeps {kept * g.width} of {dense * g.width} channels"
         for g in groups
         for kept, dense in (counts[g.name],)
-        if kept < dense and (kept == 1 or kept < below * dense)
+        if kept < below * dense or (kept == 1 and dense > 3)
     ]

@@ -19,6 +19,8 @@ _PARTS = ["criterion", "allocation", "update", "granularity"]
 _INTEGERS = ["test_images", "macs", "parameters", "bytes", "latency_batch", "latency_runs", "epochs", "threads"]
 _INTEGERS += ["warnings"]
 _TEXT = ["model", "method", "schedule", "variant", "missing", *_PARTS, "device", "warning_text", "duplicates"]
+BETWEEN_WARNINGS = " | "
+"""What stands between the warnings of one net."""
 _MEASURED = [
     "test_top1",
     "test_top5",
@@ -169,7 +171,7 @@ def _pruning(net: Net) -> dict[str, Any]:
         "granularity": WEIGHTS if pruned.weights else STRUCTURES,
         "val_top1_before_finetuning": pruned.val.top1 if inherits else None,
         "warnings": len(pruned.warnings),
-        "warning_text": " | ".join(pruned.warnings),
+        "warning_text": BETWEEN_WARNINGS.join(pruned.warnings),
     }
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import pandas as pd
 
 from oba.layout import DENSE_LONGER
-from oba.report.collect import finished
+from oba.report.collect import BETWEEN_WARNINGS, finished
 from oba.report.frames import grouped, records, where
 from oba.report.granularity import STRUCTURES, WEIGHTS
 from oba.report.net import FINETUNED, SCRATCH
 
 _EN_DASH = "\N{EN DASH}"
 _LISTED = 6
+_LAYERS = 2
 """Nets or warnings that one note lists before it points to the full table."""
 
 
@@ -210,9 +211,17 @@ def _cut_through(runs: pd.DataFrame) -> str:
     warned = where(pruned, pruned.warnings > 0)
     if warned.empty:
         return ""
-    nets = [f"{net}: {warning}" for net, warning in _by_seeds(warned)]
+    nets = [f"{net}: {_shortened(warning)}" for net, warning in _by_seeds(warned)]
     count = f"{len(warned)} of {len(pruned)} pruned nets"
     return f"Layers cut through in {count}: {enumerate_some(nets, 'runs.csv')}."
+
+
+def _shortened(warnings: str) -> str:
+    """Leave the first few of a net's warnings, and say how many there are more."""
+    layers = warnings.split(BETWEEN_WARNINGS)
+    if len(layers) > _LAYERS + 1:
+        layers[_LAYERS:] = [f"{len(layers) - _LAYERS} layers more"]
+    return BETWEEN_WARNINGS.join(layers)
 
 
 def _updates(runs: pd.DataFrame) -> str:

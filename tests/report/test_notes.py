@@ -97,6 +97,15 @@ def test_layers_cut_through_are_named_with_seeds_together(notes_of):
     )
 
 
+def test_of_many_layers_cut_through_the_first_are_named(make_sweep):
+    runs = collect(make_sweep(warnings=True, methods=("oba-joint",)).write())
+    named = {count: " | ".join(f"layer {i}" for i in range(count)) for count in (3, 5)}
+    runs.loc[runs.warnings > 0, "warning_text"] = [named[3], named[5]]
+    (note,) = starting(notes(summarize(runs, ["oba-joint"]), runs), "Layers cut through")
+    assert "(seed 0): layer 0 | layer 1 | layer 2; " in note
+    assert note.endswith("(seed 1): layer 0 | layer 1 | 3 layers more.")
+
+
 def test_scratch_nets_do_not_count_as_cut_through_twice(notes_of):
     (note,) = starting(notes_of(warnings=True, methods=("oba-joint",), controls=("scratch",)), "Layers cut through")
     assert note.startswith("Layers cut through in 2 of 6 pruned nets")
