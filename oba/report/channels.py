@@ -26,7 +26,7 @@ _WIDEST = 13.0
 _HEAD = HEADING + 0.14
 _KEY = 5.2
 """Width in inches that the key of colours and marks takes."""
-_TEXT = 6.5
+_TEXT, _HEADING = 6.5, 8.5
 _FEW = 0.1
 """Layers that keep a smaller fraction are marked."""
 _COLORS: Colormap = LinearSegmentedColormap.from_list("kept", ["#08306b", "#2f79b5", "#9ecae1", "#f4f8fb"])
@@ -53,6 +53,11 @@ class _Panel:
     levels: list[float]
     numbers: np.ndarray
     fraction: np.ndarray
+
+    @property
+    def pitch(self) -> float:
+        """Inches from its left edge to that of the next one: levels or heading, whichever is wider."""
+        return max(len(self.levels) * _COLUMN, text_width(self.heading, _HEADING)) + _GAP
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def draw_channels(nets: Sequence[Net], title: str) -> Figure:
     names = max((text_width(layer, 7.5) for block in blocks for layer in block.layers), default=0.5)
     left = 0.15 + names + 0.55
     heights = [_TOP + len(block.layers) * _ROW + _BOTTOM for block, _ in rows]
-    widths = [sum(len(p.levels) * _COLUMN + _GAP for p in panels) for _, panels in rows]
+    widths = [sum(panel.pitch for panel in panels) for _, panels in rows]
     seeds = seeds_of(net for net in nets if net.variant == FINETUNED and net.is_pruned)
     over = f" (mean over {seeds} seeds)" if seeds else ""
     coupled = any(layer.endswith(")") for block in blocks for layer in block.layers)
@@ -145,12 +150,11 @@ def _wrapped(panels: Sequence[_Panel]) -> Iterator[list[_Panel]]:
     row: list[_Panel] = []
     width = 0.0
     for panel in panels:
-        own = len(panel.levels) * _COLUMN + _GAP
-        if row and width + own > _WIDEST:
+        if row and width + panel.pitch > _WIDEST:
             yield row
             row, width = [], 0.0
         row.append(panel)
-        width += own
+        width += panel.pitch
     if row or not panels:
         yield row
 
@@ -166,10 +170,9 @@ def _draw_row(figure: Figure, left: float, top: float, block: _Block, panels: Se
         write_at(figure, left - 0.5, middle, layer, fontsize=7.5, ha="right", va="center_baseline")
         write_at(figure, left - 0.08, middle, f"{size}", fontsize=7, color=MUTED, ha="right", va="center_baseline")
     for panel in panels:
-        width = len(panel.levels) * _COLUMN
-        axes = place_axes(figure, left, top, width, height)
+        axes = place_axes(figure, left, top, len(panel.levels) * _COLUMN, height)
         _draw_panel(axes, panel)
-        left += width + _GAP
+        left += panel.pitch
 
 
 def _draw_panel(axes: Axes, panel: _Panel) -> None:
@@ -179,7 +182,8 @@ def _draw_panel(axes: Axes, panel: _Panel) -> None:
     for row in range(rows):
         for column in range(columns):
             fraction = panel.fraction[row, column]
-            few = fraction < _FEW
+            # What is written as 10 % is not marked as less.
+            few = round(fraction, 2) < _FEW
             axes.text(
                 column + 0.5,
                 row + 0.5,
@@ -199,7 +203,7 @@ def _draw_panel(axes: Axes, panel: _Panel) -> None:
     axes.xaxis.tick_top()
     axes.tick_params(length=0, pad=1.5)
     axes.spines[:].set_visible(False)
-    axes.set_title(panel.heading, loc="left", fontsize=8.5, pad=4)
+    axes.set_title(panel.heading, loc="left", fontsize=_HEADING, pad=4)
 
 
 def _readable_on(color: tuple[float, float, float, float]) -> str:

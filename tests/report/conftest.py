@@ -221,6 +221,7 @@ def structures_json(layers: dict[str, int]) -> list[dict[str, Any]]:
     return [
         {
             "name": layer,
+            "kind": "channel",
             "slices": [
                 {"layer": layer, "axis": "out", "indices": rows(size)},
                 {"layer": layer.replace("conv", "bn"), "axis": "feature", "indices": rows(size)},

@@ -115,6 +115,17 @@ def test_single_weights_are_mapped_in_per_cent_of_each_layer(make_sweep, assert_
     assert_legible(alone)
 
 
+def test_what_is_written_as_a_tenth_is_not_marked_as_less(make_sweep):
+    nets = make_sweep(seeds=(0,), methods=("magnitude",), keep=(0.5,), masking=("magnitude",)).write()
+    kept, dense = {"a.weight": 999, "b.weight": 940}, {"a.weight": 10000, "b.weight": 10000}
+    path = nets[1].pruned / "metrics.json"
+    weights = {"kept": kept, "dense": dense, "fraction": 0.097}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"weights": weights}))
+    (panel,) = panels(draw_channels(nets, "digits"))
+    assert [text.get_text() for text in panel.texts] == ["10", "9"]
+    assert [text.get_fontweight() for text in panel.texts] == ["normal", "bold"]
+
+
 def test_a_sweep_without_pruned_nets_says_so(make_sweep, assert_legible):
     figure = draw_channels(make_sweep(methods=(), controls=("dense-longer",)).write(), "digits")
     assert any("no layer lost a channel" in text.get_text() for text in figure.texts)
@@ -139,6 +150,7 @@ def test_damaged_plans_are_named(make_sweep):
             "methods": ("oba-joint", "oba-exact"),
         },
         {"methods": tuple(f"method-{i}" for i in range(8)), "keep": (0.9, 0.7, 0.5, 0.3, 0.2, 0.1)},
+        {"keep": (0.5,), "methods": ("magnitude-uniform", "reconstruction-uniform-refit", "oba")},
         {"keep": (0.5,), "layers": {f"stages.3.blocks.{i}.mlp.fc1": 3072 for i in range(20)}},
     ],
 )
