@@ -64,5 +64,5 @@ def test_an_allocation_is_made_by_name_with_options_of_its_own():
     assert make_allocation("global").name == "global"
     with pytest.raises(ConfigError, match=r"^allocation: unknown allocation 'globl' \(did you mean 'global'\?\)"):
         make_allocation("globl")
-    with pytest.raises(ConfigError, match=r"^allocation 'global' has no option 'rank'; allowed: none$"):
+    with pytest.raises(ConfigError, match=r"^allocation 'global' has no option 'rank'; allowed: scope$"):
         make_allocation("global", rank="per-mac")
