@@ -6,20 +6,18 @@ torchvision's side is the usual one: PIL images through a DataLoader whose worke
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
+from command import argument_parser, write_figures
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from oba.config import AugmentConfig
 from oba.data.bundle import ArrayPixels, Split
+from oba.recipes import AugmentConfig
 
 MEAN, STD, PADDING, EDGE = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25], 4, 32
 
@@ -67,13 +65,12 @@ def rate(epoch: Callable[[], int]) -> float:
 
 def main() -> None:
     """Measure both sides in turns and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("--images", type=int, default=10_000, help="images per epoch")
     parser.add_argument("--rounds", type=int, default=5, help="timed epochs of each side")
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2, help="threads of the batches")
     parser.add_argument("--workers", type=int, default=2, help="processes of torchvision's loader")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
@@ -106,10 +103,7 @@ def main() -> None:
     for name, values in rates.items():
         print(f"{name:<12}{medians[name]:>12,.0f}{min(values):>12,.0f}{max(values):>12,.0f}")
     print(f"batches are {ratio:.1f} times as fast (median of {options.rounds} paired rounds)")
-    if options.json:
-        figures = {"images_per_second": medians, "ratio": ratio, "rates": rates}
-        settings = {key: value for key, value in vars(options).items() if key != "json"}
-        options.json.write_text(json.dumps({"settings": settings, "torch": torch.__version__, **figures}, indent=1))
+    write_figures(options, {"images_per_second": medians, "ratio": ratio, "rates": rates})
 
 
 if __name__ == "__main__":

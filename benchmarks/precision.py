@@ -9,14 +9,12 @@ Run ``python benchmarks/precision.py resnet32x4 --batch 64 --size 32``.
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from command import argument_parser, write_figures
 from torch import Tensor, nn
 
 from oba.importance import parameter_scores
@@ -115,14 +113,13 @@ def error(found: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, fl
 
 def main() -> None:
     """Measure one network and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("model", help="resnet20, resnet32x4, vgg19, timm/<name> or torchvision/<name>")
     parser.add_argument("--batch", type=int, default=64, help="images")
     parser.add_argument("--size", type=int, default=32, help="edge of the images in pixels")
     parser.add_argument("--norm", choices=("eval", "train"), default="eval", help="statistics of the norm layers")
     parser.add_argument("--criteria", nargs="+", default=["taylor", "oba", "oba-exact"])
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -153,9 +150,7 @@ def main() -> None:
             print(f"{criterion:10} {label:14} {ordered[-1]:.1e} ({worst})  {ordered[len(ordered) // 2]:.1e}")
         noisy = [name for name, value in arithmetic.items() if value > ALLOWED]
         print(f"{criterion:10} {flips} values on another branch; above {ALLOWED:g}: {', '.join(noisy) or 'none'}")
-    if options.json:
-        settings = {key: str(value) for key, value in vars(options).items()}
-        options.json.write_text(json.dumps({"settings": settings, **figures}, indent=1))
+    write_figures(options, figures)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,11 @@ Run ``python benchmarks/selection.py vgg19 --keep 0.1``. Scores and interactions
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
-from pathlib import Path
 
 import torch
+from command import argument_parser, write_figures
 
 from oba.config import Floors
 from oba.importance.scores import StructureScores
@@ -41,12 +39,11 @@ def seconds(problem: Problem, allocation: str) -> float:
 
 def main() -> None:
     """Measure one network and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("model", help="resnet20, resnet32x4, vgg19, timm/<name> or torchvision/<name>")
     parser.add_argument("--size", type=int, default=32, help="edge of the images in pixels")
     parser.add_argument("--keep", type=float, default=0.1, help="part of the dense MACs to keep")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each kind")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     torch.set_num_threads(1)
     edges = (3, options.size, options.size)
@@ -66,9 +63,7 @@ def main() -> None:
             taken = statistics.median(seconds(problem, allocation) for _ in range(options.rounds))
             figures[f"{kind}, {allocation}"] = taken
             print(f"{kind:13} {allocation:8} {taken:6.2f} s")
-    if options.json:
-        settings = {key: str(value) for key, value in vars(options).items()}
-        options.json.write_text(json.dumps({"settings": settings, "structures": structures, **figures}, indent=1))
+    write_figures(options, {"structures": structures, **figures})
 
 
 if __name__ == "__main__":

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import multiprocessing
 import resource
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from command import argument_parser, write_figures
 from torch import nn
 
 from oba import registry
@@ -106,7 +105,7 @@ def measure(name: str, options: argparse.Namespace) -> tuple[float, float]:
 
 def main() -> None:
     """Measure one network and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("model", help="resnet20, resnet32x4, vgg19, timm/<name> or torchvision/<name>")
     parser.add_argument("--images", type=int, default=128, help="calibration images")
     parser.add_argument("--batch", type=int, default=64, help="images of a batch")
@@ -114,7 +113,6 @@ def main() -> None:
     parser.add_argument("--streams", action="store_true", help="prune residual streams too")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="what to measure, by the names in the table")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     updates = [name for name in registry.names("update") if name != "none"]
     names = options.only or ["gradients", *updates, "least-squares before", "reconstruction"]
@@ -125,9 +123,7 @@ def main() -> None:
             seconds, megabytes = pool.apply(measure, (name, options))
         figures[name] = {"seconds": seconds, "megabytes": megabytes}
         print(f"{name:20} {seconds:7.1f} s {megabytes:8.0f} MB", flush=True)
-    if options.json:
-        settings = {key: str(value) for key, value in vars(options).items()}
-        options.json.write_text(json.dumps({"settings": settings, **figures}, indent=1))
+    write_figures(options, figures)
 
 
 if __name__ == "__main__":

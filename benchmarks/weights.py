@@ -6,8 +6,6 @@ take turns, and the medians of the ratios count. What scoring takes says ``oba b
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import tempfile
 import time
@@ -15,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from command import argument_parser, write_figures
 
 from oba.models.build import build_model
 from oba.models.stored import WEIGHTS, ModelCard, save_pruned
@@ -42,12 +41,11 @@ def seconds(run: Callable[[], object]) -> float:
 
 def main() -> None:
     """Measure one network and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argument_parser(__doc__)
     parser.add_argument("model", help="resnet20, resnet32x4, vgg19, timm/<name> or torchvision/<name>")
     parser.add_argument("--size", type=int, default=32, help="edge of the images in pixels")
     parser.add_argument("--keep", type=float, default=0.1, help="part of the weights to keep; n-m keeps 2 of 4")
     parser.add_argument("--rounds", type=int, default=3, help="turns of all, after one to warm up")
-    parser.add_argument("--json", type=Path, help="file to write the figures to")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -79,9 +77,7 @@ def main() -> None:
             sizes[kind] = (Path(folder) / WEIGHTS).stat().st_size
     figures["bytes"] = sizes
     print(f"stored   {sizes['masked'] / 1e6:6.1f} MB {sizes['masked'] / sizes['dense']:5.2f} of the dense file")
-    if options.json:
-        settings = {key: str(value) for key, value in vars(options).items()}
-        options.json.write_text(json.dumps({"settings": settings, **figures}, indent=1))
+    write_figures(options, figures)
 
 
 if __name__ == "__main__":
