@@ -206,7 +206,9 @@ def test_levels_that_an_allocation_of_weights_does_not_have_are_refused(study: C
 
 def test_levels_of_weights_may_lie_below_those_of_structures(study: Callable[..., Study]) -> None:
     single = {"name": "single", "criterion": "magnitude", "granularity": "weights"}
-    validate(study(methods=[single], keep=[0.01]))
+    assert "lowest keep" not in validate(study(methods=[single], keep=[0.01]))
+    with pytest.raises(BudgetError, match=r"keep=0\.01 cannot be reached"):
+        validate(study(methods=["magnitude"], keep=[0.01]))
 
 
 def test_weights_that_a_criterion_cannot_score_are_refused(

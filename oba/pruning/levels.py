@@ -19,7 +19,7 @@ from oba.pruning.problem import Allocation, Problem, require_reachable
 from oba.pruning.replay import apply_plan, removal_plan
 from oba.pruning.statistics import mean_loss
 from oba.records import Round
-from oba.structures import StructureGroup
+from oba.structures import HEAD, StructureGroup
 
 Score = Callable[[nn.Module, list[StructureGroup]], StructureScores]
 """Scores the structures of a net."""
@@ -133,12 +133,12 @@ def channel_warnings(groups: Sequence[StructureGroup], plan: Plan, *, below: flo
         below: Fraction of a layer's channels under which it is named.
 
     Returns:
-        One line per layer that keeps fewer, or a single structure of more than three (heads are few).
+        One line per layer that keeps fewer, or a single structure; not where one of two or three heads is left.
     """
     counts = kept_counts(groups, plan)
     return [
         f"layer {g.name!r} keeps {kept * g.width} of {dense * g.width} channels"
         for g in groups
         for kept, dense in (counts[g.name],)
-        if kept < below * dense or (kept == 1 and dense > 3)
+        if kept < dense and (kept < below * dense or (kept == 1 and not (g.kind == HEAD and dense <= 3)))
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -249,8 +250,10 @@ def test_warnings_below_a_fraction():
     cut = [Plan({("a", "out"): Kept(40, tuple(range(n)))}) for n in (40, 4, 3)]
     assert [channel_warnings([group], p) for p in cut] == [[], [], ["layer 'a' keeps 3 of 40 channels"]]
     assert channel_warnings([group], cut[1], below=0.2) == ["layer 'a' keeps 4 of 40 channels"]
-    heads = StructureGroup("a", (Slice("a", "out", ((0, 1), (2, 3))),))
-    assert channel_warnings([heads], Plan({("a", "out"): Kept(4, (0, 1))})) == [], "one of two heads is no thin layer"
+    single = Plan({("a", "out"): Kept(4, (0, 1))})
+    pairs = StructureGroup("a", (Slice("a", "out", ((0, 1), (2, 3))),))
+    assert channel_warnings([pairs], single) == ["layer 'a' keeps 2 of 4 channels"]
+    assert channel_warnings([replace(pairs, kind="head")], single) == [], "one of two heads is no thin layer"
 
 
 class _Block(nn.Module):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
 import oba
+from oba.config import Descent
 from oba.errors import BudgetError, ConfigError, ModelError
 from oba.models import build_model
 from oba.models.weight_masks import apply_masks
@@ -136,6 +138,10 @@ def test_the_rounds_of_a_level_step_down_as_asked(net, descent, expected):
     assert [DESCENTS[descent](1.0, 0.2, r / 4) for r in (1, 2, 3, 4)] == pytest.approx(expected)
     _, records = to_level(net, 0.2, rounds=4, descent=descent)
     assert [r.keep for r in records] == pytest.approx(expected)
+
+
+def test_a_study_may_name_every_descent():
+    assert DESCENTS.keys() == {*get_args(Descent)}
 
 
 def test_exponential_rounds_keep_the_same_fraction_of_what_is_left():
