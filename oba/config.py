@@ -11,149 +11,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from oba.recipes import (
+    AugmentConfig,
+    CalibrationConfig,
+    DataConfig,
+    DenseConfig,
+    ScratchConfig,
+    SplitsConfig,
+    TrainConfig,
+)
+from oba.section import Fraction, Name, Section
 
-def _scientific(value: object) -> object:
-    """Read ``1e-3``, which YAML 1.1 takes for text, as the number it is meant to be."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-Fraction = Annotated[float, BeforeValidator(_scientific), Field(gt=0, lt=1)]
-Name = Annotated[str, Field(min_length=1)]
 Granularity = Literal["structures", "weights"]
 Descent = Literal["linear", "exponential", "cubic"]
-
-
-class Section(BaseModel):
-    """A part of the study file: no unknown keys, no silent conversions, immutable."""
-
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _read_numbers(cls, value: object, info: ValidationInfo) -> object:
-        assert info.field_name is not None
-        return _scientific(value) if cls.model_fields[info.field_name].annotation is float else value
-
-
-class DataConfig(Section):
-    """Which images."""
-
-    name: Name
-    """Data set: `digits`, `imagefolder`, `cifar10` or `cifar100`."""
-    root: str | None = None
-    """Folder of the images (`imagefolder`), or where torchvision keeps or downloads CIFAR. `digits` needs none."""
-    image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
-    """Edge in pixels that images are resized and centre-cropped to; without it they must all have one size."""
-    normalization: Literal["dataset", "imagenet"] = "dataset"
-    """Channel means and standard deviations: of the data set's training images, or ImageNet's (pretrained nets)."""
-    duplicates: Literal["warn", "error"] = "warn"
-    """On identical images in two of `train`, `val` and `test`: `warn` counts them for the report, `error` stops."""
-
-
-class SplitsConfig(Section):
-    """How images are divided; drawn with the sweep's seed and recorded."""
-
-    val: Fraction = 0.1
-    """Fraction of the training images that are held out to choose and to watch; the rest trains."""
-    test: Fraction = 0.2
-    """Fraction of all images that becomes the test set where the data set has no test set of its own."""
-
-
-class CalibrationConfig(Section):
-    """The images that scores and updates are computed on: a part of the training images, without augmentation."""
-
-    images: Annotated[int, Field(ge=2)] = 512
-    """Number of images, drawn with the sweep's seed; they train as well."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
-    """Images per batch; the batches are the same for every method. Batch norms measure nothing on single images."""
-
-
-class AugmentConfig(Section):
-    """Random changes of training images."""
-
-    crop: Literal["none", "pad", "resized"] = "none"
-    """`pad`: zero-pad and crop back (small images); `resized`: random area and aspect, resized (large images)."""
-    padding: Annotated[int, Field(ge=1, le=64)] = 4
-    """Pixels added on every side by `crop: pad`."""
-    flip: bool = False
-    """Mirror half of the images left to right; wrong for digits and letters."""
-
-
-class TrainConfig(Section):
-    """One run of SGD."""
-
-    epochs: Annotated[int, Field(ge=0)]
-    """Passes over the training images."""
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    """Images per step."""
-    lr: Annotated[float, Field(gt=0)] = 0.1
-    """Learning rate at the start (after warm-up)."""
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """SGD momentum."""
-    nesterov: bool = False
-    """Nesterov's form of momentum."""
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
-    """L2 penalty on all parameters."""
-    schedule: Literal["step", "cosine"] = "cosine"
-    """`step`: times `gamma` at each milestone; `cosine`: to zero over all epochs."""
-    milestones: list[Annotated[int, Field(ge=1)]] = []
-    """Epochs at which `schedule: step` lowers the learning rate."""
-    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Factor of `schedule: step`."""
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
-    """Epochs in which the learning rate rises linearly to `lr`."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Weight of the uniform distribution in the target."""
-    select: Literal["last", "best"] = "last"
-    """Which epoch's weights count: the last, or the best on `val`."""
-
-    @model_validator(mode="after")
-    def _milestones_fit(self) -> Self:
-        if self.schedule == "step" and sorted(set(self.milestones)) != self.milestones:
-            raise ValueError(f"milestones {self.milestones} must increase")
-        if self.milestones and self.schedule != "step":
-            raise ValueError("milestones are given, but schedule is 'cosine'; allowed with schedule: step")
-        if self.milestones and self.milestones[-1] >= max(self.epochs, 1):
-            raise ValueError(f"milestones {self.milestones} must lie before the last of {self.epochs} epochs")
-        if self.warmup_epochs and self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs} must be fewer than epochs {self.epochs}")
-        return self
-
-
-class DenseConfig(TrainConfig):
-    """Where the dense net comes from, and how it is trained."""
-
-    source: Name = Field(default="train", alias="from")
-    """`train` (from random weights), `pretrained` (the library's weights, downloaded) or a weight file's path.
-    With the latter two, `epochs` may be 0: take the net as it is."""
-
-    @model_validator(mode="after")
-    def _trains(self) -> Self:
-        if self.source == "train" and self.epochs == 0:
-            raise ValueError("epochs is 0, but dense.from is 'train'; allowed: at least 1 epoch")
-        return self
-
-
-class ScratchConfig(TrainConfig):
-    """The recipe of the control `scratch`."""
-
-    epochs: Annotated[int, Field(ge=1)]
-    """Passes over the training images."""
 
 
 class StructuresConfig(Section):
     """What may be removed."""
 
-    ignore: list[Name] = []
+    ignore: list[Name] = Field(default=[])
     """Layers whose outputs, and whose weights, stay whole: module names, or patterns such as `layer3.*`."""
     channels: bool = True
     """Whether channels and neurons inside of blocks may go."""
@@ -204,7 +82,7 @@ class Floors(Section):
 class MethodDefaults(Section):
     """What methods do unless they say otherwise."""
 
-    criterion: dict[str, Any] = {}
+    criterion: dict[str, Any] = Field(default={})
     """Options of criteria, for those that have them: `{norm: train}`."""
     allocation: Chosen = Choice(name="global")
     """How much goes where: `global`, `per-mac`, `uniform`, `given`, `error-curves`."""
@@ -349,12 +227,12 @@ class Study(Section):
     """Who goes, how much goes where, how the survivors adjust: names of criteria, or mappings; the first method is what
     the others are compared with."""
     method_defaults: MethodDefaults = MethodDefaults()
-    schedules: Annotated[list[Literal["iterative", "oneshot"]], Field(min_length=1)] = ["iterative"]
+    schedules: list[Literal["iterative", "oneshot"]] = Field(default=["iterative"], min_length=1)
     """`iterative`: each level starts from the previous level's fine-tuned net; `oneshot`: each from the dense net."""
     keep: Annotated[list[Fraction], Field(min_length=1)]
     """Levels: fractions of the dense net's MACs that are kept, or of its weights by methods with
     `granularity: weights`; decreasing multiples of 0.01."""
-    controls: list[Literal["scratch", "dense-longer"]] = []
+    controls: list[Literal["scratch", "dense-longer"]] = Field(default=[])
     """`scratch`: each pruned architecture trained from new weights, by the dense recipe over as many epochs as its
     pruned net had in all, or by the recipe `scratch`; `dense-longer`: the dense net given the fine-tuning epochs,
     nothing removed."""

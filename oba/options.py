@@ -20,8 +20,8 @@ from typing import Any, ClassVar, Generic, TypeVar, cast
 from pydantic import ValidationError
 
 from oba import registry
-from oba.config import Section
 from oba.errors import ConfigError
+from oba.section import Section
 
 
 class Options(Section):

@@ -9,22 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self
 
-from oba.config import (
+from oba.config import EvaluationConfig, MethodConfig, RuntimeConfig, StructuresConfig, Study
+from oba.layout import DENSE_LONGER, Coordinates, method_of, model_of, prunes_weights
+from oba.recipes import (
     AugmentConfig,
     CalibrationConfig,
     DataConfig,
     DenseConfig,
-    EvaluationConfig,
-    MethodConfig,
-    RuntimeConfig,
     ScratchConfig,
-    Section,
     SplitsConfig,
-    StructuresConfig,
-    Study,
     TrainConfig,
 )
-from oba.layout import DENSE_LONGER, Coordinates, method_of, model_of, prunes_weights
+from oba.section import Section
 
 _OWN: dict[str, Callable[[Study, Coordinates], Any]] = {
     "dense": lambda study, at: model_of(study, at.model).dense,

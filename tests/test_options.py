@@ -76,7 +76,7 @@ def test_options_are_filled_in_and_given_ones_count():
     assert checked_options(Plain, "entry 'plain'", {}) == Options()
 
 
-def test_numbers_may_be_in_scientific_notation():
+def test_numbers_may_be_inscientific_notation():
     """YAML 1.1 takes ``1e-3`` for text."""
     damped = part("update", "least-squares")
     assert checked_options(damped, "u", {"damping": "1e-3"}) == checked_options(damped, "u", {"damping": 1e-3})

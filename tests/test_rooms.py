@@ -23,7 +23,8 @@ FLOORS = [
     {"study", "schema", "layout", "codedigest", "locks"},
     {"options", "mistakes", "models", "data"},
     {"structures", "config", "registry", "files", "modes", "provenance"},
-    {"errors", "records"},
+    {"recipes"},
+    {"section", "errors", "records"},
 ]
 """Rooms from top to bottom; those of one floor know nothing of each other."""
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}

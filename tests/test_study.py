@@ -12,10 +12,11 @@ import jsonschema
 import pytest
 import yaml
 
-from oba.config import PRESETS, Choice, Floors, _scientific
+from oba.config import PRESETS, Choice, Floors
 from oba.errors import ConfigError, FileError
 from oba.layout import Coordinates
 from oba.schema import study_schema
+from oba.section import scientific
 from oba.sections import STAGES, DenseSections, FinetuneSections, PruneSections, TraceSections
 from oba.study import dump_study, load_resolved, load_study, parse_study, retyped
 
@@ -246,7 +247,7 @@ def test_missing_and_broken_files(tmp_path):
         load_study(tmp_path / "broken.yaml")
 
 
-def test_scientific_notation_is_a_number(study_values):
+def testscientific_notation_is_a_number(study_values):
     study = parse_study(changed(study_values, "finetune.lr", yaml.safe_load("1e-3")), "study")
     assert study.finetune.lr == 1e-3
 
@@ -423,7 +424,7 @@ def numbers(values):
         return {key: numbers(value) for key, value in values.items()}
     if isinstance(values, list):
         return [numbers(value) for value in values]
-    return _scientific(values)
+    return scientific(values)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)

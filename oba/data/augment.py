@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from oba.config import AugmentConfig
+from oba.recipes import AugmentConfig
 
 _TRIES = 10
 _AREA = (0.08, 1.0)

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oba.config import AugmentConfig
 from oba.data.augment import crop_boxes, draw, mirror, pad_and_crop, resize_boxes
 from oba.data.calibration import calibration_images
 from oba.data.loader import FilePixels
 from oba.data.store import open_prepared
 from oba.data.types import DataInfo, Splits
 from oba.errors import FileError
+from oba.recipes import AugmentConfig
 
 
 class Pixels(Protocol):

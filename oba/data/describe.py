@@ -9,11 +9,11 @@ import numpy as np
 from PIL import Image
 
 from oba import registry
-from oba.config import DataConfig, SplitsConfig
 from oba.data.splits import shares_of
 from oba.data.streams import Stream
 from oba.data.types import ArraySource, ImageFiles
 from oba.errors import DataError
+from oba.recipes import DataConfig, SplitsConfig
 
 _SAMPLES = 16
 """Image files that are looked at to tell what all are like."""

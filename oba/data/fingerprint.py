@@ -22,10 +22,10 @@ from typing import Any
 from tqdm import tqdm
 
 from oba import registry
-from oba.config import DataConfig
 from oba.data.store import usable_cpus
 from oba.data.types import ArraySource, ImageFiles
 from oba.files import write_atomic
+from oba.recipes import DataConfig
 
 _UNSETTLED = 2_000_000_000
 """Nanoseconds in which a file may change twice and keep its time: the coarsest clock of a common file system."""

@@ -13,7 +13,6 @@ from PIL import Image
 from tqdm import tqdm
 
 from oba import registry
-from oba.config import DataConfig
 from oba.data.images import decode, fit, to_array, with_channels
 from oba.data.store import FileList, content_digest, usable_cpus
 from oba.data.types import (
@@ -29,6 +28,7 @@ from oba.data.types import (
 )
 from oba.errors import ConfigError, DataError
 from oba.files import write_atomic, write_json
+from oba.recipes import DataConfig
 
 ARRAY_EDGE = 64
 """Images whose edges are at most this many pixels are stored decoded."""

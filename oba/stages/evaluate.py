@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from oba.config import AugmentConfig
 from oba.files import read_record, write_record
+from oba.recipes import AugmentConfig
 from oba.records import Accuracy, Cost, Evaluation, Timing
 from oba.sections import EvaluateSections
 from oba.stages.job import Job, label_of

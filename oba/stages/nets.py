@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from oba.config import TrainConfig
 from oba.data.bundle import DataBundle
 from oba.files import write_record, write_text
 from oba.models.stored import ModelCard, SupportsJson, save_pruned
 from oba.models.weight_masks import Masks
+from oba.recipes import TrainConfig
 from oba.records import Accuracy, Trained
 from oba.stages.job import Job, label_of
 from oba.training.device import derive_seed

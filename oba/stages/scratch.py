@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from oba.config import TrainConfig
 from oba.files import read_record
+from oba.recipes import TrainConfig
 from oba.records import Trained
 from oba.sections import ScratchSections
 from oba.stages.job import Job

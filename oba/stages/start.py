@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from oba.config import AugmentConfig
 from oba.data.bundle import DataBundle, load_bundle
 from oba.data.types import Splits
 from oba.files import read_json
+from oba.recipes import AugmentConfig
 from oba.stages.job import Job
 from oba.training.device import keep_freed_memory, make_deterministic, pick_device, set_threads
 

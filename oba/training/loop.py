@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oba.config import TrainConfig
 from oba.data.bundle import DataBundle
 from oba.errors import TrainingError
 from oba.files import digest_json
 from oba.models.weight_masks import Masks, apply_masks
+from oba.recipes import TrainConfig
 from oba.training.device import derive_seed, seeded
 from oba.training.evaluation import autocast, evaluate
 from oba.training.progress import Progress

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from oba.config import TrainConfig
+from oba.recipes import TrainConfig
 
 
 def learning_rate(config: TrainConfig, epochs_done: float) -> float:

@@ -88,6 +88,8 @@ def test_every_function_moves_the_stages_that_reach_it_and_no_other(moved, mutat
         ("oba.report.tradeoff", {"report"}),
         ("oba.layout", {"collect", "report"}),
         ("oba.config", set()),
+        ("oba.recipes", set()),
+        ("oba.section", set()),
         ("oba.tracking.run", set()),
         ("oba.models.names", set()),
         ("oba.provenance", set()),

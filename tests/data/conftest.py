@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oba.config import DataConfig
 from oba.data.prepare import prepare
+from oba.recipes import DataConfig
 
 
 def random_picture(seed: int, height: int, width: int, mode: str) -> Image.Image:

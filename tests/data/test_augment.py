@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchvision.transforms import functional
 
-from oba.config import AugmentConfig
 from oba.data.augment import crop_boxes, draw, mirror, pad_and_crop, resize_boxes
+from oba.recipes import AugmentConfig
 
 
 def some_images(batch: int, channels: int, height: int, width: int) -> torch.Tensor:

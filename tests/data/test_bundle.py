@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from oba.config import AugmentConfig, DataConfig, SplitsConfig
 from oba.data import load_bundle, make_splits
 from oba.data.augment import draw
 from oba.data.bundle import ArrayPixels, DataBundle, Split
 from oba.data.calibration import calibration_images
 from oba.data.types import Splits
 from oba.errors import ConfigError, FileError
+from oba.recipes import AugmentConfig, DataConfig, SplitsConfig
 
 CPU = torch.device("cpu")
 AUGMENTS = [

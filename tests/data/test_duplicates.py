@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oba.config import DataConfig
 from oba.data.duplicates import Duplicates, find_duplicates
 from oba.data.prepare import prepare
 from oba.data.store import Prepared, open_prepared
 from oba.errors import DataError
+from oba.recipes import DataConfig
 
 Open = Callable[[Path], Prepared]
 

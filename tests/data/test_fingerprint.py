@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from oba import registry
-from oba.config import DataConfig
 from oba.data import fingerprint as module
 from oba.data.fingerprint import fingerprint
 from oba.data.prepare import prepare
 from oba.data.store import open_prepared
 from oba.data.types import ArraySource
 from oba.errors import DataError
+from oba.recipes import DataConfig
 
 Look = Callable[[], str]
 

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from oba.config import AugmentConfig, DataConfig, SplitsConfig
 from oba.data import load_bundle, make_splits
 from oba.data.augment import crop_boxes, draw
 from oba.data.bundle import DataBundle, Split
@@ -19,6 +18,7 @@ from oba.data.loader import FilePixels
 from oba.data.prepare import prepare
 from oba.data.store import open_prepared
 from oba.errors import DataError
+from oba.recipes import AugmentConfig, DataConfig, SplitsConfig
 
 CPU = torch.device("cpu")
 MakeBundle = Callable[[AugmentConfig], DataBundle]

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oba.config import DataConfig
 from oba.data.prepare import prepare
 from oba.data.store import open_prepared
 from oba.data.types import PREPARED_FILES, DataInfo
 from oba.errors import ConfigError, DataError
+from oba.recipes import DataConfig
 
 MakeFolder = Callable[..., Path]
 Picture = Callable[[int, int, int, str], Image.Image]
@@ -59,7 +59,7 @@ def test_preparing_and_splitting_imports_no_torch(tmp_path: Path, make_folder: M
 import sys
 from pathlib import Path
 import oba.data.prepare
-from oba.config import DataConfig, SplitsConfig
+from oba.recipes import DataConfig, SplitsConfig
 from oba.data import make_splits
 splits = SplitsConfig(val=0.34, test=0.26)
 for config in (DataConfig(name="digits"), DataConfig(name="imagefolder", root={str(root)!r})):

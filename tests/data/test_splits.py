@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from oba.config import DataConfig, SplitsConfig
 from oba.data.calibration import calibration_images
 from oba.data.describe import describe, train_images
 from oba.data.prepare import prepare
@@ -21,6 +20,7 @@ from oba.data.splits import _rounded, make_splits
 from oba.data.types import Splits
 from oba.errors import ConfigError, DataError
 from oba.files import digest_json
+from oba.recipes import DataConfig, SplitsConfig
 
 DIGITS = DataConfig(name="digits")
 MakeFolder = Callable[..., Path]

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oba.config import DataConfig
 from oba.data.images import fit, to_array
 from oba.data.prepare import prepare
 from oba.data.store import FileList, open_prepared, usable_cpus
 from oba.data.types import PREPARED_FILES
 from oba.errors import DataError, FileError
 from oba.files import read_json, write_json
+from oba.recipes import DataConfig
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from oba.config import TrainConfig
+from oba.recipes import TrainConfig
 from oba.training.loop import train
 from oba.training.records import TrainOutcome
 

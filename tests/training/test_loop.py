@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oba.config import TrainConfig
 from oba.errors import TrainingError
+from oba.recipes import TrainConfig
 from oba.tracking import RunIdentity, stage_run
 from oba.tracking.journal import read_attempt
 from oba.training.evaluation import Metrics, evaluate

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from oba.config import TrainConfig
 from oba.files import read_tensors
+from oba.recipes import TrainConfig
 from oba.training.loop import train
 from oba.training.records import EpochRecord, TrainOutcome
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from oba.config import TrainConfig
 from oba.errors import TrainingError
+from oba.recipes import TrainConfig
 from oba.training.evaluation import evaluate
 
 

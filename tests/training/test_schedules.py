@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from oba.config import PRESETS, TrainConfig
+from oba.config import PRESETS
+from oba.recipes import TrainConfig
 from oba.training.schedules import learning_rate
 
 

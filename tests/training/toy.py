@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from oba.config import TrainConfig
 from oba.models import build_model
+from oba.recipes import TrainConfig
 from oba.training.device import seeded
 from oba.training.loop import train
 

@@ -9,11 +9,11 @@ import torch
 from safetensors import safe_open
 
 import oba
-from oba.config import AugmentConfig
 from oba.data.bundle import load_bundle
 from oba.data.types import Splits
 from oba.files import read_json, read_tensors
 from oba.importance import score_structures
+from oba.recipes import AugmentConfig
 from oba.structures import groups_from_json
 
 LEVEL = "taylor-iterative/keep0.70/pruned"

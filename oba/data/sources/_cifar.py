@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oba.config import DataConfig
 from oba.data.types import ImageArrays
 from oba.errors import DataError
+from oba.recipes import DataConfig
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10

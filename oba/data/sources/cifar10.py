@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from oba.config import DataConfig
 from oba.data.sources._cifar import read_cifar
 from oba.data.types import ArraySource, ImageArrays
+from oba.recipes import DataConfig
 
 
 def open_source(config: DataConfig) -> ArraySource:

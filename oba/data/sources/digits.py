@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from oba.config import DataConfig
 from oba.data.types import ArraySource, ImageArrays
+from oba.recipes import DataConfig
 
 _CLASS_SIZES = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from oba.config import DataConfig
 from oba.data.types import ImageFiles
 from oba.errors import ConfigError, DataError
+from oba.recipes import DataConfig
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 """Image files by the end of their name, in lower or upper case."""

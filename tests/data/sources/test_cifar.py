@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from oba.config import DataConfig
 from oba.data.prepare import prepare
 from oba.errors import DataError
+from oba.recipes import DataConfig
 
 PER_FILE = 4
 

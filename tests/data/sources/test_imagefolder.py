@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from oba.config import DataConfig
 from oba.data.sources.imagefolder import open_source
 from oba.errors import ConfigError, DataError
+from oba.recipes import DataConfig
 
 
 def make(root: Path, *files: str) -> DataConfig:
