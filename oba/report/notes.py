@@ -16,8 +16,9 @@ from oba.report.net import FINETUNED, SCRATCH
 
 _EN_DASH = "\N{EN DASH}"
 _LISTED = 6
-_LAYERS = 2
 """Nets or warnings that one note lists before it points to the full table."""
+_LAYERS = 2
+"""Warnings of one net that a note lists."""
 
 
 def notes(summary: pd.DataFrame, runs: pd.DataFrame) -> list[str]:

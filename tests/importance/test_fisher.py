@@ -9,8 +9,11 @@ from scoring import raw_scores
 from torch import Tensor
 
 from oba.errors import ScoreError
+from oba.importance import score_structures
 from oba.importance.masks import masked
 from oba.importance.state import left_as_found
+from oba.models import build_model
+from oba.pruning.dependencies import find_groups
 from oba.structures import Slice, StructureGroup
 
 SIZES = (4, 1, 3)
@@ -70,3 +73,20 @@ def test_a_group_that_no_layer_takes_is_refused() -> None:
     loose = StructureGroup("2", (Slice("2", "out", ((0,), (1,), (2,), (3,))),))
     with pytest.raises(ScoreError, match="group '2': no layer takes its structures as input to be masked"):
         raw_scores(net.member.make(), [loose], [net.member.batch()], "fisher")
+
+
+@pytest.mark.slow
+def test_windows_of_a_swin_transformer_belong_to_their_images() -> None:
+    size = (3, 64, 64)
+    torch.manual_seed(0)
+    model = build_model("timm/swin_tiny_patch4_window7_224", num_classes=10, input_size=size).double()
+    groups = find_groups(model, size, residual_streams=True, head_dims=True)
+    images, targets = torch.randn(2, *size).double(), torch.tensor([1, 3])
+
+    def scores(some: slice) -> dict[str, Tensor]:
+        batch = [(images[some], targets[some])]
+        return score_structures(model, groups, batch, "fisher", normalizer="none").alone
+
+    first, second = scores(slice(1)), scores(slice(1, 2))
+    for name, found in scores(slice(2)).items():
+        torch.testing.assert_close(found, (first[name] + second[name]) / 2, rtol=1e-9, atol=1e-20)
