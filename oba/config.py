@@ -18,9 +18,9 @@ from oba.recipes import (
     CalibrationConfig,
     DataConfig,
     DenseConfig,
+    FinetuneConfig,
     ScratchConfig,
     SplitsConfig,
-    TrainConfig,
 )
 from oba.section import Fraction, Name, Section
 
@@ -157,15 +157,27 @@ class EvaluationConfig(Section):
     """Timed turns; the median counts."""
 
 
-class RuntimeConfig(Section):
-    """On what the stages run. Part of every result's provenance."""
+class DeviceConfig(Section):
+    """On what a stage runs."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto` takes a GPU where there is one."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Arithmetic of training: `bf16` is autocast; scores and weights stay in fp32."""
     deterministic: bool = True
     """Whether kernels are chosen that are bitwise reproducible; latency is measured without."""
+
+
+class RuntimeConfig(DeviceConfig):
+    """On what the stages run. Part of every result's provenance; all but the first two keys are of training alone."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Arithmetic of training: `bf16` and `fp16` are autocast, the latter with scaled losses; weights, scores and
+    reported accuracies stay in fp32."""
+    tf32: bool = True
+    """Whether a GPU may round the factors of fp32 products to ten bits while it trains."""
+    memory_format: Literal["auto", "contiguous", "channels-last"] = "auto"
+    """Layout of images and convolutions; `auto` is `channels-last` on a GPU."""
+    compile: bool = False
+    """Whether the training step's forward and backward passes are compiled (`torch.compile`): faster after minutes."""
 
 
 class ThreadsConfig(Section):
@@ -241,7 +253,7 @@ class Study(Section):
     augment: AugmentConfig = AugmentConfig()
     dense: DenseConfig
     structures: StructuresConfig = StructuresConfig()
-    finetune: TrainConfig
+    finetune: FinetuneConfig
     scratch: ScratchConfig | None = None
     """Recipe of the control `scratch`. It must be given where a dense net comes from elsewhere (`dense.from` is not
     `train`): then nobody knows for how many epochs, and by which recipe, its weights were trained."""

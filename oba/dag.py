@@ -162,6 +162,13 @@ def _prune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
     return {**_with_images()(study, layout, at), **files}
 
 
+def _finetune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
+    files = {"pruned": [_pruned(layout, at) / name for name in NET_FILES[:3]]}
+    if study.finetune.distillation is not None:
+        files["teacher"] = [layout.dense(at) / name for name in NET_FILES[:2]]
+    return {**_with_images()(study, layout, at), **files}
+
+
 def _parts(study: Study, at: Coordinates) -> list[tuple[str, str]]:
     if at.method == DENSE_LONGER:
         return []
@@ -226,7 +233,7 @@ _STAGES = (
         "finetune",
         _LEVEL,
         writes=_in(_finetuned, TRAINED_FILES),
-        reads=_with_images(pruned=_in(_pruned, NET_FILES[:3])),
+        reads=_finetune_inputs,
         after=_images,
         builds=True,
         gpu=True,

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self
 
-from oba.config import EvaluationConfig, MethodConfig, RuntimeConfig, StructuresConfig, Study
+from oba.config import DeviceConfig, EvaluationConfig, MethodConfig, RuntimeConfig, StructuresConfig, Study
 from oba.layout import DENSE_LONGER, Coordinates, method_of, model_of, prunes_weights
 from oba.recipes import (
     AugmentConfig,
     CalibrationConfig,
     DataConfig,
     DenseConfig,
+    FinetuneConfig,
     ScratchConfig,
     SplitsConfig,
-    TrainConfig,
 )
 from oba.section import Section
 
@@ -46,8 +46,8 @@ class StageSections(Section):
             The sections that this class names, as they are in the study.
         """
         values = {
-            name: _OWN[name](study, at) if name in _OWN else getattr(study, name)
-            for name in cls.model_fields
+            name: _OWN[name](study, at) if name in _OWN else _part(getattr(study, name), field.annotation)
+            for name, field in cls.model_fields.items()
             if name != "threads"
         }
         if "threads" in cls.model_fields:
@@ -57,6 +57,13 @@ class StageSections(Section):
     @classmethod
     def _threads_key(cls) -> str:
         return cls.__name__.removesuffix("Sections").lower()
+
+
+def _part(section: Any, declared: Any) -> Any:
+    """Return what a stage sees of a section: the keys of the class that it declares, which may be a base class."""
+    if isinstance(declared, type) and issubclass(declared, Section) and type(section) is not declared:
+        return declared.model_construct(**{name: getattr(section, name) for name in declared.model_fields})
+    return section
 
 
 class PrepareSections(StageSections):
@@ -93,7 +100,7 @@ class PruneSections(StageSections):
     calibration: CalibrationConfig
     method: MethodConfig | None
     prunable: StructuresConfig | None
-    runtime: RuntimeConfig
+    runtime: DeviceConfig
     threads: int
 
 
@@ -101,7 +108,7 @@ class FinetuneSections(StageSections):
     """What `finetune` sees."""
 
     augment: AugmentConfig
-    finetune: TrainConfig
+    finetune: FinetuneConfig
     runtime: RuntimeConfig
     threads: int
 
@@ -111,7 +118,7 @@ class ScratchSections(StageSections):
 
     augment: AugmentConfig
     dense: DenseConfig
-    finetune: TrainConfig
+    finetune: FinetuneConfig
     scratch: ScratchConfig | None
     runtime: RuntimeConfig
     threads: int
@@ -125,7 +132,7 @@ class EvaluateSections(StageSections):
     """What `evaluate` sees."""
 
     evaluation: EvaluationConfig
-    runtime: RuntimeConfig
+    runtime: DeviceConfig
     threads: int
 
 

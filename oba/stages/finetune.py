@@ -12,7 +12,7 @@ from oba.stages.job import Job
 
 def perform(job: Job[FinetuneSections]) -> dict[str, Any]:
     """Train and leave the net; return its measures."""
-    from oba.pruning.replay import load_masked, read_plan
+    from oba.pruning.replay import load_masked, load_pruned, read_plan
     from oba.stages.nets import train_and_save
     from oba.stages.start import device_of, load_data
 
@@ -21,5 +21,15 @@ def perform(job: Job[FinetuneSections]) -> dict[str, Any]:
     card, plan = read_plan(pruned)
     before = read_record(pruned / "metrics.json", Pruned).total_epochs
     model, masks = load_masked(pruned)
-    config = job.sections.finetune
-    return train_and_save(job, model.to(device), card, bundle, config, epochs_before=before, plan=plan, masks=masks)
+    teacher = load_pruned(job.folder("teacher")) if "teacher" in job.inputs else None
+    return train_and_save(
+        job,
+        model.to(device),
+        card,
+        bundle,
+        job.sections.finetune,
+        epochs_before=before,
+        plan=plan,
+        masks=masks,
+        teacher=teacher,
+    )

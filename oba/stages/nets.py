@@ -33,6 +33,7 @@ def train_and_save(
     epochs_before: int,
     plan: SupportsJson | None = None,
     masks: Masks | None = None,
+    teacher: nn.Module | None = None,
 ) -> dict[str, Any]:
     """Train a net on, from where a killed job stopped, and leave it with its history and measures.
 
@@ -45,6 +46,7 @@ def train_and_save(
         epochs_before: Epochs that the weights have seen already.
         plan: What is left of the dense architecture; all of it if not given.
         masks: What is kept of its weights; the others stay 0.
+        teacher: The net to learn from besides the labels.
 
     Returns:
         What the job's record adds.
@@ -64,10 +66,11 @@ def train_and_save(
         seed=seed,
         state_dir=job.state,
         device=device,
-        precision=job.sections.runtime.precision,
+        runtime=job.sections.runtime,
         on_epoch=on_epoch,
         label=label_of(job),
         masks=masks,
+        teacher=teacher,
     )
     trained = Trained(
         val=Accuracy(**asdict(evaluate(model, bundle.val, device=device, label=label_of(job)))),

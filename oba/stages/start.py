@@ -9,15 +9,17 @@ from oba.data.types import Splits
 from oba.files import read_json
 from oba.recipes import AugmentConfig
 from oba.stages.job import Job
-from oba.training.device import keep_freed_memory, make_deterministic, pick_device, set_threads
+from oba.training.device import allow_tf32, keep_freed_memory, make_deterministic, pick_device, set_threads
 
 
 def device_of(job: Job) -> torch.device:
     """Set the job's threads and kernels and return its device."""
     set_threads(job.sections.threads)
     keep_freed_memory()
-    device = pick_device(job.sections.runtime.device)
-    make_deterministic(device, job.sections.runtime.deterministic)
+    runtime = job.sections.runtime
+    device = pick_device(runtime.device)
+    make_deterministic(device, runtime.deterministic)
+    allow_tf32(getattr(runtime, "tf32", False))
     return device
 
 

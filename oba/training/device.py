@@ -76,21 +76,32 @@ def make_deterministic(device: torch.device, enabled: bool = True) -> None:
         torch.utils.deterministic.fill_uninitialized_memory = False  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def allow_tf32(enabled: bool) -> None:
+    """Choose, for the whole process, whether GPUs may round the factors of fp32 products to TF32's ten bits.
+
+    Args:
+        enabled: Whether they may.
+    """
+    torch.set_float32_matmul_precision("high" if enabled else "highest")
+    torch.backends.cudnn.allow_tf32 = enabled
+
+
 @contextmanager
 def fastest_kernels() -> Iterator[None]:
-    """Run a net as its users would: no deterministic kernels, and cuDNN tries several on each new size.
+    """Run a net as its users would: no deterministic kernels, TF32 convolutions, and cuDNN tries several on new sizes.
 
     Yields:
         Nothing; the caller's settings are restored afterwards.
     """
-    mode, benchmark = torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark
+    cudnn = torch.backends.cudnn
+    mode, benchmark, tf32 = torch.get_deterministic_debug_mode(), cudnn.benchmark, cudnn.allow_tf32
     torch.set_deterministic_debug_mode("default")
-    torch.backends.cudnn.benchmark = True
+    cudnn.benchmark = cudnn.allow_tf32 = True
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(mode)
-        torch.backends.cudnn.benchmark = benchmark
+        cudnn.benchmark, cudnn.allow_tf32 = benchmark, tf32
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:

@@ -33,12 +33,13 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
 
     Args:
         device: Where.
-        precision: ``fp32``, or ``bf16`` for automatic mixed precision.
+        precision: ``fp32``, or ``bf16`` or ``fp16`` for automatic mixed precision.
 
     Returns:
         A context manager.
     """
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+    kind = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=kind, enabled=precision != "fp32")
 
 
 @torch.no_grad()
@@ -59,7 +60,7 @@ def evaluate(
         split: The images.
         batch_size: Images per batch.
         device: Where the net is.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
         label: What is measured, for messages: ``dense resnet8 seed 0, epoch 3``.
         cause: What a loss that is not finite likely comes from, for the message.
 

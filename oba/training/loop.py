@@ -1,7 +1,7 @@
 """The training loop.
 
 Every epoch is a pure function of the state at its start, the seed and the epoch's number: the order of
-the images, their augmentation and dropout are drawn from seeds derived from the latter two. A killed
+the images, their augmentation, mixing and dropout are drawn from seeds derived from the latter two. A killed
 training that goes on after its last finished epoch is therefore bitwise reproducible on a CPU, given the
 same number of threads.
 """
@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oba.config import RuntimeConfig
 from oba.data.bundle import DataBundle
 from oba.errors import TrainingError
 from oba.files import digest_json
-from oba.models.weight_masks import Masks, apply_masks
+from oba.models.weight_masks import Masks
 from oba.recipes import TrainConfig
 from oba.training.device import derive_seed, seeded
-from oba.training.evaluation import autocast, evaluate
+from oba.training.evaluation import evaluate
+from oba.training.learner import Learner
 from oba.training.progress import Progress
 from oba.training.records import EpochRecord, TrainOutcome
-from oba.training.schedules import learning_rate
 from oba.training.state import TrainState, load_state, save_state
 
 _FETCH_EVERY = 50
@@ -42,12 +42,13 @@ def train(
     seed: int,
     state_dir: Path,
     device: torch.device,
-    precision: str,
+    runtime: RuntimeConfig,
     on_epoch: Callable[[EpochRecord], None],
     label: str,
     masks: Masks | None = None,
+    teacher: nn.Module | None = None,
 ) -> TrainOutcome:
-    """Train a net with SGD, going on from the state in ``state_dir`` if there is one.
+    """Train a net, going on from the state in ``state_dir`` if there is one.
 
     The learning rate is set at every step, to the schedule's value at the step's middle. A last batch of
     one image, which batch norm cannot take, is left out.
@@ -61,12 +62,13 @@ def train(
         state_dir: Folder of the resumable state, of this training alone. The caller removes it
             once the results are safe.
         device: Where to train, and where the bundle's batches are.
-        precision: ``fp32`` or ``bf16``.
+        runtime: Precision, memory format, and whether passes are compiled.
         on_epoch: Called for every epoch once its state is safe. A training that goes on calls it first for all
             epochs before the interruption, since the last of them may not have been reported.
         label: What is trained, for people: ``dense resnet8 seed 0``.
         masks: What is kept of the net's weights; the others are set to 0, and stay exactly 0: their gradients are
             dropped before every step, so that momentum and weight decay have nothing to work on.
+        teacher: The net that ``config.distillation`` learns from; moved to ``device``.
 
     Returns:
         The history and the selected epoch.
@@ -74,30 +76,20 @@ def train(
     Raises:
         TrainingError: If fewer than two images are left to train on, or a loss is not finite.
     """
-    model.to(device)
-    if device.type == "cuda":  # on a CPU, this layout made torch 2.14 write past its buffers in small nets
-        model.to(memory_format=torch.channels_last)
-    masks = {name: kept.to(device) for name, kept in (masks or {}).items()}
-    apply_masks(model, masks)
-    optimizer = torch.optim.SGD(
-        model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.nesterov,
+    learner = Learner(
+        model, config, runtime, device=device, classes=len(bundle.info.classes), masks=masks, teacher=teacher
     )
     steps = _steps(len(bundle.train), config.batch_size)
     if config.epochs and steps == 0:
         raise TrainingError(f"{label}: {len(bundle.train)} training images; at least 2 are needed")
-    key = _key(model, config, seed, precision)
+    key = _key(model, config, seed, runtime)
     state = load_state(state_dir, key) or TrainState()
-    _restore(model, optimizer, state)
+    learner.restore(state)
     for record in state.history:
         on_epoch(record)
 
     with Progress(label, config.epochs) as progress:
-        gone = [(model.get_parameter(name), ~kept) for name, kept in masks.items()]
-        run = _Run(model, optimizer, gone, config, steps, device, precision, progress, label)
+        run = _Run(learner, config, steps, device, seed, progress, label)
         for epoch in range(len(state.history) + 1, config.epochs + 1):
             start = time.perf_counter()
             shuffle_seed = derive_seed(seed, "images", epoch)
@@ -106,31 +98,30 @@ def train(
                 loss, top1, images = _train_epoch(run, batches, epoch)
             trained = time.perf_counter()
             val = evaluate(
-                model,
+                learner.counted,
                 bundle.val,
                 batch_size=config.batch_size,
                 device=device,
-                precision=precision,
+                precision=runtime.precision,
                 label=f"{label}: validation after epoch {epoch}",
                 cause=_cause(config),
             )
             end = time.perf_counter()
 
-            lr = optimizer.param_groups[0]["lr"]
-            record = EpochRecord(epoch, lr, loss, top1, val.loss, val.top1, images / (trained - start), end - start)
+            speed = images / (trained - start)
+            record = EpochRecord(epoch, learner.lr, loss, top1, val.loss, val.top1, speed, end - start)
             state.history.append(record)
             if config.select == "last":
                 state.selected_epoch = epoch
             elif max(state.history, key=lambda other: (other.val_top1, -other.val_loss)) is record:
                 state.selected_epoch = epoch
-                state.best = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
-            state.weights, state.momentum = model.state_dict(), _momentum(model, optimizer)
+                state.best = {name: t.detach().cpu().clone() for name, t in learner.counted.state_dict().items()}
+            learner.save(state)
             save_state(state_dir, state, key)
             progress.finish(state.history)
             on_epoch(record)
 
-    if state.best:
-        model.load_state_dict(state.best)
+    model.load_state_dict(state.best or learner.counted.state_dict())
     model.eval()
     return TrainOutcome(state.history, state.selected_epoch)
 
@@ -139,13 +130,11 @@ def train(
 class _Run:
     """What is the same in all epochs."""
 
-    model: nn.Module
-    optimizer: torch.optim.SGD
-    gone: list[tuple[nn.Parameter, Tensor]]
+    learner: Learner
     config: TrainConfig
     steps: int
     device: torch.device
-    precision: str
+    seed: int
     progress: Progress
     label: str
 
@@ -156,24 +145,19 @@ def _train_epoch(run: _Run, batches: Iterable[tuple[Tensor, Tensor]], epoch: int
     losses: list[float] = []
     sizes: list[int] = []
     correct = torch.zeros((), dtype=torch.int64, device=run.device)
-    run.model.train()
+    run.learner.model.train()
     run.progress.start(epoch, run.steps)
     for step, (inputs, targets) in zip(range(run.steps), batches, strict=False):
-        for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate(run.config, epoch - 1 + (step + 0.5) / run.steps)
-        with autocast(run.device, run.precision):
-            logits = run.model(inputs)
-        loss = F.cross_entropy(logits.float(), targets, label_smoothing=run.config.label_smoothing)
-        run.optimizer.zero_grad()
-        loss.backward()
-        for weight, masked in run.gone:
-            if weight.grad is not None:
-                weight.grad.masked_fill_(masked, 0.0)
-        run.optimizer.step()
-
+        loss, right = run.learner.step(
+            inputs,
+            targets,
+            epochs_done=epoch - 1 + (step + 0.5) / run.steps,
+            number=(epoch - 1) * run.steps + step + 1,
+            seed=derive_seed(run.seed, "mix", epoch, step),
+        )
         sizes.append(len(targets))
-        correct += (logits.detach().argmax(dim=1) == targets).sum()
-        waiting.append(loss.detach())
+        correct += right
+        waiting.append(loss)
         if len(waiting) == _FETCH_EVERY or step == run.steps - 1:
             losses += torch.stack(waiting).tolist()
             waiting.clear()
@@ -206,22 +190,8 @@ def _cause(config: TrainConfig) -> str:
     )
 
 
-def _key(model: nn.Module, config: TrainConfig, seed: int, precision: str) -> str:
+def _key(model: nn.Module, config: TrainConfig, seed: int, runtime: RuntimeConfig) -> str:
     """Name what the states of a training depend on."""
     sizes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    return digest_json({"sizes": sizes, "config": config.model_dump(), "seed": seed, "precision": precision})
-
-
-def _momentum(model: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    """Return the optimizer's buffers by parameter name."""
-    buffers = {name: optimizer.state[parameter].get("momentum_buffer") for name, parameter in model.named_parameters()}
-    return {name: buffer for name, buffer in buffers.items() if buffer is not None}
-
-
-def _restore(model: nn.Module, optimizer: torch.optim.SGD, state: TrainState) -> None:
-    """Put a state's weights and buffers where they belong."""
-    if state.weights:
-        model.load_state_dict(state.weights)
-    for name, parameter in model.named_parameters():
-        if name in state.momentum:
-            optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(state.momentum[name])
+    settings = {"config": config.model_dump(), "runtime": runtime.model_dump()}
+    return digest_json({"sizes": sizes, "seed": seed, **settings})

@@ -1,8 +1,8 @@
 """The state of an unfinished training, so that a killed one goes on after its last finished epoch.
 
-Each epoch leaves two files: ``epoch-0003.safetensors`` (weights, momentum, the best weights) and, once
-that is complete, ``epoch-0003.json`` (history, and the digest of the former). The last two epochs are
-kept: if the newest state turns out damaged, the one before it serves.
+Each epoch leaves two files: ``epoch-0003.safetensors`` (weights, their average, the best ones, the optimizer's state)
+and, once that is complete, ``epoch-0003.json`` (history, and the digest of the former). The last two epochs are kept:
+if the newest state turns out damaged, the one before it serves.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from oba.files import digest_file, read_json, read_tensors, write_json, write_te
 from oba.training.records import EpochRecord
 
 _log = logging.getLogger(__name__)
-_PARTS = ("weights", "momentum", "best")
+_PARTS = ("weights", "optimizer", "average", "best")
+_KEYS = {"key", "digest", "selected_epoch", "scaler", "history"}
 
 
 @dataclass
@@ -28,12 +29,16 @@ class TrainState:
     history: list[EpochRecord] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
     """The net's state dict."""
-    momentum: dict[str, Tensor] = field(default_factory=dict)
-    """SGD's buffers by parameter name."""
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    """What the optimizer remembers of each parameter, by ``<parameter>/<key>``."""
+    average: dict[str, Tensor] = field(default_factory=dict)
+    """State dict of the weights' moving average; empty without one."""
     best: dict[str, Tensor] = field(default_factory=dict)
     """State dict of the best epoch so far; empty if the last epoch counts."""
     selected_epoch: int = 0
     """The epoch whose weights count so far."""
+    scaler: dict[str, float] = field(default_factory=dict)
+    """How losses are scaled in fp16; empty in other precisions."""
 
 
 def save_state(directory: Path, state: TrainState, key: str) -> None:
@@ -52,6 +57,7 @@ def save_state(directory: Path, state: TrainState, key: str) -> None:
         "key": key,
         "digest": digest_file(weights),
         "selected_epoch": state.selected_epoch,
+        "scaler": state.scaler,
         "history": [asdict(record) for record in state.history],
     }
     write_json(weights.with_suffix(".json"), value)
@@ -81,14 +87,15 @@ def load_state(directory: Path, key: str) -> TrainState | None:
 def _read(path: Path, key: str) -> TrainState:
     """Read one state and check that it is whole and belongs to this training."""
     value = read_json(path)
-    if not isinstance(value, dict) or value.keys() != {"key", "digest", "selected_epoch", "history"}:
+    if not isinstance(value, dict) or value.keys() != _KEYS:
         raise FileError(f"{path}: not the state of a training")
     if value["key"] != key:
         raise FileError(f"{path}: saved by a training with other settings")
     weights = path.with_suffix(".safetensors")
     if digest_file(weights) != value["digest"]:
         raise FileError(f"{weights}: damaged, its digest is not the recorded one")
-    state = TrainState([EpochRecord(**row) for row in value["history"]], selected_epoch=value["selected_epoch"])
+    history = [EpochRecord(**row) for row in value["history"]]
+    state = TrainState(history, selected_epoch=value["selected_epoch"], scaler=value["scaler"])
     for name, tensor in read_tensors(weights).items():
         part, _, rest = name.partition("/")
         getattr(state, part)[rest] = tensor

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from oba.config import RuntimeConfig
 from oba.recipes import TrainConfig
 from oba.training.loop import train
 from oba.training.records import TrainOutcome
@@ -31,7 +32,7 @@ def run(toy: SimpleNamespace, tmp_path: Path) -> Any:
             "seed": 3,
             "state_dir": tmp_path / "state",
             "device": torch.device("cpu"),
-            "precision": "fp32",
+            "runtime": RuntimeConfig(),
             "on_epoch": lambda _: None,
             "label": "toy",
         }

@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from oba.config import RuntimeConfig
 from oba.errors import TrainingError
 from oba.recipes import TrainConfig
 from oba.tracking import RunIdentity, stage_run
@@ -202,7 +203,7 @@ def test_a_damaged_newest_state_costs_one_epoch(
     assert "epoch-0003.safetensors: damaged" in caplog.text
 
 
-@pytest.mark.parametrize("change", [{"seed": 4}, {"precision": "bf16"}])
+@pytest.mark.parametrize("change", [{"seed": 4}, {"runtime": RuntimeConfig(precision="bf16")}])
 def test_a_state_of_another_training_is_not_taken(
     run: Run, toy: SimpleNamespace, change: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -334,7 +335,7 @@ def test_a_loss_that_is_not_finite_names_epoch_and_step(run: Run, toy: SimpleNam
 
 def test_bf16_trains_and_keeps_weights_in_fp32(run: Run, tmp_path: Path) -> None:
     config = TrainConfig(epochs=5, batch_size=16, lr=0.05)
-    half, outcome = run(config, precision="bf16")
+    half, outcome = run(config, runtime=RuntimeConfig(precision="bf16"))
     full, expected = run(config, state_dir=tmp_path / "full")
     assert outcome.history[-1].train_loss < 0.8 * outcome.history[0].train_loss
     assert outcome.history[-1].train_loss == pytest.approx(expected.history[-1].train_loss, rel=0.05)
@@ -350,5 +351,5 @@ def test_the_state_holds_what_the_next_epoch_needs(run: Run, tmp_path: Path, toy
     assert state is not None
     model = toy.toy_net()
     assert state.weights.keys() == model.state_dict().keys() == state.best.keys()
-    assert state.momentum.keys() == {name for name, _ in model.named_parameters()}
+    assert state.optimizer.keys() == {f"{name}/momentum_buffer" for name, _ in model.named_parameters()}
     assert [record.epoch for record in state.history] == [1, 2]

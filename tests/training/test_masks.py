@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from oba.config import RuntimeConfig
 from oba.files import read_tensors
 from oba.recipes import TrainConfig
 from oba.training.loop import train
@@ -31,7 +32,7 @@ def random_masks(model: nn.Module) -> dict[str, Tensor]:
 def trained(toy: SimpleNamespace, tmp_path: Path) -> Callable[..., tuple[nn.Module, dict[str, Tensor], TrainOutcome]]:
     def of(
         state: str = "state",
-        precision: str = "fp32",
+        precision: Any = "fp32",
         on_epoch: Callable[[EpochRecord], None] = lambda _: None,
         **changes: Any,
     ) -> tuple[nn.Module, dict[str, Tensor], TrainOutcome]:
@@ -44,7 +45,7 @@ def trained(toy: SimpleNamespace, tmp_path: Path) -> Callable[..., tuple[nn.Modu
             seed=3,
             state_dir=tmp_path / state,
             device=torch.device("cpu"),
-            precision=precision,
+            runtime=RuntimeConfig(precision=precision),
             on_epoch=on_epoch,
             label="toy",
             masks=masks,
@@ -86,9 +87,9 @@ def test_momentum_of_masked_weights_is_0_in_the_saved_state(trained, tmp_path):
     _, masks, _ = trained()
     state = read_tensors(tmp_path / "state/epoch-0003.safetensors")
     for name, mask in masks.items():
-        for part in ("weights", "momentum"):
-            assert not state[f"{part}/{name}"][~mask].any()
-            assert state[f"{part}/{name}"][mask].any() or not mask.any()
+        for path in (f"weights/{name}", f"optimizer/{name}/momentum_buffer"):
+            assert not state[path][~mask].any()
+            assert state[path][mask].any() or not mask.any()
 
 
 class Interrupted(Exception):

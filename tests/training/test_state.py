@@ -15,9 +15,11 @@ def state(epochs: int) -> TrainState:
     return TrainState(
         history=[EpochRecord(n, 0.1 / n, 1 / n, 0.5, 1 / 3, 0.25, 100.0, 2.0) for n in range(1, epochs + 1)],
         weights={"a.weight": torch.full((2, 3), 1 / epochs), "a.count": torch.tensor(epochs)},
-        momentum={"a.weight": torch.randn(2, 3)},
+        optimizer={"a.weight/exp_avg": torch.randn(2, 3), "a.weight/step": torch.tensor(3.0)},
+        average={"a.weight": torch.zeros(2, 3)},
         best={"a.weight": torch.ones(2, 3), "a.count": torch.tensor(1)},
         selected_epoch=1,
+        scaler={"scale": 2.0**16, "_growth_tracker": 7},
     )
 
 
@@ -30,8 +32,8 @@ def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     save_state(tmp_path, saved, "key")
     loaded = load_state(tmp_path, "key")
     assert loaded is not None
-    assert (loaded.history, loaded.selected_epoch) == (saved.history, 1)
-    for part in ("weights", "momentum", "best"):
+    assert (loaded.history, loaded.selected_epoch, loaded.scaler) == (saved.history, 1, saved.scaler)
+    for part in ("weights", "optimizer", "average", "best"):
         ours, theirs = getattr(loaded, part), getattr(saved, part)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) and ours[name].dtype == theirs[name].dtype for name in ours)

@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor, nn
 
+from oba.config import RuntimeConfig
 from oba.models import build_model
 from oba.recipes import TrainConfig
 from oba.training.device import seeded
@@ -68,6 +70,7 @@ class ToyBundle:
     def __init__(self, train: ToySplit | None = None, val: ToySplit | None = None) -> None:
         self.train = train or ToySplit(65, seed=1)
         self.val = val or ToySplit(30, seed=2)
+        self.info = SimpleNamespace(classes=["rows", "columns", "chessboard", "nothing"])
 
 
 class ToyNet(nn.Module):
@@ -103,7 +106,7 @@ def main(state_dir: str, marker: str, at: str, threads: str) -> None:
         seed=3,
         state_dir=Path(state_dir),
         device=torch.device("cpu"),
-        precision="fp32",
+        runtime=RuntimeConfig(),
         on_epoch=lambda _: None,
         label="toy",
     )
