@@ -146,6 +146,13 @@ class MethodConfig(Section):
         return "weight allocation" if part == "allocation" and self.granularity == "weights" else part
 
 
+class SweepMethod(MethodConfig):
+    """A method as a study has it: with how its pruned nets are trained on."""
+
+    finetune: FinetuneConfig
+    """What differs from the study's `finetune`, such as `{lr: 1e-2}`."""
+
+
 class EvaluationConfig(Section):
     """How nets are measured."""
 
@@ -235,7 +242,7 @@ class Study(Section):
     """Nets: names, or mappings with `name` and what differs from the study's `dense` and `structures`."""
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """Each seed draws its own splits, initial weights and batches."""
-    methods: Annotated[list[MethodConfig], Field(min_length=1)]
+    methods: Annotated[list[SweepMethod], Field(min_length=1)]
     """Who goes, how much goes where, how the survivors adjust: names of criteria, or mappings; the first method is what
     the others are compared with."""
     method_defaults: MethodDefaults = MethodDefaults()

@@ -20,12 +20,14 @@ from oba.layout import (
     TRAINED_FILES,
     Coordinates,
     Layout,
+    finetune_of,
     method_of,
     model_of,
     prunes_weights,
     start_of,
 )
 from oba.models.parse import family
+from oba.recipes import TrainConfig
 from oba.sections import STAGES as SECTIONS
 from oba.sections import StageSections
 
@@ -164,9 +166,25 @@ def _prune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
 
 def _finetune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
     files = {"pruned": [_pruned(layout, at) / name for name in NET_FILES[:3]]}
-    if study.finetune.distillation is not None:
+    if finetune_of(study, at).distillation is not None:
         files["teacher"] = [layout.dense(at) / name for name in NET_FILES[:2]]
     return {**_with_images()(study, layout, at), **files}
+
+
+def _dense_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
+    return _ingredients(model_of(study, at.model).dense)
+
+
+def _finetune_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
+    return _ingredients(finetune_of(study, at))
+
+
+def _scratch_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
+    return _ingredients(study.scratch or model_of(study, at.model).dense)
+
+
+def _ingredients(recipe: TrainConfig) -> list[tuple[str, str]]:
+    return [("ingredient", name) for name in recipe.ingredients]
 
 
 def _parts(study: Study, at: Coordinates) -> list[tuple[str, str]]:
@@ -205,6 +223,7 @@ _STAGES = (
         writes=_in(Layout.dense, TRAINED_FILES),
         reads=_dense_inputs,
         after=_images,
+        uses=_dense_recipe,
         builds=True,
         gpu=True,
         priority=10,
@@ -235,6 +254,7 @@ _STAGES = (
         writes=_in(_finetuned, TRAINED_FILES),
         reads=_finetune_inputs,
         after=_images,
+        uses=_finetune_recipe,
         builds=True,
         gpu=True,
     ),
@@ -244,6 +264,7 @@ _STAGES = (
         writes=_in(_scratch, TRAINED_FILES),
         reads=_with_images(pruned=_in(_pruned, NET_FILES[:2]), finetuned=_in(_finetuned, ["metrics.json"])),
         after=_images,
+        uses=_scratch_recipe,
         builds=True,
         gpu=True,
     ),

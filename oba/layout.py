@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oba.config import MethodConfig, ModelConfig, Study
+from oba.config import ModelConfig, Study, SweepMethod
 from oba.models.names import slug
+from oba.recipes import FinetuneConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,9 +151,14 @@ def model_of(study: Study, model: str) -> ModelConfig:
     return next(m for m in study.models if slug(m.name) == model)
 
 
-def method_of(study: Study, method: str) -> MethodConfig:
+def method_of(study: Study, method: str) -> SweepMethod:
     """Return the method that has a name."""
     return next(m for m in study.methods if m.name == method)
+
+
+def finetune_of(study: Study, at: Coordinates) -> FinetuneConfig:
+    """Return how the pruned nets of a chain are trained on: as its method says, or the study."""
+    return study.finetune if at.method == DENSE_LONGER else method_of(study, at.method).finetune
 
 
 def first_methods(study: Study) -> list[str]:

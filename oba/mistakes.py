@@ -58,6 +58,8 @@ def _told_once(findings: list[Any]) -> Iterator[Any]:
         match finding["loc"]:
             case ("models", int(), *rest):
                 shared = tuple(rest)
+            case ("methods", int(), "finetune", *rest):
+                shared = ("finetune", *rest)
             case ("methods", int(), *rest):
                 shared = ("method_defaults", *rest)
             case _:

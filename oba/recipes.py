@@ -120,6 +120,13 @@ class TrainConfig(Section):
     select: Literal["last", "best"] = "last"
     """Which epoch's weights count: the last, or the best on `val`."""
 
+    @property
+    def ingredients(self) -> list[str]:
+        """Names of the modules in ``oba/training/ingredients`` that this recipe needs."""
+        mixes = self.mixup or self.cutmix
+        wanted = {"average": self.ema is not None, "decay": self.decay == "matrices", "mixing": mixes}
+        return [name for name, needed in wanted.items() if needed]
+
     @model_validator(mode="after")
     def _milestones_fit(self) -> Self:
         if self.schedule == "step" and sorted(set(self.milestones)) != self.milestones:
@@ -152,7 +159,7 @@ class TrainConfig(Section):
             raise ValueError("nesterov is given, but momentum is 0; allowed: momentum above 0")
         if self.beta2 != _BETA2 and self.optimizer != "adamw":
             raise ValueError("beta2 is given, but optimizer is 'sgd'; allowed with optimizer: adamw")
-        if self.mix_probability < 1 and not (self.mixup or self.cutmix):
+        if self.mix_probability < 1 and "mixing" not in self.ingredients:
             raise ValueError("mix_probability is given, but neither mixup nor cutmix; allowed with one of them above 0")
         if self.accumulate > self.batch_size:
             raise ValueError(f"accumulate {self.accumulate} must be at most batch_size {self.batch_size}")

@@ -33,6 +33,7 @@ _KINDS = {
     "weight allocation": _Kind("pruning/weights/allocation", "ALLOCATION"),
     "update": _Kind("pruning/update", "UPDATE"),
     "data set": _Kind("data/sources", "open_source"),
+    "ingredient": _Kind("training/ingredients", "make"),
 }
 
 
@@ -40,7 +41,8 @@ def names(kind: str) -> list[str]:
     """Return the registered names of one kind, sorted.
 
     Args:
-        kind: ``"criterion"``, ``"allocation"``, ``"weight allocation"``, ``"update"`` or ``"data set"``.
+        kind: ``"criterion"``, ``"allocation"``, ``"weight allocation"``, ``"update"``, ``"data set"`` or, of a training
+            recipe, ``"ingredient"``.
 
     Returns:
         The names, with dashes.
@@ -116,13 +118,13 @@ def load(kind: str, name: str) -> ModuleType:
 
 
 def entry(kind: str, name: str) -> Callable[..., Any]:
-    """Import the entry itself: the class, or for a data set the function that opens it.
+    """Import the entry itself: a class, or a function.
 
     Args:
         kind: One of the kinds.
         name: A registered name.
 
     Returns:
-        What the module calls ``CRITERION``, ``ALLOCATION``, ``UPDATE`` or ``open_source``.
+        What the module calls ``CRITERION``, ``ALLOCATION``, ``UPDATE``, ``open_source`` or ``make``.
     """
     return getattr(load(kind, name), _KINDS[kind].symbol)

@@ -19,16 +19,17 @@ def study_schema() -> dict[str, Any]:
     schema = Study.model_json_schema(by_alias=True)
     definitions = schema["$defs"]
     definitions["ModelConfig"]["required"] = ["name"]
-    definitions["MethodConfig"]["required"] = ["criterion"]
+    definitions["SweepMethod"]["required"] = ["criterion"]
+    definitions["SweepMethod"]["properties"]["finetune"] = _partly(definitions["FinetuneConfig"])
     own = definitions["ModelConfig"]["properties"]
     own["dense"], own["structures"] = _partly(definitions["DenseConfig"]), _partly(definitions["StructuresConfig"])
-    for key, entry in (("models", "ModelConfig"), ("methods", "MethodConfig")):
+    for key, entry in (("models", "ModelConfig"), ("methods", "SweepMethod")):
         schema["properties"][key]["items"] = {"anyOf": [{"type": "string"}, {"$ref": f"#/$defs/{entry}"}]}
     for kind in PARTS:
         definitions[kind] = _choice(kind)
-        for section in ("MethodConfig", "MethodDefaults"):
+        for section in ("SweepMethod", "MethodDefaults"):
             described = definitions[section]["properties"][kind]
-            if kind != "criterion" or section == "MethodConfig":
+            if kind != "criterion" or section == "SweepMethod":
                 text = {key: described[key] for key in ("description", "default") if key in described}
                 definitions[section]["properties"][kind] = {"$ref": f"#/$defs/{kind}", **text}
     definitions.pop("Choice", None)

@@ -7,10 +7,10 @@ the study has for every model and every method, a job sees that of its own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from oba.config import DeviceConfig, EvaluationConfig, MethodConfig, RuntimeConfig, StructuresConfig, Study
-from oba.layout import DENSE_LONGER, Coordinates, method_of, model_of, prunes_weights
+from oba.layout import DENSE_LONGER, Coordinates, finetune_of, method_of, model_of, prunes_weights
 from oba.recipes import (
     AugmentConfig,
     CalibrationConfig,
@@ -27,6 +27,7 @@ _OWN: dict[str, Callable[[Study, Coordinates], Any]] = {
     "structures": lambda study, at: model_of(study, at.model).structures,
     "prunable": lambda study, at: model_of(study, at.model).structures if prunes_weights(study, at) else None,
     "method": lambda study, at: None if at.method == DENSE_LONGER else method_of(study, at.method),
+    "finetune": finetune_of,
 }
 """Sections that are not simply those of the study, but a model's or a method's own."""
 
@@ -46,7 +47,7 @@ class StageSections(Section):
             The sections that this class names, as they are in the study.
         """
         values = {
-            name: _OWN[name](study, at) if name in _OWN else _part(getattr(study, name), field.annotation)
+            name: _part(_OWN[name](study, at) if name in _OWN else getattr(study, name), field.annotation)
             for name, field in cls.model_fields.items()
             if name != "threads"
         }
@@ -61,8 +62,9 @@ class StageSections(Section):
 
 def _part(section: Any, declared: Any) -> Any:
     """Return what a stage sees of a section: the keys of the class that it declares, which may be a base class."""
-    if isinstance(declared, type) and issubclass(declared, Section) and type(section) is not declared:
-        return declared.model_construct(**{name: getattr(section, name) for name in declared.model_fields})
+    for kind in get_args(declared) or (declared,):
+        if kind is not type(section) and isinstance(kind, type) and isinstance(section, kind):
+            return kind.model_construct(**{name: getattr(section, name) for name in kind.model_fields})
     return section
 
 
@@ -118,7 +120,6 @@ class ScratchSections(StageSections):
 
     augment: AugmentConfig
     dense: DenseConfig
-    finetune: FinetuneConfig
     scratch: ScratchConfig | None
     runtime: RuntimeConfig
     threads: int

@@ -8,20 +8,22 @@ writes it, is read without either (:func:`load_resolved`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from oba import registry
-from oba.config import PARTS, PRESETS, Choice, MethodConfig, MethodDefaults, Study
+from oba.config import PARTS, PRESETS, Choice, MethodConfig, MethodDefaults, Study, SweepMethod
 from oba.errors import ConfigError, FileError
 from oba.files import read_json
 from oba.mistakes import explain
 from oba.models.names import check_name
 from oba.options import checked_options, option_names, part
+
+M = TypeVar("M", bound=MethodConfig)
 
 
 def load_study(path: Path) -> Study:
@@ -174,7 +176,8 @@ def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
         filled["models"] = [_own_model(entry, shared) for entry in values["models"]]
     if isinstance(values.get("methods"), list):
         defaults = values.get("method_defaults", {})
-        filled["methods"] = [_own_method(entry, defaults) for entry in values["methods"]]
+        methods = [_own_method(entry, defaults) for entry in values["methods"]]
+        filled["methods"] = [_own_recipe(method, values.get("finetune", {})) for method in methods]
     return filled
 
 
@@ -204,6 +207,15 @@ def _own_method(entry: Any, given: Any) -> Any:
     return merged
 
 
+def _own_recipe(method: Any, finetune: Any) -> Any:
+    """Fill in how a method's nets are trained on from the study's section."""
+    if not isinstance(method, Mapping):
+        return method
+    own = method.get("finetune", {})
+    both = isinstance(finetune, Mapping) and isinstance(own, Mapping)
+    return {**method, "finetune": _merged(finetune, own) if both else own}
+
+
 def _check_names(study: Study) -> None:
     registry.check("data set", study.data.name, "data.name")
     for method in study.methods:
@@ -217,7 +229,7 @@ def _check_parts(method: MethodConfig) -> None:
         registry.check(method.kind(kind), getattr(method, kind).name, f"methods.{method.name}.{kind}")
 
 
-def _all_with_options(study: Study) -> list[MethodConfig]:
+def _all_with_options(study: Study) -> list[SweepMethod]:
     """Check the options of all methods; every mistake is told."""
     methods, mistakes = [], []
     for method in study.methods:
@@ -230,7 +242,7 @@ def _all_with_options(study: Study) -> list[MethodConfig]:
     return methods
 
 
-def _with_options(method: MethodConfig, defaults: MethodDefaults) -> MethodConfig:
+def _with_options(method: M, defaults: MethodDefaults) -> M:
     """Check a method's options and spell all of them out."""
     chosen = {}
     for kind in PARTS:
@@ -251,7 +263,7 @@ def _with_options(method: MethodConfig, defaults: MethodDefaults) -> MethodConfi
     return method.model_copy(update=chosen)
 
 
-def _check_copies(methods: list[MethodConfig]) -> None:
+def _check_copies(methods: Sequence[MethodConfig]) -> None:
     """Refuse methods whose widths would be those of no method, because none has the name or each copies the next."""
     copied = {method.name: method.allocation.options.get("method") for method in methods}
     for name, other in copied.items():

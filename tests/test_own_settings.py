@@ -1,4 +1,4 @@
-"""A model may have structures and a dense net of its own; what it leaves out is the study's."""
+"""Models have structures and dense nets of their own, methods their fine-tuning; the rest is the study's."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from typing import Any
 import pytest
 
 from oba.config import Study
+from oba.dag import STAGES
 from oba.errors import ConfigError
-from oba.layout import Coordinates
-from oba.sections import DenseSections, ScratchSections, StageSections, TraceSections
+from oba.layout import DENSE_LONGER, Coordinates, Layout
+from oba.recipes import DistillationConfig
+from oba.sections import (
+    DenseSections,
+    EvaluateSections,
+    FinetuneSections,
+    PruneSections,
+    ScratchSections,
+    StageSections,
+    TraceSections,
+)
 from oba.stages.scratch import recipe
 from oba.study import dump_study, parse_study
 
@@ -92,3 +102,52 @@ def test_scratch_follows_its_own_recipe_else_the_dense_one_over_all_epochs() -> 
     sections = ScratchSections.of(parsed(dense=steps, models=["resnet8"]), Coordinates(model=at, seed=0))
     stretched = recipe(sections, 40)
     assert (stretched.epochs, stretched.lr, stretched.milestones) == (40, 0.05, [20, 30])
+
+
+FAST = {"name": "fast", "criterion": "taylor", "finetune": {"lr": 0.5, "distillation": {"weight": 0.3}}}
+LEVEL = {"model": "resnet8", "seed": 0, "schedule": "iterative", "keep": "0.60"}
+
+
+@pytest.mark.parametrize("method", ["taylor", "fast", DENSE_LONGER])
+def test_a_method_may_train_its_nets_on_in_its_own_way(method: str) -> None:
+    study = parsed(methods=["taylor", FAST], controls=["dense-longer"])
+    expected = study.finetune
+    if method == "fast":
+        expected = expected.model_copy(update={"lr": 0.5, "distillation": DistillationConfig(weight=0.3)})
+    at = Coordinates(method=method, **LEVEL)
+    assert FinetuneSections.of(study, at).finetune == expected
+    reads = STAGES["finetune"].reads(study, Layout("tiny"), at)
+    dense = [Layout("tiny").dense(at) / name for name in ("model.safetensors", "plan.json")]
+    assert reads.get("teacher") == (dense if method == "fast" else None)
+    assert parse_study(dump_study(study), "study") == study
+
+
+def test_a_job_depends_on_the_code_of_what_its_recipe_needs() -> None:
+    own = {**FAST, "finetune": {"mixup": 0.2, "decay": "matrices"}}
+    study = parsed(methods=["taylor", own], dense={"epochs": 2, "ema": {}}, scratch={"epochs": 3, "cutmix": 1.0})
+
+    def ingredients(stage: str, method: str) -> list[str]:
+        roots = STAGES[stage].roots(study, Coordinates(method=method, **LEVEL))
+        return [name.rpartition(".")[2] for name in roots if "ingredients" in name]
+
+    assert ingredients("dense", "fast") == ["average"]
+    assert ingredients("finetune", "taylor") == ingredients("prune", "fast") == []
+    assert ingredients("finetune", "fast") == ["decay", "mixing"]
+    assert ingredients("scratch", "fast") == ["mixing"]
+
+
+def test_pruning_does_not_depend_on_how_nets_are_trained_on() -> None:
+    at = Coordinates(method="fast", **LEVEL)
+    seen = [PruneSections.of(parsed(methods=[method]), at) for method in (FAST, {**FAST, "finetune": {}})]
+    assert seen[0] == seen[1]
+    assert "finetune" not in seen[0].model_dump()["method"]
+
+
+def test_only_training_depends_on_how_training_runs() -> None:
+    at = Coordinates(method="taylor", **LEVEL)
+    plain = parsed()
+    other = parsed(runtime={"precision": "bf16", "tf32": False, "memory_format": "contiguous", "compile": True})
+    for stage in (PruneSections, EvaluateSections):
+        assert stage.of(plain, at) == stage.of(other, at) != stage.of(parsed(runtime={"deterministic": False}), at)
+    for stage in (DenseSections, FinetuneSections, ScratchSections):
+        assert stage.of(plain, at) != stage.of(other, at)

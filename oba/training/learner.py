@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oba import registry
 from oba.config import RuntimeConfig
 from oba.models.weight_masks import Masks, apply_masks
 from oba.recipes import DistillationConfig, FinetuneConfig, TrainConfig
 from oba.training.evaluation import autocast
-from oba.training.mixing import Mixer
 from oba.training.optimizers import make_optimizer, optimizer_state, restore_optimizer
 from oba.training.schedules import learning_rate
 from oba.training.state import TrainState
@@ -60,8 +60,9 @@ class Learner:
         self._gone = [(model.get_parameter(name), ~mask) for name, mask in kept.items()]
         self._optimizer = make_optimizer(model, config)
         self._scaler = torch.amp.GradScaler(device.type, enabled=runtime.precision == "fp16")
-        self._average = _average(model, config)
-        self._mixer = Mixer(config, classes) if config.mixup or config.cutmix else None
+        needed = {name: registry.entry("ingredient", name) for name in config.ingredients}
+        self._average = needed["average"](model, config.ema) if "average" in needed else None
+        self._mixer = needed["mixing"](config, classes) if "mixing" in needed else None
         self._teacher = teacher.eval() if teacher is not None else None
         self._distillation = config.distillation if isinstance(config, FinetuneConfig) else None
         self._forward: Any = torch.compile(model) if runtime.compile else model
@@ -167,15 +168,6 @@ def distilled(loss: Tensor, logits: Tensor, taught: Tensor, config: Distillation
     soft = (logits / heat).log_softmax(dim=1), (taught / heat).log_softmax(dim=1)
     divergence = F.kl_div(*soft, reduction="batchmean", log_target=True)
     return (1 - config.weight) * loss + config.weight * heat**2 * divergence
-
-
-def _average(model: nn.Module, config: TrainConfig) -> Any:
-    """Return timm's moving average of a net, if the recipe asks for one."""
-    if config.ema is None:
-        return None
-    from timm.utils.model_ema import ModelEmaV3
-
-    return ModelEmaV3(model, decay=config.ema.decay, use_warmup=config.ema.warmup)
 
 
 def _channels_last(runtime: RuntimeConfig, device: torch.device) -> bool:

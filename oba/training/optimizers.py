@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from oba import registry
 from oba.recipes import TrainConfig
 
 
@@ -72,9 +73,6 @@ def restore_optimizer(model: nn.Module, optimizer: Optimizer, state: Mapping[str
 
 def _groups(model: nn.Module, config: TrainConfig) -> Iterable[Any]:
     """Return the parameters, divided by whether they decay."""
-    if config.decay == "all":
-        return [parameter for parameter in model.parameters() if parameter.requires_grad]
-    from timm.optim import param_groups_weight_decay  # pyright: ignore[reportPrivateImportUsage]
-
-    exempt: Any = getattr(model, "no_weight_decay", set)
-    return param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=exempt())
+    if "decay" in config.ingredients:
+        return registry.entry("ingredient", "decay")(model, config.weight_decay)
+    return [parameter for parameter in model.parameters() if parameter.requires_grad]

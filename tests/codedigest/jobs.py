@@ -34,6 +34,7 @@ JOBS = {
     "prune random": ("prune", (*RESNET, "oba.importance.criteria.random", *GLOBAL)),
     "prune any": ("prune", (*RESNET, *(m for kind in PARTS for m in modules_in(kind)))),
     "finetune": ("finetune", RESNET),
+    "finetune any": ("finetune", (*RESNET, *modules_in("oba.training.ingredients"))),
     "scratch": ("scratch", RESNET),
     "evaluate": ("evaluate", RESNET),
     "collect": ("collect", ()),

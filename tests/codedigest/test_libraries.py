@@ -36,7 +36,7 @@ def test_libraries_that_compute_are_covered(job, counted):
         ("pillow", set(JOBS) - {"trace", "report"}),
         ("scikit-learn", {"prepare", "prepare any"}),
         ("torch_pruning", {"trace"}),
-        ("timm", {"dense timm", "dense any"}),
+        ("timm", {"dense timm", "dense any", "finetune any"}),
         ("torchvision", {"prepare any", "dense any"}),
         ("pandas", {"collect", "report"}),
         *((name, set()) for name in ("snakemake", "mlflow", "rich", "tqdm", "pydantic", "safetensors", "filelock")),

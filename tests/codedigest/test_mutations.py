@@ -12,7 +12,7 @@ from jobs import JOBS, MODULES, NETS, SCIENCE, closure, imported, parsed
 from oba.codedigest import code_digest, reachable
 
 PRUNED = {"prune oba", "prune random", "prune any"}
-TRAINED = {"dense", "dense timm", "dense any", "finetune", "scratch"}
+TRAINED = {"dense", "dense timm", "dense any", "finetune", "finetune any", "scratch"}
 IMAGES = TRAINED | PRUNED | {"evaluate"}
 
 
@@ -79,9 +79,10 @@ def test_every_function_moves_the_stages_that_reach_it_and_no_other(moved, mutat
         ("oba.stages.nets", TRAINED),
         ("oba.training.loop", TRAINED),
         ("oba.training.latency", {"evaluate"}),
+        ("oba.training.ingredients.mixing", {"finetune any"}),
         ("oba.training.evaluation", IMAGES),
         ("oba.pruning.levels", PRUNED),
-        ("oba.pruning.replay", {"trace", "finetune", "scratch", "evaluate"} | PRUNED),
+        ("oba.pruning.replay", {"trace", "finetune", "finetune any", "scratch", "evaluate"} | PRUNED),
         ("oba.options", PRUNED),
         ("oba.models.families.resnet", NETS - {"dense timm"}),
         ("oba.report.collect", {"collect", "report"}),

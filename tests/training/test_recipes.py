@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from oba.config import RuntimeConfig
 from oba.recipes import DistillationConfig, EmaConfig, FinetuneConfig, TrainConfig
 from oba.training.device import seeded
+from oba.training.ingredients.mixing import Mixer
 from oba.training.learner import Learner, distilled
-from oba.training.mixing import Mixer
 from oba.training.records import EpochRecord, TrainOutcome
 from oba.training.state import TrainState
 

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from oba.files import read_json
+
 
 def edit(path: Path, change) -> None:
     path.write_text(change(path.read_text()))
@@ -77,6 +79,15 @@ def test_a_methods_option_reruns_that_method_only(copied):
     outputs = [line for line in done.stdout.splitlines() if line.strip().startswith("output:")]
     assert any("magnitude-iterative/keep0.70/pruned" in line for line in outputs)
     assert not any("taylor-iterative" in line for line in outputs)
+
+
+def test_a_methods_own_fine_tuning_reruns_that_alone(copied):
+    own = {"name": "taylor", "criterion": "taylor", "finetune": {"distillation": {"weight": 0.5}}}
+    copied.write_study(methods=[own])
+    assert copied.planned() == Counter(finetune=2, prune=1, evaluate=2, collect=1, report=1, all=1)
+    copied.snakemake("--until", "finetune")
+    record = read_json(copied.root / "results/tiny/resnet8/seed0/taylor-iterative/keep0.70/finetuned/run.json")
+    assert "results/tiny/resnet8/seed0/dense/model.safetensors" in record["inputs"]
 
 
 def test_calibration_images_leave_splits_and_dense_nets_alone(copied):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from timm.data.mixup import Mixup, mixup_target
 from torch import Tensor
 
 from oba.recipes import TrainConfig
@@ -22,8 +23,6 @@ class Mixer:
             config: ``mixup``, ``cutmix``, ``mix_probability``, ``label_smoothing``.
             classes: Number of classes C.
         """
-        from timm.data.mixup import Mixup
-
         self._mixup = Mixup(
             mixup_alpha=config.mixup,
             cutmix_alpha=config.cutmix,
@@ -47,11 +46,12 @@ class Mixer:
         with _seeded_numpy(seed):
             _, wanted = self._mixup(inputs[:even], targets[:even])
         if even < len(targets):
-            from timm.data.mixup import mixup_target
-
             smoothing, classes = self._mixup.label_smoothing, self._mixup.num_classes
             wanted = torch.cat([wanted, mixup_target(targets[even:], classes, 1.0, smoothing)])
         return inputs, wanted
+
+
+make = Mixer
 
 
 @contextmanager
