@@ -73,7 +73,7 @@ def sum_over_ranks(tensors: Iterable[Tensor]) -> None:
     import torch.distributed as dist
 
     # One after another, but all started before the first is waited for.
-    for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+    for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors if tensor.numel()]:
         assert work is not None
         work.wait()
 
@@ -139,8 +139,8 @@ def barrier() -> None:
 def connected(*, cuda: bool) -> Iterator[None]:
     """Let the ranks of this job speak with each other inside the block; all enter it, and leave it together.
 
-    After an error the connections stay open, because closing them may wait for ranks that are gone: the process is
-    expected to end.
+    After an error the connections stay open, because closing them may wait for ranks that are gone: the process is to
+    end by ``os._exit``, which closes nothing.
 
     Args:
         cuda: Whether they also exchange tensors on GPUs (by NCCL; on the CPU it is gloo).

@@ -23,7 +23,7 @@ FLOORS = [
     {"study", "schema", "layout", "codedigest", "locks"},
     {"options", "mistakes", "models", "data"},
     {"structures", "config", "registry", "files", "modes", "provenance"},
-    {"recipes", "ranks"},
+    {"recipes", "ranks", "seeds"},
     {"section", "errors", "records"},
 ]
 """Rooms from top to bottom; those of one floor know nothing of each other."""

@@ -19,7 +19,7 @@ def start_ranks(command: Sequence[str], count: int = 2) -> list[subprocess.Popen
     """Start a command as the ranks of one job."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    path = os.pathsep.join([str(ROOT), str(HERE), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join(map(str, (ROOT, HERE, HERE.parent / "importance")))
     shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     shared |= {ranks.LAUNCHER: str(os.getpid()), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     return [
