@@ -200,6 +200,23 @@ class ThreadsConfig(Section):
     """Threads of evaluation and of the latency measured there."""
 
 
+class GpusConfig(Section):
+    """GPUs per job. Results repeat bit for bit only with the same number.
+
+    A job with several runs as one process for each, which divide its images among them. With `runtime.device: cpu` as
+    many processes run on the CPU, each with the job's `threads`.
+    """
+
+    dense: Annotated[int, Field(ge=1)] = 1
+    """GPUs of the dense training."""
+    prune: Annotated[int, Field(ge=1)] = 1
+    """GPUs of scoring and pruning."""
+    finetune: Annotated[int, Field(ge=1)] = 1
+    """GPUs of fine-tuning and of the controls."""
+    evaluate: Annotated[int, Field(ge=1)] = 1
+    """GPUs of evaluation; latency is measured on the first."""
+
+
 class TrackingConfig(Section):
     """Where MLflow mirrors the results."""
 
@@ -267,6 +284,7 @@ class Study(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     threads: ThreadsConfig = ThreadsConfig()
+    gpus: GpusConfig = GpusConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")

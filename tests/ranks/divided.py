@@ -18,6 +18,7 @@ from oba.importance.criterion import make_criterion
 from oba.importance.weights import weight_scores
 from oba.pruning.dependencies import find_groups
 from oba.pruning.statistics import mean_loss, recalibrate_norms
+from oba.training.evaluation import evaluate
 
 MEMBER = next(member for member in ZOO if member.name == "conv_bn")
 CASES = [
@@ -79,9 +80,24 @@ def adjusted(images: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Iterato
         yield from ((f"{method} {name}", tensor) for name, tensor in pruned.state_dict().items())
 
 
+class FewImages:
+    """Seven images in batches of any size: the last ranks have none of the last batch."""
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        inputs, targets = MEMBER.batch(7, seed=1)
+        yield from zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
+
+
+def evaluated() -> Iterator[tuple[str, Tensor]]:
+    """What a net is worth on uneven batches."""
+    for size in (1, 3, 7, 8):
+        found = evaluate(net(torch.float64), FewImages(), batch_size=size, device=torch.device("cpu"))  # pyright: ignore
+        yield f"evaluated {size}", torch.tensor([found.loss, found.top1, found.images], dtype=torch.float64)
+
+
 def everything() -> dict[str, Tensor]:
     """All results by name."""
-    found = {}
+    found = dict(evaluated())
     for kind, sizes, dtype in CASES:
         images = batches(sizes, dtype)
         for results in (scored, adjusted):

@@ -58,6 +58,15 @@ def test_two_ranks_find_what_one_finds(one, two, what, tolerance):
         )
 
 
+@pytest.mark.parametrize("size", [1, 3, 7, 8])
+def test_every_image_is_evaluated_once(one, two, size):
+    expected = one[f"evaluated {size}"]
+    assert expected[2] == 7
+    for found in two:
+        torch.testing.assert_close(found[f"evaluated {size}"], expected, rtol=1e-6, atol=0)
+        assert torch.equal(found[f"evaluated {size}"][1:], expected[1:])
+
+
 def test_all_ranks_find_the_same_to_the_last_bit(two):
     assert list(two[0]) == list(two[1])
     assert [name for name in two[0] if not torch.equal(two[0][name], two[1][name])] == []

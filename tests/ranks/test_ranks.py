@@ -11,6 +11,9 @@ import torch
 from rank_runs import run_ranks, start_ranks
 
 from oba import ranks
+from oba.files import write_json
+from oba.models.stored import ModelCard, save_pruned
+from oba.tracking import UnheardRun
 
 CHECKS = """
 import json
@@ -81,6 +84,24 @@ def test_one_rank_is_the_identity(monkeypatch):
         assert list(ranks.own("abc")) == ["a", "b", "c"]
         assert not torch.distributed.is_initialized()
     assert number.tolist() == [1.0, 2.0]
+
+
+def test_only_the_first_rank_writes_and_reports(tmp_path, monkeypatch):
+    for name, value in {ranks.LAUNCHER: "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    write_json(tmp_path / "other.json", [1])
+    card = ModelCard("net", 2, (1, 1, 1), ("a", "b"), (), ())
+    save_pruned(tmp_path / "net", torch.nn.Linear(1, 2), card)
+    run = UnheardRun(tmp_path)
+    run.params({"lr": 1})
+    run.metrics({"loss": 2.0}, step=1)
+    run.chain_metrics({"loss": 2.0}, step=1)
+    run.tags({"a": "b"})
+    run.artifact(tmp_path / "other.json")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("RANK", "0")
+    write_json(tmp_path / "first.json", [1])
+    assert (tmp_path / "first.json").read_text() == "[\n 1\n]\n"
 
 
 def test_one_rank_does_not_import_torch():
