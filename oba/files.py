@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from oba import ranks
 from oba.errors import FileError, explain_oserror
+from oba.identity import is_main
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         FileError: If the disk is full, read-only or failing, or the folder may not be written.
     """
-    if not ranks.is_main():
+    if not is_main():
         return
     path = Path(path)
     try:

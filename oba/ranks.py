@@ -1,27 +1,37 @@
 """The ranks of a job: processes that divide its images among them and add up what each has found.
 
-A stage that asks for several GPUs runs as one process for each (:mod:`oba.training.torchrun` starts them). Anywhere
-else there is one rank: every function here returns what it is given, and ``torch.distributed`` is not even imported.
-Sums have other orders of terms with another number of ranks, and all ranks get the same bits.
+A stage that asks for several GPUs runs as one process for each (:mod:`oba.training.launch` starts them). Anywhere else
+there is one rank: every function here returns what it is given, and ``torch.distributed`` is not even imported. Sums
+have other orders of terms with another number of ranks, and all ranks get the same bits.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 from oba.errors import ObaError
+from oba.identity import LAUNCHER, count, is_main, own, rank
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-LAUNCHER = "OBA_LAUNCHER"
-"""Environment variable with the process that started this one as a rank. A process without it is no rank, whatever
-other programs left in ``RANK`` and ``WORLD_SIZE``."""
+__all__ = [
+    "LAUNCHER",
+    "LostRankError",
+    "barrier",
+    "broadcast",
+    "broadcast_tensors",
+    "connected",
+    "count",
+    "is_main",
+    "own",
+    "rank",
+    "sum_over_ranks",
+    "total",
+]
 _PATIENCE = timedelta(hours=1)
 """How long one rank waits for another that is alive; one that died is noticed at once."""
 
@@ -32,33 +42,6 @@ class LostRankError(ObaError):
     """A rank of the job ended early, so the job ends."""
 
     exit_code = 12
-
-
-def rank() -> int:
-    """Return the number of this process among the ranks of its job, from 0."""
-    return int(os.environ["RANK"]) if LAUNCHER in os.environ else 0
-
-
-def count() -> int:
-    """Return how many ranks the job has."""
-    return int(os.environ["WORLD_SIZE"]) if LAUNCHER in os.environ else 1
-
-
-def is_main() -> bool:
-    """Tell whether this is the rank that writes files and reports."""
-    return rank() == 0
-
-
-def own(items: Iterable[T]) -> Iterator[T]:
-    """Return this rank's part of what all ranks go through in the same order: every so many-th, whole.
-
-    Args:
-        items: Batches, for example.
-
-    Returns:
-        Items number r, r + n, r + 2n, … of rank r of n; there may be none.
-    """
-    return islice(items, rank(), None, count())
 
 
 def sum_over_ranks(tensors: Iterable[Tensor]) -> None:

@@ -24,7 +24,7 @@ FLOORS = [
     {"options", "mistakes", "models", "data"},
     {"structures", "config", "registry", "files", "modes", "provenance"},
     {"recipes", "ranks", "seeds"},
-    {"section", "errors", "records"},
+    {"section", "errors", "records", "identity"},
 ]
 """Rooms from top to bottom; those of one floor know nothing of each other."""
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}
