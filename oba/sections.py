@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self, get_args
 
-from oba.config import DeviceConfig, EvaluationConfig, MethodConfig, RuntimeConfig, StructuresConfig, Study
+from oba.config import EvaluationConfig, MethodConfig, StructuresConfig, Study
 from oba.layout import DENSE_LONGER, Coordinates, finetune_of, method_of, model_of, prunes_weights
+from oba.machine import DeviceConfig, RuntimeConfig
 from oba.recipes import (
     AugmentConfig,
     CalibrationConfig,
