@@ -18,6 +18,7 @@ from oba.errors import ConfigError, ObaError, TrackingError, explain_oserror
 from oba.files import write_text
 from oba.layout import RESULTS, Coordinates, Layout, nets
 from oba.study import load_resolved, load_study
+from oba.training.launch import follow, is_followed, leave
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,7 +59,7 @@ def _add_stage(command: str) -> None:
         needed = [axis for axis in stage_of(command, at).axes if axis not in at.given()]
         if needed:
             raise ConfigError(f"{command}: missing {', '.join(f'--{axis}' for axis in needed)}")
-        execute(command, _study(study), at)
+        execute(command, _study(study), at, source=study)
 
     module = Path(__file__).with_name("stages") / f"{command}.py"
     summary = module.read_text(encoding="utf-8").split('"""')[1].split(": ", 1)[1]
@@ -212,14 +213,21 @@ def schema(output: Annotated[Path, typer.Argument(help="File to write.")]) -> No
     write_text(output, json.dumps(study_schema(), indent=1) + "\n")
 
 
+def _explained(error: Exception) -> ObaError | None:
+    return explain_oserror(error) if isinstance(error, OSError) else None
+
+
 def main() -> None:
     """Run the command line: an error that a user can mend is one line and a code of its own."""
     # Threads that wait must not spin: jobs share a machine, with each other and with other people.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    follow()
     try:
         app()
-    except (ObaError, OSError) as error:
-        known = error if isinstance(error, ObaError) else explain_oserror(error)
+    except Exception as error:
+        known = error if isinstance(error, ObaError) else _explained(error)
+        if is_followed():
+            leave(error, known)
         if known is None:
             raise
         sys.stderr.write("".join(f"error: {line}\n" for line in str(known).splitlines()))

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from oba.machine import GpusConfig, RuntimeConfig, ThreadsConfig
 from oba.recipes import (
     AugmentConfig,
     CalibrationConfig,
@@ -164,42 +165,6 @@ class EvaluationConfig(Section):
     """Timed turns; the median counts."""
 
 
-class DeviceConfig(Section):
-    """On what a stage runs."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto` takes a GPU where there is one."""
-    deterministic: bool = True
-    """Whether kernels are chosen that are bitwise reproducible; latency is measured without."""
-
-
-class RuntimeConfig(DeviceConfig):
-    """On what the stages run. Part of every result's provenance; all but the first two keys are of training alone."""
-
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Arithmetic of training: `bf16` and `fp16` are autocast, the latter with scaled losses; weights, scores and
-    reported accuracies stay in fp32."""
-    tf32: bool = True
-    """Whether a GPU may round the factors of fp32 products to ten bits while it trains."""
-    memory_format: Literal["auto", "contiguous", "channels-last"] = "auto"
-    """Layout of images and convolutions; `auto` is `channels-last` on a GPU."""
-    compile: bool = False
-    """Whether the training step's forward and backward passes are compiled (`torch.compile`): faster after minutes."""
-
-
-class ThreadsConfig(Section):
-    """CPU threads per job. Results repeat bit for bit only with the same number."""
-
-    dense: Annotated[int, Field(ge=1)] = 1
-    """Threads of the dense training."""
-    prune: Annotated[int, Field(ge=1)] = 1
-    """Threads of scoring and pruning."""
-    finetune: Annotated[int, Field(ge=1)] = 1
-    """Threads of fine-tuning and of the controls."""
-    evaluate: Annotated[int, Field(ge=1)] = 1
-    """Threads of evaluation and of the latency measured there."""
-
-
 class TrackingConfig(Section):
     """Where MLflow mirrors the results."""
 
@@ -267,6 +232,7 @@ class Study(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     runtime: RuntimeConfig = RuntimeConfig()
     threads: ThreadsConfig = ThreadsConfig()
+    gpus: GpusConfig = GpusConfig()
     tracking: TrackingConfig = TrackingConfig()
 
     @model_validator(mode="after")

@@ -79,9 +79,9 @@ class Stage:
         return SECTIONS[self.module]
 
     @property
-    def threads(self) -> str:
-        """The key of the study's threads that holds for its jobs."""
-        return {"scratch": "finetune"}.get(self.module, self.module)
+    def kind(self) -> str:
+        """The key of the study's threads and GPUs that holds for its jobs."""
+        return self.sections.kind()
 
     def record(self, layout: Layout, at: Coordinates) -> Path:
         """Return the file that a job writes last."""

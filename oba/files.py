@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from oba.errors import FileError, explain_oserror
+from oba.identity import is_main
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +28,8 @@ R = TypeVar("R", bound=BaseModel)
 def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it to disk and rename it into place.
 
+    Of the ranks of a job only the first writes; on others this does nothing.
+
     Args:
         path: The final name; missing folders are made.
         write: Called with the temporary path.
@@ -34,6 +37,8 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         FileError: If the disk is full, read-only or failing, or the folder may not be written.
     """
+    if not is_main():
+        return
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,11 +229,12 @@ def digest_file(path: Path) -> str:
 
 
 @contextmanager
-def locked(directory: Path) -> Iterator[None]:
+def locked(directory: Path, name: str = ".lock") -> Iterator[None]:
     """Hold a directory's lock, waiting for whoever holds it; the kernel frees it when a process dies.
 
     Args:
         directory: The directory to own; made if missing.
+        name: The lock's own name.
 
     Yields:
         Nothing.
@@ -236,5 +242,5 @@ def locked(directory: Path) -> Iterator[None]:
     from filelock import FileLock
 
     Path(directory).mkdir(parents=True, exist_ok=True)
-    with FileLock(Path(directory) / ".lock"):
+    with FileLock(Path(directory) / name):
         yield

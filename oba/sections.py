@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Self, get_args
 
-from oba.config import DeviceConfig, EvaluationConfig, MethodConfig, RuntimeConfig, StructuresConfig, Study
+from oba.config import EvaluationConfig, MethodConfig, StructuresConfig, Study
 from oba.layout import DENSE_LONGER, Coordinates, finetune_of, method_of, model_of, prunes_weights
+from oba.machine import DeviceConfig, RuntimeConfig
 from oba.recipes import (
     AugmentConfig,
     CalibrationConfig,
@@ -30,6 +31,8 @@ _OWN: dict[str, Callable[[Study, Coordinates], Any]] = {
     "finetune": finetune_of,
 }
 """Sections that are not simply those of the study, but a model's or a method's own."""
+PER_STAGE = ("threads", "gpus")
+"""Sections with a number for each kind of stage, of which a stage sees its own."""
 
 
 class StageSections(Section):
@@ -46,17 +49,18 @@ class StageSections(Section):
         Returns:
             The sections that this class names, as they are in the study.
         """
-        values = {
-            name: _part(_OWN[name](study, at) if name in _OWN else getattr(study, name), field.annotation)
-            for name, field in cls.model_fields.items()
-            if name != "threads"
-        }
-        if "threads" in cls.model_fields:
-            values["threads"] = getattr(study.threads, cls._threads_key())
+        values: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            if name in PER_STAGE:
+                values[name] = getattr(getattr(study, name), cls.kind())
+            else:
+                whole = _OWN[name](study, at) if name in _OWN else getattr(study, name)
+                values[name] = _part(whole, field.annotation)
         return cls.model_construct(**values)
 
     @classmethod
-    def _threads_key(cls) -> str:
+    def kind(cls) -> str:
+        """Name the kind of stage by which the study gives threads and GPUs."""
         return cls.__name__.removesuffix("Sections").lower()
 
 
@@ -94,6 +98,7 @@ class DenseSections(StageSections):
     dense: DenseConfig
     runtime: RuntimeConfig
     threads: int
+    gpus: int
 
 
 class PruneSections(StageSections):
@@ -104,6 +109,7 @@ class PruneSections(StageSections):
     prunable: StructuresConfig | None
     runtime: DeviceConfig
     threads: int
+    gpus: int
 
 
 class FinetuneSections(StageSections):
@@ -113,6 +119,7 @@ class FinetuneSections(StageSections):
     finetune: FinetuneConfig
     runtime: RuntimeConfig
     threads: int
+    gpus: int
 
 
 class ScratchSections(StageSections):
@@ -123,9 +130,11 @@ class ScratchSections(StageSections):
     scratch: ScratchConfig | None
     runtime: RuntimeConfig
     threads: int
+    gpus: int
 
     @classmethod
-    def _threads_key(cls) -> str:
+    def kind(cls) -> str:
+        """Return the kind whose numbers hold for this control."""
         return "finetune"
 
 
@@ -135,6 +144,7 @@ class EvaluateSections(StageSections):
     evaluation: EvaluationConfig
     runtime: DeviceConfig
     threads: int
+    gpus: int
 
 
 STAGES: dict[str, type[StageSections]] = {

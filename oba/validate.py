@@ -21,7 +21,7 @@ from oba.data.describe import Description, describe, expected_input_size, train_
 from oba.errors import ConfigError, ModelError, ObaError
 from oba.layout import nets
 from oba.models.names import has_pretrained
-from oba.training.slots import visible_gpus
+from oba.training.slots import too_few, visible_gpus
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,6 +116,9 @@ def _check(study: Study, local: bool, problems: _Problems) -> Description | None
         check_calibration(study.calibration.images, train_images(data, study.splits))
     with problems.gathered():
         _check_device(study.runtime.device, local)
+    for stage, count in study.gpus.model_dump().items():
+        with problems.gathered(f"gpus.{stage}: "):
+            _check_gpus(count, study.runtime.device, local)
     for model in study.models:
         with problems.gathered(f"models.{model.name}: dense.from: "):
             _check_weights(model, study, data)
@@ -127,6 +130,11 @@ def _check_device(device: str, local: bool) -> None:
         raise ConfigError(
             "runtime.device: 'cuda', but this machine shows no NVIDIA GPU; allowed: 'auto', 'cpu', or jobs on a cluster"
         )
+
+
+def _check_gpus(count: int, device: str, local: bool) -> None:
+    if local and device != "cpu" and count > max(visible := visible_gpus(), 1):
+        raise ConfigError(f"{count}, but this machine shows {too_few(visible)}, or jobs on a cluster")
 
 
 def _check_weights(model: ModelConfig, study: Study, data: Description | None) -> None:

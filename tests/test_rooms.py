@@ -23,8 +23,8 @@ FLOORS = [
     {"study", "schema", "layout", "codedigest", "locks"},
     {"options", "mistakes", "models", "data"},
     {"structures", "config", "registry", "files", "modes", "provenance"},
-    {"recipes"},
-    {"section", "errors", "records"},
+    {"recipes", "machine", "ranks", "seeds"},
+    {"section", "errors", "records", "identity"},
 ]
 """Rooms from top to bottom; those of one floor know nothing of each other."""
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}

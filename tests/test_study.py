@@ -491,11 +491,14 @@ def _entries(schema):
 
 def test_a_stage_sees_its_slice_only(study_values):
     at = Coordinates("resnet8", 0, "magnitude", "iterative", "0.60")
-    study = parse_study(study_values | {"threads": {"dense": 2, "finetune": 3}}, "study")
-    assert set(DenseSections.of(study, at).model_dump()) == {"augment", "dense", "runtime", "threads"}
+    numbers = {"threads": {"dense": 2, "finetune": 3}, "gpus": {"dense": 4, "finetune": 5, "prune": 6}}
+    study = parse_study(study_values | numbers, "study")
+    assert set(DenseSections.of(study, at).model_dump()) == {"augment", "dense", "runtime", "threads", "gpus"}
     assert (DenseSections.of(study, at).threads, FinetuneSections.of(study, at).threads) == (2, 3)
-    assert STAGES["scratch"].of(study, at).threads == 3
-    other = parse_study(study_values | {"finetune": {"epochs": 9}, "threads": {"dense": 2}}, "study")
+    assert [STAGES[name].of(study, at).gpus for name in ("dense", "prune", "finetune", "evaluate")] == [4, 6, 5, 1]
+    assert (STAGES["scratch"].of(study, at).threads, STAGES["scratch"].of(study, at).gpus) == (3, 5)
+    changed = {"finetune": {"epochs": 9}, "threads": {"dense": 2}, "gpus": {"dense": 4}}
+    other = parse_study(study_values | changed, "study")
     assert DenseSections.of(study, at) == DenseSections.of(other, at)
     assert FinetuneSections.of(study, at) != FinetuneSections.of(other, at)
 

@@ -138,6 +138,24 @@ def test_a_gpu_is_looked_for_only_where_jobs_run(study: Callable[..., Study], mo
     quick_check(on_gpu)
 
 
+def test_more_gpus_than_this_machine_shows_are_told_stage_by_stage(
+    study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "visible_gpus", lambda: 2)
+    wanted = {"dense": 3, "prune": 2, "evaluate": 8}
+    with pytest.raises(ConfigError) as caught:
+        quick_check(study(gpus=wanted, runtime={"device": "auto"}))
+    allowed = "allowed: at most 2, or runtime.device: cpu, where each is a process without a GPU, or jobs on a cluster"
+    assert str(caught.value).splitlines() == [
+        f"gpus.dense: 3, but this machine shows 2 NVIDIA GPUs; {allowed}",
+        f"gpus.evaluate: 8, but this machine shows 2 NVIDIA GPUs; {allowed}",
+    ]
+    quick_check(study(gpus=wanted, runtime={"device": "auto"}), local=False)
+    quick_check(study(gpus=wanted, runtime={"device": "cpu"}))
+    monkeypatch.setattr(validation, "visible_gpus", lambda: 0)
+    quick_check(study(runtime={"device": "auto"}))
+
+
 def test_one_weight_file_serves_several_seeds_only_with_a_test_set_of_its_own(
     study: Callable[..., Study], tmp_path: Path, pictures: str
 ) -> None:

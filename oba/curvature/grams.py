@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oba import ranks
 from oba.curvature.moments import InputMoments, TargetMoments
 from oba.curvature.running_modules import Watch
 from oba.curvature.unfold import (
@@ -48,12 +49,14 @@ def input_moments(
 ) -> Iterator[tuple[str, InputMoments]]:
     """Yield the moments of the inputs of layers, with one run of the model per batch for as many layers as fit.
 
+    They are those of the batches of all ranks, which go through the layers together.
+
     Yielded moments belong to the caller alone; those that it still holds come on top of the budget of the next pass.
     Weights that the caller changes between two passes are seen by the later one.
 
     Args:
         model: The network, on the device of the images and in the mode in which it is to be run (``eval``).
-        batches: The images, shape (N, ...) each; iterated once per pass.
+        batches: This rank's images, shape (N, ...) each; iterated once per pass.
         layers: Names of Conv1d, Conv2d, Conv3d and Linear layers.
         channels: Input channels to which a layer's columns are limited; only for layers with one group.
         budget_bytes: Largest size of the moments of one pass; a single layer may exceed it.
@@ -92,7 +95,7 @@ def paired_moments(
     Args:
         dense: The net whose outputs are the targets.
         model: The net whose inputs are the regressors; its layers have the same names and positions.
-        batches: The images, shape (N, ...) each; iterated once per pass.
+        batches: This rank's images, shape (N, ...) each; iterated once per pass.
         layers: Names of layers.
         outputs: For layers that have lost outputs: those of the dense net's outputs that they still have, in order.
         budget_bytes: Largest size of the moments of one pass; a single layer may exceed it.
@@ -150,6 +153,7 @@ def _fill(
                     with watch.explain("the forward pass"):
                         model(batch)
                 images += len(batch)
+        images = ranks.total(images)
         for name in names:
             yield name, images
 
@@ -235,6 +239,8 @@ class _Sums:
                 self._power += torch.linalg.vector_norm(target, dim=1).square()
 
     def inputs(self, images: int) -> InputMoments:
+        self._rows = ranks.total(self._rows)
+        ranks.sum_over_ranks([self._gram, self._mean, self._cross, self._target, self._power])
         if not self._rows:
             raise ModelError(f"layer {self._name!r} did not run on any image: its inputs are unknown")
         if not self._gram.diagonal(dim1=-2, dim2=-1).isfinite().all():

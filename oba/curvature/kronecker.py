@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from oba import ranks
 from oba.curvature.grams import BUDGET_BYTES, UNFOLD_BYTES, passes
 from oba.curvature.moments import InputMoments
 from oba.curvature.output_gradients import differentiate_outputs
@@ -63,10 +64,12 @@ def output_moments(
 ) -> Iterator[tuple[str, OutputMoments]]:
     """Yield the moments of the outputs of layers, with one pass each way per batch for as many layers as fit.
 
+    They are those of the batches of all ranks, which go through the layers together.
+
     Args:
         model: The network, in the mode in which it is to be run, with norms that do not couple examples.
-        batches: Inputs, shape (N, ...), and what maps the outputs to the sum of the examples' losses; iterated once
-            per pass.
+        batches: This rank's inputs, shape (N, ...), and what maps the outputs to the sum of the examples' losses;
+            iterated once per pass.
         layers: Names of Conv1d, Conv2d, Conv3d and Linear layers.
         budget_bytes: Largest size of the moments of one pass; a single layer may exceed it.
         unfold_bytes: Largest size of the outputs of one layer that are copied at one time.
@@ -85,6 +88,7 @@ def output_moments(
         for inputs, loss in batches:
             differentiate_outputs(model, inputs, loss, names, lambda name, x, y, sums=sums: sums[name].add(x, y))
             images += len(inputs)
+        images = ranks.total(images)
         for name in names:
             yield name, sums.pop(name).moments(images)
 
@@ -159,7 +163,7 @@ class _Sums:
         self._outputs = torch.zeros(shape, dtype=torch.float64, device=layer.weight.device)
         self._gradients = torch.zeros_like(self._outputs)
         self._rows = 0
-        self._reached = False
+        self._calls = 0
 
     @staticmethod
     def bytes_of(layer: MatrixLayer) -> int:
@@ -173,7 +177,7 @@ class _Sums:
         return self
 
     def __call__(self, gradient: Tensor) -> None:
-        self._reached = True
+        self._calls += 1
         self._add(self._gradients, gradient)
 
     def _add(self, total: Tensor, y: Tensor) -> int:
@@ -187,7 +191,9 @@ class _Sums:
         return view.shape[1:-1].numel()
 
     def moments(self, images: int) -> OutputMoments:
-        if not self._reached:
+        ranks.sum_over_ranks([self._outputs, self._gradients])
+        self._rows = ranks.total(self._rows)
+        if not ranks.total(self._calls):
             raise ScoreError(f"no derivative of the loss reaches the outputs of layer {self._name!r}")
         found = OutputMoments(self._outputs / self._rows, self._gradients / images)
         if not all(matrix.isfinite().all() for matrix in (found.outputs, found.gradients)):

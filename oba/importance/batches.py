@@ -11,8 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oba import ranks
 from oba.curvature.running_modules import first_line
 from oba.errors import ScoreError
+from oba.seeds import derive_seed
 
 Loss = Callable[[Any, Any], Tensor]
 """Maps a model's outputs and the targets to the mean loss over the batch, a scalar."""
@@ -50,7 +52,7 @@ class Batch:
     """Some examples.
 
     Attributes:
-        index: Number of the batch, from 0.
+        index: Number of the batch, from 0, among those of all ranks.
         inputs: Shape (N, ...).
         targets: Shape (N, ...).
         loss: The loss L.
@@ -67,6 +69,17 @@ class Batch:
     def examples(self) -> int:
         """Number of examples N."""
         return self.inputs.shape[0]
+
+    def generator(self, seed: int) -> torch.Generator:
+        """Return what draws on this batch: the same whoever draws on the others, and however often.
+
+        Args:
+            seed: Seed of all that is drawn.
+
+        Returns:
+            A fresh generator, on the CPU.
+        """
+        return torch.Generator().manual_seed(derive_seed(seed, "batch", self.index))
 
     def loss_of(self, outputs: Any) -> Tensor:
         """Return the loss of what a model made of the inputs.
@@ -131,18 +144,22 @@ def _takes_classes(loss: Loss) -> bool:
 def numbered(batches: Iterable[tuple[Tensor, Any]], loss: Loss) -> Iterator[Batch]:
     """Number batches and give them the loss.
 
+    Ranks divide batches whole among them, because some criteria depend on what a batch is.
+
     Args:
         batches: Pairs of inputs (N, ...) and targets, consumed one by one.
         loss: The loss L.
 
     Yields:
-        Each batch.
+        This rank's batches; there may be none.
 
     Raises:
         ScoreError: If there is no batch, or one without examples.
     """
     index, doubts = -1, Doubts()
     for index, (inputs, targets) in enumerate(batches):
+        if index % ranks.count() != ranks.rank():
+            continue
         if inputs.shape[0] == 0:
             raise ScoreError(f"batch {index} has no examples")
         yield Batch(index, inputs, targets, loss, doubts if inputs.is_cuda else None)

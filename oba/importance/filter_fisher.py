@@ -55,13 +55,13 @@ class DampedFilterOptions(FilterOptions):
 FO = TypeVar("FO", bound=FilterOptions)
 
 
-def summed_loss(batch: Batch, fisher: str, generator: torch.Generator) -> Loss:
+def summed_loss(batch: Batch, fisher: str, seed: int) -> Loss:
     """Return the loss of which single examples' gradients make the Fisher information.
 
     Args:
         batch: The examples.
         fisher: ``"sampled"`` or ``"empirical"``.
-        generator: Draws classes, on the CPU.
+        seed: Of the classes that are drawn, the same each time that the loss is asked for.
 
     Returns:
         Maps a model's outputs to the sum of the examples' losses.
@@ -72,7 +72,7 @@ def summed_loss(batch: Batch, fisher: str, generator: torch.Generator) -> Loss:
 
     def sampled(outputs: Any) -> Tensor:
         require_logits(outputs, "fisher: 'sampled'")
-        classes = draw_classes(outputs.detach().softmax(1), 1, generator)[:, 0]
+        classes = draw_classes(outputs.detach().softmax(1), 1, batch.generator(seed))[:, 0]
         return F.cross_entropy(outputs, classes, reduction="sum")
 
     def empirical(outputs: Any) -> Tensor:
@@ -122,10 +122,6 @@ class FilterCriterion(Criterion[FO]):
 
     in_nats = True
 
-    def __init__(self, options: FO, seed: int = 0) -> None:
-        super().__init__(options, seed)
-        self._generator = torch.Generator().manual_seed(seed)
-
     def require(self, model: nn.Module, groups: Sequence[StructureGroup]) -> None:
         """Refuse groups without filters, and norms that couple examples."""
         for group in groups:
@@ -133,7 +129,7 @@ class FilterCriterion(Criterion[FO]):
         require_uncoupled(model, f"criterion {self.name!r}")
 
     def _loss(self, batch: Batch) -> Loss:
-        return summed_loss(batch, self.options.fisher, self._generator)
+        return summed_loss(batch, self.options.fisher, self.seed)
 
 
 class KroneckerCriterion(FilterCriterion[FO]):

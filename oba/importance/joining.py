@@ -13,7 +13,7 @@ Scores that predict the change of the loss are joined by their mean, signed, and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from oba.curvature import parameter_layers
 from oba.errors import ScoreError
 from oba.importance.batches import Batch
 from oba.importance.criterion import Criterion, Target
+from oba.importance.means import Means
 from oba.importance.scale_free import scale_free_layers
 from oba.importance.scores import StructureScores
 from oba.importance.slices import channels_of, groups_of, layer_slices
@@ -52,44 +53,27 @@ def joined(
     over_layers = getattr(criterion.options, "over_layers", "mean")
     normalizer = getattr(criterion.options, "normalizer", "none")
     targets: list[Target] = []
-    rows, variances, interactions = _Mean(), _Mean(), _Mean()
+    rows, variances, interactions = Means(), Means(), Means()
     for batch in batches:
         targets = targets or targets_of(model, groups, criterion, batch)
         count = 1 if batch is None else batch.examples
         found = criterion.batch_scores(model, targets, batch)
-        rows.add({name: PER_BATCH[over_batches](r.double()) for name, r in found.rows.items()}, count)
+        rows.add(((name, PER_BATCH[over_batches](r.double())) for name, r in found.rows.items()), count)
         if found.interactions is not None:
-            interactions.add({"": found.interactions}, count)
+            interactions.add([("", found.interactions)], count)
         if found.variance is not None:
             # A variance of a mean: weights enter squared.
-            variances.add({name: v * count for name, v in found.variance.items()}, count)
+            variances.add(((name, v * count) for name, v in found.variance.items()), count)
     scores = {}
-    for name, mean in rows.means().items():
+    for name, mean in rows.means():
         reduced = OVER_ALL[over_batches](mean)
         total = (reduced.sum(0) if over_layers == "sum" else reduced.mean(0)).cpu()
         if not total.isfinite().all():
             raise ScoreError(f"criterion {criterion.name!r}: the scores of group {name!r} are not finite")
         scores[name] = _normalized(total, normalizer)
-    errors = {name: (v / rows.weight).sqrt().squeeze(0).cpu() for name, v in variances.means().items()}
-    matrix = interactions.means().get("")
+    errors = {name: (v / rows.weight).sqrt().squeeze(0).cpu() for name, v in variances.means()}
+    matrix = dict(interactions.means()).get("")
     return StructureScores(scores, None if matrix is None else matrix.cpu(), criterion.in_nats, errors or None)
-
-
-class _Mean:
-    """Weighted means of tensors by name, added up online in float64 on the tensors' device."""
-
-    def __init__(self) -> None:
-        self._totals: dict[str, Tensor] = {}
-        self.weight = 0
-
-    def add(self, tensors: Mapping[str, Tensor], weight: int) -> None:
-        self.weight += weight
-        for name, tensor in tensors.items():
-            total = self._totals.setdefault(name, torch.zeros_like(tensor, dtype=torch.float64))
-            total.add_(tensor, alpha=weight)
-
-    def means(self) -> dict[str, Tensor]:
-        return {name: total / self.weight for name, total in self._totals.items()}
 
 
 PER_BATCH = {"mean": torch.clone, "abs-of-mean": torch.clone, "mean-of-abs": torch.abs, "rms": torch.square}

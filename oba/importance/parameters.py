@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oba import ranks
 from oba.errors import ScoreError
 from oba.importance.batches import Loss, numbered
 from oba.importance.criterion import make_criterion
+from oba.importance.means import Means
 from oba.importance.state import left_as_found
 
 
@@ -56,19 +57,14 @@ def parameter_scores(
         {'0.weight': (3, 4), '0.bias': (3,), '2.weight': (2, 3), '2.bias': (2,)}
     """
     scorer = make_criterion(criterion, seed, **options)
-    totals: dict[str, Tensor] = {}
-    examples = 0
+    totals = Means()
     with left_as_found(model, scorer.norm):
-        for batch in numbered(batches, loss) if scorer.needs_data else [None]:
-            count = 1 if batch is None else batch.examples
-            examples += count
-            for name, score in scorer.parameter_scores(model, batch).items():
-                total = totals.setdefault(name, torch.zeros_like(score, dtype=torch.float64))
-                total.add_(score, alpha=count)
-    if not totals:
-        raise ScoreError(f"criterion {criterion!r}: the model has no parameter that it scores")
+        for batch in numbered(batches, loss) if scorer.needs_data else ranks.own([None]):
+            totals.add(scorer.parameter_scores(model, batch).items(), 1 if batch is None else batch.examples)
     parameters = dict(model.named_parameters())
-    scores = {name: (total / examples).to(parameters[name].dtype) for name, total in totals.items()}
+    scores = {name: mean.to(parameters[name].dtype) for name, mean in totals.means()}
+    if not scores:
+        raise ScoreError(f"criterion {criterion!r}: the model has no parameter that it scores")
     for name, score in scores.items():
         if not score.isfinite().all():
             raise ScoreError(f"criterion {criterion!r}: the scores of {name!r} are not finite")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import nn
 
@@ -49,7 +48,6 @@ class Quadratic(Criterion[O]):
 
     def __init__(self, options: O, seed: int = 0) -> None:
         super().__init__(options, seed)
-        self._generator = torch.Generator().manual_seed(seed)
         self._mixed = False
 
     def require(self, model: nn.Module, groups: Sequence[StructureGroup]) -> None:
@@ -66,7 +64,7 @@ class Quadratic(Criterion[O]):
         holds = plain_cross_entropy(batch.loss) and not coupling_norm(model) and not self._mixed
         if hessian == "gauss-newton" or (hessian == "auto" and holds and not few):
             try:
-                return GaussNewton(model, places, batch, samples, self._generator)
+                return GaussNewton(model, places, batch, samples, batch.generator(self.seed))
             except MixedExamplesError:
                 if hessian != "auto":
                     raise

@@ -8,6 +8,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oba import ranks
 from oba.errors import ScoreError
 from oba.importance.batches import Loss, numbered
 from oba.importance.criterion import Criterion, make_criterion
@@ -58,4 +59,4 @@ def score_structures(
     if not groups:
         raise ScoreError(f"criterion {scorer.name!r}: there are no structures to score")
     with left_as_found(model, scorer.norm):
-        return scorer.score(model, groups, numbered(batches, loss) if scorer.needs_data else [None])
+        return scorer.score(model, groups, numbered(batches, loss) if scorer.needs_data else ranks.own([None]))

@@ -16,11 +16,13 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from oba import ranks
 from oba.curvature.squared_gradients import matrix_weights
 from oba.errors import ScoreError
 from oba.importance.batches import Loss, numbered
 from oba.importance.criterion import Criterion
 from oba.importance.joining import OVER_ALL, PER_BATCH
+from oba.importance.means import Means
 from oba.importance.state import left_as_found
 
 
@@ -50,24 +52,20 @@ def weight_scores(
         ScoreError: If a weight has no score, or scores are not finite.
     """
     over_batches = getattr(criterion.options, "over_batches", "mean")
-    totals: dict[str, Tensor] = {}
-    examples = 0
+    totals = Means()
     with left_as_found(model, criterion.norm):
-        for batch in numbered(batches, loss) if criterion.needs_data else [None]:
+        for batch in numbered(batches, loss) if criterion.needs_data else ranks.own([None]):
             found = criterion.parameter_scores(model, batch)
             if lacking := next((name for name in names if name not in found), None):
                 raise ScoreError(
                     f"criterion {criterion.name!r} has no score for weight {lacking!r}; allowed: another criterion, or "
                     "structures.ignore with its layer"
                 )
-            count = 1 if batch is None else batch.examples
-            examples += count
-            for name in names:
-                score = PER_BATCH[over_batches](found.pop(name).double()) * count
-                totals[name] = totals[name].add_(score) if name in totals else score
+            joined = ((name, PER_BATCH[over_batches](found.pop(name).double())) for name in names)
+            totals.add(joined, 1 if batch is None else batch.examples)
     scores = {}
-    for name in names:
-        scores[name] = OVER_ALL[over_batches](totals.pop(name) / examples).abs().float()
+    for name, mean in totals.means():
+        scores[name] = OVER_ALL[over_batches](mean).abs().float()
         if not scores[name].isfinite().all():
             raise ScoreError(f"criterion {criterion.name!r}: the scores of weight {name!r} are not finite")
     if getattr(criterion.options, "add_magnitude", False):

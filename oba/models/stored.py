@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from oba import ranks
 from oba.errors import FileError
 from oba.files import digest_file, write_json, write_tensors
 from oba.models.weight_masks import Masks, pack
@@ -92,6 +93,8 @@ def save_pruned(
 ) -> None:
     """Write a net as ``model.safetensors`` and ``plan.json``, each atomically, the plan last.
 
+    Of the ranks of a job only the first writes.
+
     Args:
         directory: Where; made if missing.
         model: The net that the plan leaves (the dense net with the identity plan).
@@ -99,6 +102,8 @@ def save_pruned(
         plan: What is left of the dense net; all of it if not given.
         masks: What is kept of its weights; the others must be 0, and take no place in the file.
     """
+    if not ranks.is_main():
+        return
     directory = Path(directory)
     write_tensors(directory / WEIGHTS, pack(model.state_dict(), masks or {}))
     weights = digest_file(directory / WEIGHTS)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oba import ranks
 from oba.curvature.unfold import MatrixLayer, group_count, matrix_layer
 from oba.options import Configured, O, checked_options, part
 from oba.pruning.layers import axes
@@ -26,13 +27,13 @@ Images = Callable[[], Iterable[tuple[Tensor, Tensor]]]
 
 @dataclass(frozen=True)
 class Inputs:
-    """The calibration images without their classes; goes through them once more each time it is iterated."""
+    """This rank's calibration images without their classes; goes through them once more each time it is iterated."""
 
     images: Images
 
     def __iter__(self) -> Iterator[Tensor]:
         """Yield batches of inputs."""
-        return (inputs for inputs, _ in self.images())
+        return (inputs for inputs, _ in ranks.own(self.images()))
 
 
 @dataclass(frozen=True)

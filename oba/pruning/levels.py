@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from oba import ranks
 from oba.config import Floors
 from oba.importance.scores import StructureScores
 from oba.pruning.cost import CostModel
@@ -98,11 +99,12 @@ def prune_to_level(
             progress=progress,
             widths=widths or {},
         )
-        selection = steps.allocation.select(problem)
+        selection = ranks.broadcast(steps.allocation.select(problem))
         step = removal_plan(model, current, selection.removed)
         before = copy.deepcopy(model)
         apply_plan(model, step)
         steps.update.adjust(Cut(before, model, current, selection.removed, step), images)
+        ranks.broadcast_tensors(model.state_dict().values())
         plan = plan.then(step)
         for group in current:
             cost.remove(group, len(selection.removed.get(group.name, ())))

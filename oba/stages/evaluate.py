@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from oba import ranks
 from oba.files import read_record, write_record
 from oba.recipes import AugmentConfig
 from oba.records import Accuracy, Cost, Evaluation, Timing
@@ -29,6 +30,8 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     card, _ = read_plan(job.directory)
     dense = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size).to(device)
     test = evaluate(model, bundle.test, batch_size=wanted.batch_size, device=device, label=label_of(job))
+    if not ranks.is_main():
+        return {}  # and wait, so that nothing disturbs the clock
     cost, dense_cost = measure(model, card.input_size), measure(dense, card.input_size)
     latency = compare_latency(
         model, dense, card.input_size, batch=wanted.latency_batch, runs=wanted.latency_runs, device=device

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Generic, TypeVar
 
+from oba import ranks
 from oba.codedigest import stage_code
 from oba.config import PARTS, Study
 from oba.dag import STAGES, Files, stage_of
@@ -23,8 +25,9 @@ from oba.layout import Coordinates, Layout, models_by_slug
 from oba.provenance import git_state, provenance
 from oba.sections import StageSections
 from oba.stages.finished import keep, restore
-from oba.tracking import RunIdentity, StageRun, resolve_uri, stage_run
-from oba.training.slots import device_slot
+from oba.tracking import RunIdentity, StageRun, UnheardRun, resolve_uri, stage_run
+from oba.training.launch import launch
+from oba.training.slots import device_slots
 
 S = TypeVar("S", bound=StageSections)
 FORWARD_AFTER = 20.0
@@ -68,63 +71,102 @@ class Job(Generic[S]):
         return self.inputs[name][0].parent
 
 
-def execute(command: str, study: Study, at: Coordinates) -> None:
+def execute(command: str, study: Study, at: Coordinates, *, source: Path) -> None:
     """Run one job: once, under its lock, journalled and recorded.
 
     A job that was finished before, with the same settings, inputs and code, is not run again: its outputs are left as
-    they are, or put back where Snakemake deleted them, as it does after a kill.
+    they are, or put back where Snakemake deleted them, as it does after a kill. A job that wants several GPUs runs as
+    ranks: this process holds its lock and devices, and they call this function again.
 
     Args:
         command: The stage's command.
         study: The whole study; the stage gets its slice.
         at: The job's coordinates.
+        source: The file that the study was read from.
     """
-    layout, stage = Layout(study.experiment), stage_of(command, at)
-    sections = stage.sections.of(study, at)
-    settings = sections.model_dump(mode="json", by_alias=True)
-    code = stage_code(command, stage.roots(study, at))
-    reads = stage.reads(study, layout, at)
-    digests = {str(path): digest_file(path) for paths in reads.values() for path in paths}
-    seen = stage.sees(study, layout)
-    key = digest_json([command, at.given(), settings, code, digests, seen])
-    *_, record = outputs = stage.writes(layout, at)
-    place = stage.place(layout, at)
-    base = layout.root / ".state" / place
-    finished = base / f"{key}-finished"
+    task = _Task(command, study, at)
+    if ranks.count() > 1:
+        task.perform()
+        return
+    base, finished = task.base, task.base / f"{task.key}-finished"
     with locked(base):
-        done = all(path.exists() for path in outputs) and read_json(record).get("key") == key
-        if done or restore(outputs, finished):
+        done = all(path.exists() for path in task.outputs) and read_json(task.record).get("key") == task.key
+        if done or restore(task.outputs, finished):
             return
         for stale in base.iterdir():
-            if stale.is_dir() and stale.name not in {key, finished.name}:
+            if stale.is_dir() and stale.name not in {task.key, finished.name}:
                 shutil.rmtree(stale)
-        identity = RunIdentity(
-            experiment=study.experiment,
-            key=f"{study.experiment}/{place}",
-            name=" ".join([command, *readable(at)]),
-            parent=chain_identity(study, at) if at.schedule else None,
-            tags=_tags(command, layout, at, digest_json(settings), code) | _method_tags(study, at),
-            attempt=key,
-        )
-        inputs = {**reads, **stage.after(study, layout, at)}
-        model = models_by_slug(study).get(at.model, "")
-        with _slot(sections), _tracked(study, layout, place, identity, reads) as run:
+        count = getattr(task.sections, "gpus", 1)
+        with _slots(task.sections, count):
+            if count == 1:
+                task.perform()
+            else:
+                again = ["-m", "oba", command, "--study", str(source), *task.stage.options(at).split()]
+                launch(count, again, log=task.layout.log(task.record), notes=base / "notes")
+        if keep(task.outputs, finished):
+            shutil.rmtree(base / task.key, ignore_errors=True)
+
+
+class _Task:
+    """A job, from what it depends on to what it leaves."""
+
+    def __init__(self, command: str, study: Study, at: Coordinates) -> None:
+        self.layout, self.stage = Layout(study.experiment), stage_of(command, at)
+        self.sections = self.stage.sections.of(study, at)
+        self._command, self._study, self._at = command, study, at
+        self._settings = self.sections.model_dump(mode="json", by_alias=True)
+        self._code = stage_code(command, self.stage.roots(study, at))
+        self._reads = self.stage.reads(study, self.layout, at)
+        self._digests = {str(path): digest_file(path) for paths in self._reads.values() for path in paths}
+        seen = self.stage.sees(study, self.layout)
+        self.key = digest_json([command, at.given(), self._settings, self._code, self._digests, seen])
+        self.outputs = self.stage.writes(self.layout, at)
+        self.record = self.outputs[-1]
+        self._place = self.stage.place(self.layout, at)
+        self.base = self.layout.root / ".state" / self._place
+
+    def perform(self) -> None:
+        """Do the work; of several ranks all do it together, and the first reports it."""
+        command, at, settings = self._command, self._at, self._settings
+        inputs = {**self._reads, **self.stage.after(self._study, self.layout, at)}
+        model = models_by_slug(self._study).get(at.model, "")
+        runtime = getattr(self.sections, "runtime", None)
+        with self._reported() as run, ranks.connected(cuda=runtime is not None and runtime.device != "cpu"):
             started = perf_counter()
             run.params({"stage": command} | at.given() | settings)
-            job = Job(command, sections, at, model, layout, inputs, record.parent, base / key, run)
+            state = self.base / self.key
+            job = Job(command, self.sections, at, model, self.layout, inputs, self.record.parent, state, run)
             facts = import_module(f"oba.stages.{command}").perform(job)
-            summary = {"stage": command, "at": at.given(), "key": key, "settings": settings, "code": code}
-            summary |= {"inputs": digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
-            write_json(record, summary)
-            run.artifact(record)
-        if keep(outputs, finished):
-            shutil.rmtree(base / key, ignore_errors=True)
+            summary = {"stage": command, "at": at.given(), "key": self.key, "settings": settings, "code": self._code}
+            summary |= {"inputs": self._digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
+            write_json(self.record, summary)
+            run.artifact(self.record)
+
+    @contextmanager
+    def _reported(self) -> Iterator[StageRun]:
+        """Keep the job's journal, mirrored to MLflow; of several ranks, the first does."""
+        if not ranks.is_main():
+            yield UnheardRun(self.layout.results)
+            return
+        study, layout, at = self._study, self.layout, self._at
+        identity = RunIdentity(
+            experiment=study.experiment,
+            key=f"{study.experiment}/{self._place}",
+            name=" ".join([self._command, *readable(at)]),
+            parent=chain_identity(study, at) if at.schedule else None,
+            tags=_tags(self._command, layout, at, digest_json(self._settings), self._code) | _method_tags(study, at),
+            attempt=self.key,
+        )
+        # A first rank whose starter was killed may still be dying, and write.
+        alone = locked(self.base, ".first-rank") if ranks.count() > 1 else nullcontext()
+        with alone, _tracked(study, layout, self._place, identity, self._reads) as run:
+            yield run
 
 
-def _slot(sections: StageSections) -> AbstractContextManager[object]:
-    """Hold a GPU for a stage that runs on one; before anything asks CUDA for its devices."""
+def _slots(sections: StageSections, count: int) -> AbstractContextManager[object]:
+    """Hold the GPUs of a stage that runs on some; before anything asks CUDA for its devices."""
     runtime = getattr(sections, "runtime", None)
-    return device_slot(runtime.device) if runtime is not None else nullcontext()
+    return device_slots(runtime.device, count) if runtime is not None else nullcontext()
 
 
 def _tracked(

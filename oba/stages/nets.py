@@ -16,8 +16,8 @@ from oba.models.stored import ModelCard, SupportsJson, save_pruned
 from oba.models.weight_masks import Masks
 from oba.recipes import TrainConfig
 from oba.records import Accuracy, Trained
+from oba.seeds import derive_seed
 from oba.stages.job import Job, label_of
-from oba.training.device import derive_seed
 from oba.training.evaluation import evaluate
 from oba.training.loop import train
 from oba.training.records import EpochRecord

@@ -22,9 +22,9 @@ from oba.importance.weights import weight_scores
 from oba.models.weight_masks import Masks
 from oba.pruning.method import Method
 from oba.sections import PruneSections
+from oba.seeds import derive_seed
 from oba.stages.job import Job
 from oba.structures import StructureGroup
-from oba.training.device import derive_seed
 
 _Scores = TypeVar("_Scores")
 

@@ -39,7 +39,7 @@ class StageRun:
         Args:
             values: Plain values; nested ones get names with dots.
         """
-        self._journal.write("params", values=clean_params(flatten(values)))
+        self._write("params", values=clean_params(flatten(values)))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Report tags, in the place of those of the same name.
@@ -47,7 +47,7 @@ class StageRun:
         Args:
             values: Names and texts; empty ones are left out.
         """
-        self._journal.write("tags", values=clean_tags(values))
+        self._write("tags", values=clean_tags(values))
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Report measures. What was reported before, by a killed process too, is not reported again.
@@ -61,7 +61,7 @@ class StageRun:
         step = int(step or 0)
         new = {key: v for key, v in _numbers(values).items() if self._points.get((key, step)) != v}
         if new:
-            self._journal.write("metrics", step=step, values=new)
+            self._write("metrics", step=step, values=new)
             self._points |= {(key, step): v for key, v in new.items()}
         if time.monotonic() - self._passed >= self._every:
             self._forward()
@@ -73,7 +73,7 @@ class StageRun:
             values: Names and numbers.
             step: How much was removed, in per cent; 0 for the dense net.
         """
-        self._journal.write("chain", step=int(step), values=_numbers(values))
+        self._write("chain", step=int(step), values=_numbers(values))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Report a file, which is sent from its place.
@@ -82,14 +82,17 @@ class StageRun:
             path: The file, within the results.
             folder: Folder among the run's artifacts.
         """
-        self._journal.write("artifact", path=Path(path).resolve().relative_to(self._results).as_posix(), folder=folder)
+        self._write("artifact", path=Path(path).resolve().relative_to(self._results).as_posix(), folder=folder)
 
     def end(self, status: Status, min_seconds: float) -> None:
         """Report the end and pass on the rest; runs that are shorter than ``min_seconds`` are left to ``sync``."""
-        self._journal.write("end", status=status)
+        self._write("end", status=status)
         if time.monotonic() - self._started >= min_seconds:
             self._forward()
         self._journal.close()
+
+    def _write(self, kind: str, **fields: Any) -> None:
+        self._journal.write(kind, **fields)
 
     def _forward(self) -> None:
         """Pass the journal on; the first failure is reported and is the last try of this process."""
@@ -102,6 +105,23 @@ class StageRun:
             _logger.warning("tracking: %s; `oba sync` sends this run later", " ".join(str(error).split()))
             self._forwarder = None
         self._passed = time.monotonic()
+
+
+class UnheardRun(StageRun):
+    """The run of a rank that is not its job's first: what it reports, the first reports as well."""
+
+    def __init__(self, results_dir: Path) -> None:
+        """Need no journal.
+
+        Args:
+            results_dir: The folder of all results.
+        """
+        self._results = Path(results_dir).resolve()
+        self._points = {}
+        self._forwarder, self._every, self._passed = None, float("inf"), time.monotonic()
+
+    def _write(self, kind: str, **fields: Any) -> None:
+        """Write nothing."""
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import torch
 import torch.utils.deterministic
 
 from oba.errors import ConfigError
+from oba.seeds import derive_seed as derive_seed
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 """Settings of glibc's ``mallopt``, and their value in bytes."""
@@ -102,20 +102,6 @@ def fastest_kernels() -> Iterator[None]:
     finally:
         torch.set_deterministic_debug_mode(mode)
         cudnn.benchmark, cudnn.allow_tf32 = benchmark, tf32
-
-
-def derive_seed(seed: int, *purpose: str | int) -> int:
-    """Derive an independent seed: the first 63 bits of the SHA-256 of seed and purpose, joined by slashes.
-
-    Args:
-        seed: The seed to start from.
-        purpose: What the derived seed is for, such as ``"images", 3``.
-
-    Returns:
-        A number below 2**63, the same on every machine and version.
-    """
-    text = "/".join(map(str, (seed, *purpose)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from oba import ranks
 from oba.data.bundle import Split
 from oba.errors import TrainingError
 from oba.modes import evaluating
@@ -53,7 +54,7 @@ def evaluate(
     label: str = "",
     cause: str = "the net's weights or statistics are not finite",
 ) -> Metrics:
-    """Measure a net on a split, in eval mode; every image counts the same.
+    """Measure a net on a split, in eval mode; every image counts the same. Ranks divide the images among them.
 
     Args:
         model: The net, on ``device``; its modes stay as they were.
@@ -72,8 +73,11 @@ def evaluate(
     """
     totals = torch.zeros(3, dtype=torch.float64, device=device)  # read once, so that no batch waits for the device
     images = classes = 0
+    mine = slice(ranks.rank(), None, ranks.count())
     with evaluating(model):
-        for inputs, targets in split.batches(batch_size):
+        for inputs, targets in ((x[mine], y[mine]) for x, y in split.batches(batch_size)):
+            if not len(targets):
+                continue
             with autocast(device, precision):
                 logits = model(inputs)
             logits = logits.float()
@@ -82,6 +86,8 @@ def evaluate(
             hits = logits.topk(min(5, classes)).indices == targets[:, None]
             totals += torch.stack([F.cross_entropy(logits, targets, reduction="sum"), hits[:, 0].sum(), hits.sum()])
     where = f"{label}: " if label else ""
+    ranks.sum_over_ranks([totals])
+    images, classes = ranks.total(images), ranks.broadcast(classes)  # the first rank has an image of every batch
     if images == 0:
         raise TrainingError(f"{where}there are no images to evaluate on; the split is empty")
     loss, top1, top5 = (totals / images).tolist()

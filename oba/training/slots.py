@@ -1,13 +1,17 @@
 """One GPU, one job: which devices a machine shows, and a lock on each.
 
 Snakemake counts GPUs but assigns none, and jobs that choose for themselves all choose the first. So each job takes
-a lock file of one device; the kernel frees it when the job ends, however it ends. The files lie where all users of
-the machine see them, for their jobs exclude each other too.
+the lock files of its devices; the kernel frees them when the job ends, however it ends. The files lie where all users
+of the machine see them, for their jobs exclude each other too.
+
+Only the job at the head of a queue, which is a lock as well, takes devices: as they come free, until it has as many as
+it wants. So no two jobs ever wait for each other's devices, and one that wants many is not passed by for ever.
 """
 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import os
 import shutil
@@ -15,9 +19,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
+
+from oba.errors import ConfigError
 
 LOCKS = Path("/tmp")
 """The machine's own folder, not `TMPDIR`, which may differ between users."""
@@ -52,37 +58,61 @@ def visible_devices() -> list[str]:
 
 
 @contextmanager
-def device_slot(device: str, *, devices: Sequence[str] | None = None, folder: Path = LOCKS) -> Iterator[str | None]:
-    """Hold one GPU alone inside the block, waiting for it if all are taken, and make CUDA see no other.
+def device_slots(
+    device: str, count: int = 1, *, devices: Sequence[str] | None = None, folder: Path = LOCKS
+) -> Iterator[list[str]]:
+    """Hold GPUs alone inside the block, waiting until as many are free, and make CUDA see no others.
 
     Enter it before anything asks CUDA for its devices: CUDA reads the environment only once. Under SLURM the
     scheduler's choice stands: only jobs within one allocation share out the devices that it was given.
 
     Args:
         device: ``cpu``, which needs no slot, ``cuda`` or ``auto``.
+        count: How many GPUs are wanted.
         devices: Names of the devices to choose from; all that are visible if not given.
         folder: Where the lock files are.
 
     Yields:
-        The device's name; None without GPUs, or if none is wanted.
+        The devices' names; none if none is wanted, or if one is and there are none.
+
+    Raises:
+        ConfigError: If several are wanted and there are fewer.
     """
     devices = visible_devices() if devices is None else devices
-    if device == "cpu" or not devices:
-        yield None
+    if device == "cpu" or (count == 1 and not devices):
+        yield []
         return
+    if count > len(devices):
+        raise ConfigError(f"gpus: {count}, but this job sees {too_few(len(devices))}")
     torch = sys.modules.get("torch")
     assert torch is None or not torch.cuda.is_initialized(), "CUDA has read its devices already"
-    chosen, handle = _take_one({name: folder / f"oba-gpu-{_allocation()}{name}.lock" for name in devices})
-    before = os.environ.get(_VISIBLE)
-    os.environ[_VISIBLE] = chosen
-    try:
-        yield chosen
-    finally:
-        if before is None:
-            del os.environ[_VISIBLE]
-        else:
-            os.environ[_VISIBLE] = before
-        os.close(handle)
+    locks = {name: folder / f"oba-gpu-{_allocation()}{name}.lock" for name in devices}
+    with ExitStack() as held:
+        chosen = _take(count, locks, folder / f"oba-gpu-{_allocation()}queue.lock", held)
+        before = os.environ.get(_VISIBLE)
+        os.environ[_VISIBLE] = ",".join(chosen)
+        try:
+            yield chosen
+        finally:
+            if before is None:
+                del os.environ[_VISIBLE]
+            else:
+                os.environ[_VISIBLE] = before
+
+
+def too_few(gpus: int) -> str:
+    """Say that there are fewer GPUs than wanted, and what is allowed; the end of a message.
+
+    Args:
+        gpus: How many there are.
+
+    Returns:
+        The text.
+    """
+    return (
+        f"{gpus} NVIDIA GPU{'' if gpus == 1 else 's'}; allowed: at most {max(gpus, 1)}, or runtime.device: cpu, where "
+        "each is a process without a GPU"
+    )
 
 
 def _installed(device_files: Path = Path("/dev")) -> int:
@@ -106,17 +136,36 @@ def _allocation() -> str:
     return f"slurm-{job}-{os.environ.get('SLURM_STEP_ID', 'batch')}-" if job and _VISIBLE in os.environ else ""
 
 
-def _take_one(locks: dict[str, Path]) -> tuple[str, int]:
-    """Wait for the first free device; return its name and the handle that holds it."""
-    waiting = False
-    while True:
-        for name, path in locks.items():
-            if (handle := _try_lock(path)) is not None:
-                return name, handle
-        if not waiting:
-            _log.warning("waiting for a GPU: other jobs hold %s", ", ".join(map(str, locks.values())))
-            waiting = True
+def _take(count: int, locks: dict[str, Path], queue: Path, held: ExitStack) -> list[str]:
+    """Wait in the queue, then for free devices; return the names of those that are held from now on, in their order."""
+    chosen: set[str] = set()
+    pauses = _pauses("a GPU" if count == 1 else f"{count} GPUs", locks)
+    with ExitStack() as turn:
+        while not _hold(queue, turn):
+            next(pauses)
+        while True:
+            free = (name for name, path in locks.items() if name not in chosen and _hold(path, held))
+            chosen.update(itertools.islice(free, count - len(chosen)))
+            if len(chosen) == count:
+                return [name for name in locks if name in chosen]
+            next(pauses)
+
+
+def _pauses(wanted: str, locks: dict[str, Path]) -> Iterator[None]:
+    """Sleep a while each time; say why, but only once, and not where the queue was held for a moment."""
+    for number in itertools.count():
+        if number == 1:
+            _log.warning("waiting for %s: other jobs hold %s", wanted, ", ".join(map(str, locks.values())))
         time.sleep(_POLL)
+        yield
+
+
+def _hold(path: Path, held: ExitStack) -> bool:
+    """Lock a file until a stack is closed; return whether nobody else holds it."""
+    handle = _try_lock(path)
+    if handle is not None:
+        held.callback(os.close, handle)
+    return handle is not None
 
 
 def _try_lock(path: Path) -> int | None:

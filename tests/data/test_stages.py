@@ -32,7 +32,7 @@ def run(
         study_values["data"] = {"name": "imagefolder", "root": str(root), **data}
         study_values["splits"] = {"val": 0.2, "test": 0.5}
         at = Coordinates(seed=0) if stage == "split" else Coordinates()
-        execute(stage, parse_study(study_values, "study"), at)
+        execute(stage, parse_study(study_values, "study"), at, source=Path("study.yaml"))
 
     return run
 

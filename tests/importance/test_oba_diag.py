@@ -15,6 +15,7 @@ from oba.importance.criteria.oba_diag import ObaDiag
 from oba.importance.masks import masked, removal_masks
 from oba.importance.scores import StructureScores
 from oba.importance.state import left_as_found
+from oba.seeds import derive_seed
 from oba.structures import Slice, StructureGroup
 
 SIZES = (4, 2, 7)
@@ -127,11 +128,11 @@ def test_the_error_of_a_mean_over_batches_weighs_squared() -> None:
     net = BY_NAME["mlp"]
     model, batches = net.member.make(), [net.member.batch(size, seed) for seed, size in enumerate(SIZES)]
     together = joined(scored(net, "probes", samples=4, seed=5).standard_error)
-    # One generator draws for all batches, one after the other: probes of batch k are those of k + 1 equal batches.
+    # Each batch has draws of its own, named by its number.
     variances = []
     for k in range(3):
-        generator = torch.Generator().manual_seed(5)
-        z = torch.stack([torch.randint(2, (4, 9), generator=generator) for _ in range(k + 1)])[-1].double() * 2 - 1
+        generator = torch.Generator().manual_seed(derive_seed(5, "batch", k))
+        z = torch.randint(2, (4, 9), generator=generator).double() * 2 - 1
         inputs, targets = batches[k]
         ones = torch.ones(9, dtype=torch.float64)
         matrix = torch.func.jacrev(

@@ -1,9 +1,8 @@
-"""One GPU, one job: on pretended devices, with real processes."""
+"""GPUs for jobs: on pretended devices, with real processes."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,25 +16,26 @@ from pathlib import Path
 import pytest
 import torch
 
+from oba.errors import ConfigError
 from oba.training import slots
-from oba.training.slots import device_slot, visible_devices, visible_gpus
+from oba.training.slots import device_slots
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 JOB = """
 import logging, os, sys
 from pathlib import Path
-from oba.training.slots import device_slot
+from oba.training.slots import device_slots
 
 logging.basicConfig(format="%(message)s")
-folder, user, *devices = sys.argv[1:]
+folder, user, count, *devices = sys.argv[1:]
 os.umask(0o077)
 if user != "self":
     os.setgid(int(user))
     os.setuid(int(user))
-with device_slot("cuda", devices=devices, folder=Path(folder)) as device:
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == device
-    print(device, flush=True)
+with device_slots("cuda", int(count), devices=devices, folder=Path(folder)) as held:
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ",".join(held)
+    print(*held, flush=True)
     sys.stdin.readline()
 """
 
@@ -51,9 +51,9 @@ def _eight_gpus_and_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
 class Job:
     """A process that holds a device until it is told to end."""
 
-    def __init__(self, folder: Path, *devices: str, user: str = "self", **environment: str) -> None:
+    def __init__(self, folder: Path, *devices: str, user: str = "self", count: int = 1, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", JOB, str(folder), user, *devices],
+            [sys.executable, "-c", JOB, str(folder), user, str(count), *devices],
             env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -121,32 +121,75 @@ def test_a_killed_job_frees_its_device(tmp_path):
         assert waiting.device() == "0"
 
 
-def test_of_many_jobs_no_two_hold_one_device_at_once(tmp_path):
+def test_of_jobs_that_want_one_or_more_no_two_hold_one_device_at_once(tmp_path):
     """Each job holds its device for a moment and notes when; the moments of one device must not overlap."""
     program = """
 import sys, time
 from pathlib import Path
+from oba.errors import ConfigError
 from oba.training import slots
 
 slots._POLL = 0.002
 for _ in range(10):
-    with slots.device_slot("auto", devices=["0", "1"], folder=Path(sys.argv[1])) as device:
+    with slots.device_slots("auto", int(sys.argv[2]), devices=["0", "1", "2"], folder=Path(sys.argv[1])) as held:
         start = time.monotonic()
         time.sleep(0.005)
-        print(device, start, time.monotonic(), flush=True)
+        for device in held:
+            print(device, start, time.monotonic(), flush=True)
 """
-    command = [sys.executable, "-c", program, str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     processes = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        for _ in range(4)
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path), count],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for count in "11223"
     ]
     lines = [line.split() for process in processes for line in process.communicate()[0].splitlines()]
-    assert len(lines) == 40
-    assert {device for device, *_ in lines} == {"0", "1"}
-    for name in ("0", "1"):
+    assert len(lines) == 10 * (1 + 1 + 2 + 2 + 3), "nobody waits for ever"
+    for name in ("0", "1", "2"):
         held = sorted((float(start), float(end)) for device, start, end in lines if device == name)
         assert all(end <= start for (_, end), (start, _) in pairwise(held))
+
+
+def test_a_job_that_wants_several_is_not_passed_by(tmp_path):
+    with jobs() as stack:
+        first, second = start(stack, tmp_path, "2", "5", "7"), start(stack, tmp_path, "2", "5", "7")
+        taken = {first.device(), second.device()}
+        many = start(stack, tmp_path, "2", "5", "7", count=2)
+        assert many.says().startswith(f"waiting for 2 GPUs: other jobs hold {tmp_path}/oba-gpu-2.lock, ")
+        later = start(stack, tmp_path, "2", "5", "7")
+        assert later.says().startswith("waiting for a GPU: ")
+        first.end()
+        held = many.device().split()
+        assert held == sorted(held)
+        assert len(held) == 2
+        assert len(taken & {*held}) == 1, "the one that was free all the time, and the one that came free"
+        many.end()
+        assert later.device()
+
+
+def test_a_killed_job_in_the_queue_gives_up_its_place_and_what_it_held(tmp_path):
+    with jobs() as stack:
+        holder = start(stack, tmp_path, "0", "1")
+        assert holder.device() == "0"
+        many = start(stack, tmp_path, "0", "1", count=2)
+        assert "waiting for 2 GPUs" in many.says()
+        many.kill()
+        assert start(stack, tmp_path, "0", "1").device() == "1"
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "text"), [("auto", [], "0 NVIDIA GPUs"), ("cuda", ["0"], "1 NVIDIA GPU")]
+)
+def test_more_gpus_than_there_are_are_not_waited_for(tmp_path, device, devices, text):
+    message = f"gpus: 2, but this job sees {text}; allowed: at most 1, or runtime.device: cpu"
+    with pytest.raises(ConfigError, match=message), device_slots(device, 2, devices=devices, folder=tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
@@ -177,7 +220,7 @@ def test_a_lock_that_another_user_is_still_making_counts_as_held():
 
 def test_a_folder_where_no_lock_can_be_made_is_not_waited_for(tmp_path):
     missing = tmp_path / "missing"
-    with pytest.raises(FileNotFoundError, match="missing"), device_slot("cuda", folder=missing):
+    with pytest.raises(FileNotFoundError, match="missing"), device_slots("cuda", folder=missing):
         pass
 
 
@@ -185,7 +228,7 @@ def test_taking_a_slot_makes_its_lock_file_young(tmp_path):
     lock = tmp_path / "oba-gpu-0.lock"
     lock.touch()
     os.utime(lock, (1, 1))
-    with device_slot("cuda", folder=tmp_path):
+    with device_slots("cuda", folder=tmp_path):
         assert lock.stat().st_mtime > 10**9
 
 
@@ -205,81 +248,23 @@ def test_allocations_of_a_scheduler_do_not_exclude_each_other_but_their_jobs_do(
 def test_cuda_sees_the_chosen_device_alone_and_the_environment_is_restored(tmp_path, monkeypatch, before):
     if before:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", before)
-    with device_slot("auto", folder=tmp_path) as device:
+    with device_slots("auto", folder=tmp_path) as held:
         expected = "3" if before else "0"
-        assert device == os.environ["CUDA_VISIBLE_DEVICES"] == expected
+        assert held == [os.environ["CUDA_VISIBLE_DEVICES"]] == [expected]
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
-    with device_slot("auto", devices=[expected], folder=tmp_path) as again:
-        assert again == expected
+    with device_slots("auto", devices=[expected], folder=tmp_path) as again:
+        assert again == [expected]
 
 
 @pytest.mark.parametrize(("device", "devices"), [("cpu", ["0"]), ("auto", []), ("cuda", [])])
 def test_without_gpus_or_need_there_is_no_slot(tmp_path, device, devices):
-    with device_slot(device, devices=devices, folder=tmp_path) as chosen:
-        assert chosen is None
+    with device_slots(device, devices=devices, folder=tmp_path) as chosen:
+        assert chosen == []
         assert "CUDA_VISIBLE_DEVICES" not in os.environ
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_slot_after_cuda_has_started_is_a_bug(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
-    with pytest.raises(AssertionError, match="has read its devices already"), device_slot("cuda", folder=tmp_path):
+    with pytest.raises(AssertionError, match="has read its devices already"), device_slots("cuda", folder=tmp_path):
         pass
-
-
-@pytest.mark.parametrize(
-    ("value", "devices"),
-    [
-        (None, ["0", "1", "2", "3", "4", "5", "6", "7"]),
-        ("2,5", ["2", "5"]),
-        (" 5 , 2", ["5", "2"]),
-        ("", []),
-        ("-1", []),
-        ("NoDevFiles", []),
-        ("1,-1,2", ["1"]),
-        ("1,8,2", ["1"]),
-        ("GPU-8932f937,MIG-1,3", ["GPU-8932f937", "MIG-1", "3"]),
-    ],
-)
-def test_visible_devices_are_those_that_cuda_would_see(monkeypatch, value, devices):
-    if value is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-    assert visible_devices() == devices
-    assert visible_gpus() == len(devices)
-
-
-INSTALLED = slots._installed
-
-
-def fake_driver(folder: Path, script: str) -> str:
-    program = folder / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
-    return f"{folder}:/bin:/usr/bin"
-
-
-@pytest.mark.skipif(shutil.which("nvidia-smi") is not None, reason="this machine has a driver of its own")
-@pytest.mark.parametrize(
-    ("script", "count"),
-    [
-        ("printf 'GPU 0: A100 (UUID: GPU-1)\n  MIG 1g.5gb Device 0: (UUID: MIG-1)\nGPU 1: A100 (UUID: GPU-2)\n'", 2),
-        ("echo 'NVIDIA-SMI has failed'; exit 9", 0),
-    ],
-)
-def test_the_driver_is_asked_where_there_are_no_device_files(tmp_path, monkeypatch, script, count):
-    monkeypatch.setenv("PATH", fake_driver(tmp_path, script))
-    assert INSTALLED() == count
-    monkeypatch.setenv("PATH", "/nowhere")
-    assert INSTALLED() == 0
-
-
-def test_device_files_are_counted_without_asking_the_driver(tmp_path, monkeypatch):
-    for name in ("nvidia0", "nvidia3", "nvidiactl", "nvidia-uvm"):
-        (tmp_path / name).touch()
-    monkeypatch.setenv("PATH", fake_driver(tmp_path, "echo 'GPU 0:'"))
-    assert INSTALLED(tmp_path) == 2
-
-
-def test_counting_gpus_does_not_import_torch():
-    program = "import sys; from oba.training.slots import visible_gpus; visible_gpus(); print('torch' in sys.modules)"
-    assert subprocess.check_output([sys.executable, "-c", program], cwd=ROOT, text=True) == "False\n"

@@ -119,6 +119,11 @@ def options(stage):
     return text
 
 
+def per_stage(section, stage):
+    """Return a stage's number of threads or GPUs; a job on several has the threads once for each."""
+    return getattr(section, stage.kind, 1)
+
+
 def validate_nets(jobs):
     """Try the nets and methods of a study before its first job, where any job would meet them."""
     if not any(job.rule.name in {"trace", "dense", "prune"} for job in jobs):

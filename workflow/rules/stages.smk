@@ -16,9 +16,13 @@ for stage in STAGES.values():
         priority: stage.priority
         conda:
             "../../environment.yml"
-        threads: getattr(study.threads, stage.threads, 1)
+        threads: per_stage(study.threads, stage) * per_stage(study.gpus, stage)
         resources:
-            gpu=1 if stage.gpu and study.runtime.device != "cpu" else 0,
+            gpu=(
+                per_stage(study.gpus, stage)
+                if stage.gpu and study.runtime.device != "cpu"
+                else 0
+            ),
         params:
             command=stage.module,
             options=options(stage),

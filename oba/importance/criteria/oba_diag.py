@@ -54,7 +54,7 @@ class ObaDiag(Quadratic[ObaDiagOptions]):
         if isinstance(source, GaussNewton):
             diagonal, variance = source.diagonal(), source.variance()
         elif hessian == "probes" or (hessian == "auto" and len(source.gradient) > self.FEW):
-            diagonal, variance = source.probed_diagonal(samples, self._generator)
+            diagonal, variance = source.probed_diagonal(samples, batch.generator(self.seed))
         else:
             diagonal = source.matrix().diagonal()
         of_scores = None if variance is None else split(variance / 4, targets)

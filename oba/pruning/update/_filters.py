@@ -82,9 +82,8 @@ class _Batches:
     fisher: str
 
     def __iter__(self) -> Iterator[tuple[Tensor, Loss]]:
-        generator = torch.Generator().manual_seed(0)
         for batch in numbered(self.images(), F.cross_entropy):
-            yield batch.inputs, summed_loss(batch, self.fisher, generator)
+            yield batch.inputs, summed_loss(batch, self.fisher, seed=0)
 
 
 def _filter_cut(cut: Cut, name: str) -> FilterCut:

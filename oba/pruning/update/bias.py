@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from oba import ranks
 from oba.curvature.unfold import MatrixLayer
 from oba.importance.masks import channel_dimension
 from oba.modes import evaluating
@@ -46,6 +47,8 @@ class Bias(Update[Options]):
             normalised = _normalised(cut.before, consumers.keys() - means.keys(), hooks)
             for inputs in Inputs(images):
                 cut.before(inputs)
+            # A rank may have had no images; the first always has.
+            normalised = ranks.broadcast(normalised)
             for name, mean in means.items():
                 bias = cut.after.get_submodule(name).bias
                 assert isinstance(bias, Tensor)
@@ -76,8 +79,9 @@ class _Mean:
         self._rows += len(rows)
 
     def value(self) -> Tensor:
-        """Return the mean of each output, float64."""
-        return self._sum / max(self._rows, 1)
+        """Return the mean of each output over the images of all ranks, float64."""
+        ranks.sum_over_ranks([self._sum])
+        return self._sum / max(ranks.total(self._rows), 1)
 
 
 def _normalised(model: nn.Module, layers: Iterable[str], hooks: ExitStack) -> set[str]:

@@ -99,7 +99,8 @@ def _running_order(cut: Cut, images: Images) -> list[str]:
         for name in cut.consumers(grouped=True):
             layer = cut.before.get_submodule(name)
             hooks.callback(layer.register_forward_pre_hook(lambda *_, name=name: order.setdefault(name)).remove)
-        cut.before(next(iter(Inputs(images))))
+        inputs, _ = next(iter(images()))
+        cut.before(inputs)
     return list(order)
 
 

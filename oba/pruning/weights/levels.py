@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from oba import ranks
 from oba.models.weight_masks import Masks, apply_masks
 from oba.pruning.cut import Cut, Images, Update
 from oba.pruning.descent import DESCENTS
@@ -68,9 +69,11 @@ def mask_to_level(
         seconds = time.perf_counter() - began
         problem = WeightProblem(scores, masks, DESCENTS[steps.descent](start, keep, number / steps.rounds))
         masks = steps.allocation.select(problem)
+        ranks.broadcast_tensors(masks.values())
         before = copy.deepcopy(model)
         apply_masks(model, masks)
         steps.update.adjust(Cut(before, model, (), {}, Plan()), images)
+        ranks.broadcast_tensors(model.state_dict().values())
         had, counts = sum(counts.kept.values()), count_weights(masks)
         previous, loss = loss, mean_loss(model, images)
         records.append(

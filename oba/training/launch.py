@@ -1,0 +1,198 @@
+"""Running a command as the ranks of one job: by torchrun, in this process, and what that process and its ranks share.
+
+The process that was asked for the job holds its lock and its devices, starts the ranks and waits. It says in one line
+why they failed: each rank leaves a note of its error before it ends, and one that is killed leaves a signal. A rank
+never outlives the process that started it, however that one ends. What the first rank prints is the job's output; the
+others have logs of their own beside the job's.
+
+torchrun itself (``torch.distributed.run``) restarts nothing here, and its own reports are kept quiet.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from oba import ranks
+from oba.errors import ObaError
+from oba.ranks import LostRankError
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+_NOTES_IN, _LOG, _DEVICES = "OBA_RANK_NOTES", "OBA_RANK_LOG", "CUDA_VISIBLE_DEVICES"
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""What torchrun passes on to the ranks."""
+_PR_SET_PDEATHSIG = 1
+_BUG = 1
+"""Exit code of what is no error that a user can cause."""
+_Notes = Mapping[int, Mapping[str, Any]]
+_RESUMES = "start the job again: it goes on after the last finished epoch"
+
+
+def launch(count: int, command: Sequence[str], *, log: Path, notes: Path) -> None:
+    """Run a program as the ranks of one job, and wait for them.
+
+    Args:
+        count: How many ranks, at least 2.
+        command: What Python runs: ``["-m", "oba", …]``, or a script with its arguments. It is to call :func:`follow`.
+        log: The job's log; rank 1 has ``<name>.rank1.log`` beside it, if it has anything to say.
+        notes: A folder of this job alone, in which ranks leave their errors; it is made, and removed.
+
+    Raises:
+        ObaError: What a rank raised, with its exit code.
+        LostRankError: If a rank was killed, or failed in another way; the last words of its log are told.
+    """
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import parse_args, run
+
+    shutil.rmtree(notes, ignore_errors=True)
+    notes.mkdir(parents=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    told = {ranks.LAUNCHER: str(os.getpid()), _NOTES_IN: str(notes.absolute()), _LOG: str(log.absolute())}
+    # One machine: no name of it has to be resolved. Ranks set their threads themselves.
+    told |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    torchrun = ["--standalone", f"--nproc-per-node={count}", "--local-addr=127.0.0.1", *command]
+    failures: Mapping[int, ProcessFailure] = {}
+    try:
+        with _environment(told), _quiet(), _signals():
+            run(parse_args(torchrun))
+    except ChildFailedError as error:
+        failures = error.failures
+    finally:
+        left = {int(path.name): json.loads(path.read_text(encoding="utf-8")) for path in notes.iterdir()}
+        shutil.rmtree(notes)
+        for rank in range(1, count):
+            own = _log_of(log, rank)
+            if own.exists() and not own.stat().st_size:
+                own.unlink()
+    if failures:
+        _tell(failures, count, left, log)
+
+
+def follow() -> None:
+    """Behave as a rank, if this process is one: end with the one that started it, and use the rank's own log and GPU.
+
+    Call it before anything asks CUDA for its devices.
+    """
+    if ranks.LAUNCHER not in os.environ:
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(os.environ[ranks.LAUNCHER]):
+        os._exit(LostRankError.exit_code)  # it ended before it could be followed
+    devices = os.environ.get(_DEVICES, "").split(",")
+    if len(devices) == ranks.count():
+        os.environ[_DEVICES] = devices[ranks.rank()]
+    if not ranks.is_main():
+        with _log_of(Path(os.environ[_LOG]), ranks.rank()).open("w", encoding="utf-8") as stream:
+            for output in (sys.stdout, sys.stderr):
+                os.dup2(stream.fileno(), output.fileno())
+
+
+def is_followed() -> bool:
+    """Tell whether this process is a rank, whose errors are told by the process that started it."""
+    return ranks.LAUNCHER in os.environ
+
+
+def leave(error: Exception, known: ObaError | None) -> NoReturn:
+    """End a rank after an error, at once: other ranks may wait for this one, and it for nothing.
+
+    Args:
+        error: What was raised; a bug's traceback goes to the rank's own output.
+        known: The error that a user can cause, if it is one.
+    """
+    if known is None:
+        traceback.print_exception(error)
+    elif not ranks.is_main():
+        sys.stderr.write(f"error: {known}\n")
+    code = _BUG if known is None else known.exit_code
+    text = f"{type(error).__name__}: {error}".splitlines()[0] if known is None else str(known)
+    note = {"code": code, "text": text}
+    Path(os.environ[_NOTES_IN], str(ranks.rank())).write_text(json.dumps(note), encoding="utf-8")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _log_of(log: Path, rank: int) -> Path:
+    return log.with_suffix(f".rank{rank}{log.suffix}")
+
+
+def _tell(failures: Mapping[int, ProcessFailure], count: int, notes: _Notes, log: Path) -> NoReturn:
+    """Raise the error that the others followed from: what a rank told, then a kill, then a bug."""
+    for _, note in sorted(notes.items()):
+        if note["code"] not in {_BUG, LostRankError.exit_code}:
+            error = ObaError(note["text"])
+            error.exit_code = note["code"]
+            raise error
+    # After the first failure torchrun ends the others, by SIGTERM.
+    killed = {rank: -failure.exitcode for rank, failure in failures.items() if failure.exitcode < 0}
+    first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM}
+    broken = [rank for rank, failure in failures.items() if failure.exitcode > 0]
+    broken.sort(key=lambda rank: failures[rank].exitcode == LostRankError.exit_code)
+    if not first and all(failures[rank].exitcode == LostRankError.exit_code for rank in broken):
+        first = killed
+    if first:
+        rank = min(first, key=lambda rank: failures[rank].timestamp)
+        raise LostRankError(f"rank {rank} of {count} was killed by {_named(first[rank])}; {_RESUMES}")
+    rank = broken[0]
+    text = notes[rank]["text"] if rank in notes else f"exit code {failures[rank].exitcode}"
+    where = "above" if rank == 0 else f"in {_log_of(log, rank)}"
+    raise LostRankError(f"rank {rank} of {count} failed ({text}); what it said is {where}")
+
+
+def _named(number: int) -> str:
+    name = signal.Signals(number).name
+    return f"signal {number} ({name}{'; perhaps memory ran out' if number == signal.SIGKILL else ''})"
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set variables that the ranks inherit, and restore them."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep torchrun's own warnings off the terminal: what they tell is told in one line."""
+    logger = logging.getLogger("torch.distributed")  # torch gives it a handler of its own
+    handlers, propagates = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [logging.NullHandler()], False
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = handlers, propagates
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Let a signal that torchrun has passed on to the ranks have its effect on this process, too."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    received = None
+    try:
+        yield
+    except SignalException as error:
+        received = error.sigval
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if received is not None:
+        signal.raise_signal(received)

@@ -1,0 +1,153 @@
+"""What torchrun makes of ranks that end in every possible way: one error each, and nothing else on the terminal."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from oba import ranks
+from oba.errors import ObaError
+from oba.ranks import LostRankError
+from oba.training.launch import launch
+
+RANK = """
+import os, signal, sys, time
+from oba import ranks
+from oba.errors import ScoreError
+from oba.ranks import LostRankError
+from oba.training.launch import follow, is_followed, leave
+
+follow()
+assert is_followed()
+rank = ranks.rank()
+print(f"out {rank}", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
+open(f"{rank}.printed", "w").close()
+while not all(os.path.exists(f"{other}.printed") for other in range(ranks.count())):
+    time.sleep(0.01)
+try:
+    exec(sys.argv[1])
+except Exception as error:
+    leave(error, error if isinstance(error, (ScoreError, LostRankError)) else None)
+"""
+
+
+@pytest.fixture
+def start(tmp_path, monkeypatch):
+    """Run two or more ranks that do what a line of Python says."""
+    monkeypatch.chdir(tmp_path)
+    Path("rank.py").write_text(RANK)
+
+    def run(what: str, count: int = 2) -> None:
+        before = dict(os.environ), signal.getsignal(signal.SIGTERM)
+        try:
+            launch(count, ["rank.py", what], log=Path("logs/job.log"), notes=Path("notes"))
+        finally:
+            assert (dict(os.environ), signal.getsignal(signal.SIGTERM)) == before
+            assert not Path("notes").exists()
+
+    return run
+
+
+def test_ranks_that_succeed_say_what_they_say_where_it_belongs(start, capfd, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-7,2")
+    start("print('error line', file=sys.stderr) if rank == 2 else None", count=3)
+    assert capfd.readouterr() == ("out 0 5\n", "")
+    assert Path("logs/job.rank1.log").read_text() == "out 1 GPU-7\n"
+    assert Path("logs/job.rank2.log").read_text() == "out 2 2\nerror line\n"
+
+
+def test_a_rank_with_nothing_to_say_leaves_no_log(start, capfd):
+    start("os.truncate(1, 0) if rank else None")
+    assert capfd.readouterr() == ("out 0 None\n", "")
+    assert list(Path("logs").iterdir()) == []
+
+
+ENDS = {
+    "an error of all": ("raise ScoreError('not finite')", 7, "not finite"),
+    "an error of one": ("raise ScoreError('batch 3') if rank == 1 else time.sleep(60)", 7, "batch 3"),
+    "an error, and a rank that lost the other": (
+        "leave(e := ScoreError('batch 3') if rank == 1 else LostRankError('lost'), e)",
+        7,
+        "batch 3",
+    ),
+    "killed": (
+        "os.kill(os.getpid(), 9) if rank == 1 else time.sleep(60)",
+        12,
+        "rank 1 of 2 was killed by signal 9 (SIGKILL; perhaps memory ran out); start the job again: it goes on after "
+        "the last finished epoch",
+    ),
+    "killed, and the other lost it": (
+        "os.kill(os.getpid(), 11) if rank == 0 else leave(LostRankError('lost'), LostRankError('lost'))",
+        12,
+        "rank 0 of 2 was killed by signal 11 (SIGSEGV); start the job again: it goes on after the last finished epoch",
+    ),
+    "terminated by somebody": (
+        "os.kill(os.getpid(), 15) if rank == 1 else time.sleep(60)",
+        12,
+        "rank 1 of 2 was killed by signal 15 (SIGTERM); start the job again: it goes on after the last finished epoch",
+    ),
+    "a bug": (
+        "int('x') if rank == 1 else time.sleep(60)",
+        12,
+        "rank 1 of 2 failed (ValueError: invalid literal for int() with base 10: 'x'); what it said is in "
+        "logs/job.rank1.log",
+    ),
+    "all lost each other": (
+        "raise LostRankError('Timed out')",
+        12,
+        "rank 0 of 2 failed (Timed out); what it said is above",
+    ),
+    "an exit": (
+        "sys.exit(5) if rank == 1 else time.sleep(60)",
+        12,
+        "rank 1 of 2 failed (exit code 5); what it said is in logs/job.rank1.log",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_the_end_of_a_rank_is_told_once(start, capfd, name):
+    what, code, text = ENDS[name]
+    with pytest.raises(ObaError) as told:
+        start(what)
+    assert (str(told.value), told.value.exit_code) == (text, code)
+    assert capfd.readouterr() == ("out 0 None\n", "")
+    if name == "a bug":
+        assert "Traceback (most recent call last)" in Path("logs/job.rank1.log").read_text()
+    if name == "an error of one":
+        assert Path("logs/job.rank1.log").read_text() == "out 1 None\nerror: batch 3\n"
+
+
+def test_a_bug_of_the_first_rank_shows_its_traceback(start, capfd):
+    with pytest.raises(LostRankError, match=r"rank 0 of 2 failed \(ValueError: .*\); what it said is above"):
+        start("int('x') if rank == 0 else time.sleep(60)")
+    assert "Traceback (most recent call last)" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_all_ranks_and_then_this_process(start, number):
+    received = []
+    before = signal.signal(number, lambda number, _: received.append(number))
+    try:
+        start(f"rank and os.kill(os.getppid(), {int(number)}); time.sleep(60)")
+    finally:
+        signal.signal(number, before)
+    assert received == [number]
+    assert sys.exc_info() == (None, None, None)
+
+
+def test_a_rank_whose_starter_is_gone_does_not_begin():
+    program = "from oba.training.launch import follow; follow(); print('begins')"
+    environment = os.environ | {ranks.LAUNCHER: "999999999", "RANK": "0", "WORLD_SIZE": "2"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (12, "", "")
+
+
+def test_a_process_that_is_no_rank_follows_nobody():
+    program = "from oba.training.launch import follow, is_followed; follow(); print(is_followed())"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"
