@@ -52,6 +52,7 @@ class Stage:
         command: Of the command line, and the module in ``oba/stages``; the name if not given.
         uses: Registered entries whose code a job runs besides what its module imports, as (kind, name).
         builds: Whether it builds a model.
+        starts: Whether it gives a model its first weights.
         gpu: Whether it runs on a GPU where the study wants one.
         priority: Of its jobs among those that could run.
     """
@@ -65,6 +66,7 @@ class Stage:
     command: str = ""
     uses: Callable[[Study, Coordinates], list[tuple[str, str]]] = lambda study, at: []
     builds: bool = False
+    starts: bool = False
     gpu: bool = False
     priority: int = 0
 
@@ -99,7 +101,11 @@ class Stage:
     def roots(self, study: Study, at: Coordinates) -> list[str]:
         """Return the modules that the study chooses for a job, besides the stage's own."""
         chosen = [registry.module_name(kind, name) for kind, name in self.uses(study, at)]
-        return chosen + ([f"oba.models.families.{family(model_of(study, at.model).name)}"] if self.builds else [])
+        if self.builds:
+            chosen.append(f"oba.models.families.{family(model_of(study, at.model).name)}")
+        if self.starts and model_of(study, at.model).dense.source == "pretrained":
+            chosen.append("oba.models.pretrained")
+        return chosen
 
 
 Place = Callable[[Layout, Coordinates], Path]
@@ -225,6 +231,7 @@ _STAGES = (
         after=_images,
         uses=_dense_recipe,
         builds=True,
+        starts=True,
         gpu=True,
         priority=10,
     ),

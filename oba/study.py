@@ -16,11 +16,12 @@ import yaml
 from pydantic import ValidationError
 
 from oba import registry
-from oba.config import PARTS, PRESETS, Choice, MethodConfig, MethodDefaults, Study, SweepMethod
+from oba.config import PARTS, PRESETS, Choice, MethodConfig, MethodDefaults, ModelConfig, Study, SweepMethod
 from oba.errors import ConfigError, FileError
 from oba.files import read_json
 from oba.mistakes import explain
 from oba.models.names import check_name
+from oba.models.published import default_tag
 from oba.options import checked_options, option_names, part
 
 M = TypeVar("M", bound=MethodConfig)
@@ -86,7 +87,7 @@ def parse_study(values: Any, origin: str) -> Study:
         _check_defaults(study)
     except ConfigError as error:
         raise ConfigError("\n".join(f"{origin}: {line}" for line in str(error).splitlines())) from error
-    return study.model_copy(update={"methods": methods})
+    return study.model_copy(update={"methods": methods, "models": [_with_weights(model) for model in study.models]})
 
 
 def load_resolved(path: Path) -> Study:
@@ -222,6 +223,14 @@ def _check_names(study: Study) -> None:
         _check_parts(method)
     for model in study.models:
         check_name(model.name, "models")
+
+
+def _with_weights(model: ModelConfig) -> ModelConfig:
+    """Spell out which published weights a model starts from, where anybody publishes some."""
+    if model.dense.source != "pretrained":
+        return model
+    tag = default_tag(model.name, model.dense.weights)
+    return model.model_copy(update={"dense": model.dense.model_copy(update={"weights": tag})})
 
 
 def _check_parts(method: MethodConfig) -> None:

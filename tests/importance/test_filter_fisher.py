@@ -113,9 +113,7 @@ def test_scores_are_what_the_dense_matrix_says(criterion: str, name: str) -> Non
 def test_batches_make_no_difference(criterion: str) -> None:
     net = BY_NAME["residual"]
     whole = [tuple(torch.cat(parts) for parts in zip(*batches(net), strict=True))]
-    one, many = (
-        raw_scores(net.member.make(), net.groups, b, criterion, labels="given") for b in (whole, batches(net))
-    )
+    one, many = (raw_scores(net.member.make(), net.groups, b, criterion, labels="given") for b in (whole, batches(net)))
     for key, scores in one.items():
         torch.testing.assert_close(many[key], scores, rtol=1e-9, atol=1e-18)
 
