@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from oba.errors import ModelError
+from oba.errors import ModelError, ObaError
 from oba.models.attention import open_attention
 from oba.models.names import check_name
 from oba.models.parse import family
@@ -71,7 +71,7 @@ def prepared(name: str, make: Callable[[], nn.Module], num_classes: int, input_s
         model = open_attention(make())
         _work_out_of_place(model)
         found = _output_size(model, input_size)
-    except ModelError:
+    except ObaError:
         raise
     except Exception as error:  # whatever a library raises: it was asked for the impossible
         raise ModelError(f"{name}: cannot be built for images of {size} ({one_line(error)})") from error
