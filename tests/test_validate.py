@@ -21,6 +21,7 @@ from oba.config import Study
 from oba.errors import BudgetError, ConfigError, DataError, ModelError, ObaError, ScoreError
 from oba.files import write_tensors
 from oba.models import build_model
+from oba.models.published import find_published
 from oba.study import dump_study, parse_study
 from oba.validate import quick_check, validate
 
@@ -105,6 +106,22 @@ assert not {"torch", "timm", "torchvision", "pandas"} & set(sys.modules)
             ModelError,
             "models.resnet8: dense.from: none.pt: no such weight file; allowed: 'train', 'pretrained' or a file",
         ),
+        (
+            {"dense": {"from": "tests", "epochs": 0}},
+            ModelError,
+            "models.resnet8: dense.from: tests: is a folder; allowed: 'train', 'pretrained' or a file",
+        ),
+        (
+            {"models": ["timm/resnet10t"], "dense": {"from": "pretrained", "weights": "a1", "epochs": 1}},
+            ConfigError,
+            "models.timm/resnet10t: dense.weights: timm publishes no 'a1' for resnet10t; allowed: c3_in1k",
+        ),
+        (
+            {"models": ["torchvision/resnet18"], "dense": {"from": "pretrained", "epochs": 1}},
+            ConfigError,
+            "models.torchvision/resnet18: dense.replace_head: the weights 'IMAGENET1K_V1' have 1000 classes, but the "
+            "data set has 10; allowed: true",
+        ),
     ],
 )
 def test_what_needs_no_net_is_found_quickly(
@@ -177,8 +194,52 @@ def test_weights_must_fit_the_net(study: Callable[..., Study], tmp_path: Path) -
     with pytest.raises(ModelError) as caught:
         validate(study(dense=dense, keep=[0.6, 0.01]))
     fit, level = str(caught.value).splitlines()
-    assert fit.startswith(f"models.resnet8: {weights}: weights do not fit the 56 tensors of the net; 2 of another size")
+    assert fit == (
+        f"models.resnet8: {weights}: its classifier (fc) has 7 classes, but the data set has 10; allowed: "
+        "dense.replace_head: true (a new classifier, to be trained), or a file of a net with as many classes"
+    )
     assert level.startswith("models.resnet8: keep=0.01 cannot be reached")
+    validate(study(dense={"from": str(weights), "epochs": 1, "replace_head": True}))
+    torch.save({"model": resnet8(), "model_ema": resnet8()}, weights)
+    validate(study(dense=dense | {"weights": "model_ema"}))
+    with pytest.raises(
+        ModelError, match=r"holds several state dicts; allowed: one of them as dense\.weights: model, model"
+    ):
+        validate(study(dense=dense))
+
+
+def test_pretrained_nets_are_warned_of_images_that_they_were_not_trained_on(
+    study: Callable[..., Study], pictures: str
+) -> None:
+    def told(normalization: dict[str, Any], **dense: Any) -> list[str]:
+        data = {"name": "imagefolder", "root": pictures, **normalization}
+        dense = {"from": "pretrained", "epochs": 1, "replace_head": True} | dense
+        said = validate(study(models=["timm/test_vit"], keep=[0.6], data=data, calibration={"images": 4}, dense=dense))
+        return [line for line in said.splitlines() if "warning" in line]
+
+    given = {"normalization": "given", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    advice = (
+        "the weights 'r160_in1k' were trained on images normalised otherwise than by this study: data: "
+        "{normalization: given, mean: [0.5, 0.5, 0.5], std: [0.5, 0.5, 0.5]}"
+    )
+    assert told(given) == []
+    for other in ({}, {"normalization": "imagenet"}):
+        assert told(other) == [f"  warning: {advice}"]
+
+
+def test_pretrained_nets_that_do_not_train_must_get_their_own_normalisation(study: Callable[..., Study]) -> None:
+    weights = find_published("timm/resnet10t", None)
+    [own] = study(models=["timm/resnet10t"], dense={"from": "pretrained", "epochs": 0}).models
+    for data in ({}, {"normalization": "given", "mean": [0.449], "std": [0.5]}):
+        with pytest.raises(ConfigError) as caught:
+            validation._pretrained_warnings(study(data={"name": "digits"} | data), own, 1)
+        assert str(caught.value) == (
+            f"dense.epochs: got 0, but {weights.mismatch(1, None)}; allowed: these, or at least 1 epoch of training"
+        )
+    fitting = {"name": "digits", "normalization": "given", "mean": [0.449], "std": [0.226]}
+    assert validation._pretrained_warnings(study(data=fitting), own, 1) == [
+        "the weights 'c3_in1k' of 3 channels are adapted to images of 1"
+    ]
 
 
 def test_levels_below_a_methods_floors_are_refused(study: Callable[..., Study]) -> None:

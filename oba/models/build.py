@@ -71,9 +71,9 @@ def prepared(name: str, make: Callable[[], nn.Module], num_classes: int, input_s
         model = open_attention(make())
         _work_out_of_place(model)
         found = _output_size(model, input_size)
-    except ObaError:
-        raise
     except Exception as error:  # whatever a library raises: it was asked for the impossible
+        if isinstance(error, ObaError):
+            raise
         raise ModelError(f"{name}: cannot be built for images of {size} ({one_line(error)})") from error
     if found != (1, num_classes):
         raise ModelError(f"{name}: gives outputs of shape {found} for one image of {size}, not (1, {num_classes})")

@@ -1,4 +1,4 @@
-"""Published weights are found where the libraries keep them, and cannot be downloaded here: real code, random weights."""
+"""Published weights are found where the libraries keep them, and downloads fail clearly: real code, random weights."""
 
 from __future__ import annotations
 
@@ -179,5 +179,7 @@ def test_other_errors_are_told_for_what_they_are(
 
 def test_weights_for_one_image_size_are_refused_for_another() -> None:
     weights = find_published("torchvision/vit_b_16", None)
-    with pytest.raises(ModelError, match=r"cannot be built for images of 3x32x32 \(ValueError: .*'image_size' expected"):
+    with pytest.raises(
+        ModelError, match=r"cannot be built for images of 3x32x32 \(ValueError: .*'image_size' expected"
+    ):
         build_pretrained(weights, num_classes=1000, input_size=(3, 32, 32))

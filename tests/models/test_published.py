@@ -79,7 +79,9 @@ def test_weights_that_are_not_published_are_refused(name: str, tag: str, message
 
 @pytest.mark.parametrize("name", ["resnet20", "timm/coatnet_0_224"])
 def test_nets_without_published_weights_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match="dense.from: 'pretrained', but nobody publishes weights for this net; allowed"):
+    with pytest.raises(
+        ConfigError, match=r"dense\.from: 'pretrained', but nobody publishes weights for this net; allowed"
+    ):
         find_published(name, None)
 
 
@@ -92,9 +94,13 @@ def published(**changes: Any) -> PublishedWeights:
 def test_a_classifier_that_stays_must_fit() -> None:
     published().check_classes(1000, False)
     published().check_classes(7, True)
-    with pytest.raises(ConfigError, match=r"^dense\.replace_head: the weights 'tag' have 1000 classes, .* has 7; allowed"):
+    with pytest.raises(
+        ConfigError, match=r"^dense\.replace_head: the weights 'tag' have 1000 classes, .* has 7; allowed"
+    ):
         published().check_classes(7, False)
-    with pytest.raises(ConfigError, match="the weights 'tag' have no classifier, but the data set has 7; allowed: true"):
+    with pytest.raises(
+        ConfigError, match="the weights 'tag' have no classifier, but the data set has 7; allowed: true"
+    ):
         published(num_classes=0).check_classes(7, False)
 
 
@@ -105,9 +111,7 @@ def test_other_statistics_are_told_with_those_that_fit() -> None:
         told = published().mismatch(3, used) or ""
         assert told.endswith("{normalization: given, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}")
     assert published().warnings(3, IMAGENET) == []
-    assert published().warnings(1, ([0.449], [0.226])) == [
-        "the weights 'tag' of 3 channels are adapted to images of 1"
-    ]
+    assert published().warnings(1, ([0.449], [0.226])) == ["the weights 'tag' of 3 channels are adapted to images of 1"]
     assert len(published().warnings(1, None)) == 2
 
 

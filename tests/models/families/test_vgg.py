@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from oba.errors import ModelError
 from oba.models import build_model
 
 
