@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import socket
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +158,51 @@ def test_without_a_network_one_line_says_what_to_do(tmp_path: Path, network: str
     assert "torchvision.models.get_model('squeezenet1_1', weights='IMAGENET1K_V1')" in hub_torch
     assert "Retrying" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+class Hub(BaseHTTPRequestHandler):
+    """What Hugging Face's hub answers about a repository that holds ``pytorch_model.bin`` alone."""
+
+    content = b""
+
+    def do_HEAD(self) -> None:
+        there = self.path.endswith("/resolve/main/pytorch_model.bin")
+        self.send_response(200 if there else 404)
+        about = {"ETag": '"tag"', "X-Repo-Commit": "0" * 40, "Content-Length": str(len(self.content))}
+        for key, value in (about if there else {"X-Error-Code": "EntryNotFound", "Content-Length": "0"}).items():
+            self.send_header(key, value)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        self.wfile.write(self.content)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+DOWNLOAD = """
+import sys
+from oba.models import pretrained
+weights = pretrained.find_published(sys.argv[1], None)
+model = pretrained.build_pretrained(weights, num_classes=1000, input_size=(3, 64, 64))
+print(pretrained.describe_loaded(weights, model, False)["digest"])
+"""
+
+
+def test_what_the_hub_has_is_downloaded(tmp_path: Path) -> None:
+    library = build_model(RESNET, num_classes=1000, input_size=(3, 64, 64))
+    content = io.BytesIO()
+    torch.save(library.state_dict(), content)
+    with ThreadingHTTPServer(("127.0.0.1", 0), type("Here", (Hub,), {"content": content.getvalue()})) as server:
+        threading.Thread(target=server.serve_forever).start()
+        environment = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path)}
+        command = [sys.executable, "-c", DOWNLOAD, RESNET]
+        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    expected = describe_loaded(find_published(RESNET, None), library, False)["digest"]
+    assert done.stdout.splitlines()[-1] == expected
 
 
 @pytest.mark.parametrize(
