@@ -165,17 +165,18 @@ class Hub(BaseHTTPRequestHandler):
 
     content = b""
 
-    def do_HEAD(self) -> None:
+    def do_HEAD(self) -> bool:
         there = self.path.endswith("/resolve/main/pytorch_model.bin")
         self.send_response(200 if there else 404)
         about = {"ETag": '"tag"', "X-Repo-Commit": "0" * 40, "Content-Length": str(len(self.content))}
         for key, value in (about if there else {"X-Error-Code": "EntryNotFound", "Content-Length": "0"}).items():
             self.send_header(key, value)
         self.end_headers()
+        return there
 
     def do_GET(self) -> None:
-        self.do_HEAD()
-        self.wfile.write(self.content)
+        if self.do_HEAD():
+            self.wfile.write(self.content)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
