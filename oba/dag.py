@@ -52,7 +52,6 @@ class Stage:
         command: Of the command line, and the module in ``oba/stages``; the name if not given.
         uses: Registered entries whose code a job runs besides what its module imports, as (kind, name).
         builds: Whether it builds a model.
-        starts: Whether it gives a model its first weights.
         gpu: Whether it runs on a GPU where the study wants one.
         priority: Of its jobs among those that could run.
     """
@@ -66,7 +65,6 @@ class Stage:
     command: str = ""
     uses: Callable[[Study, Coordinates], list[tuple[str, str]]] = lambda study, at: []
     builds: bool = False
-    starts: bool = False
     gpu: bool = False
     priority: int = 0
 
@@ -103,7 +101,7 @@ class Stage:
         chosen = [registry.module_name(kind, name) for kind, name in self.uses(study, at)]
         if self.builds:
             chosen.append(f"oba.models.families.{family(model_of(study, at.model).name)}")
-        if self.starts and model_of(study, at.model).dense.source == "pretrained":
+        if self.name == "dense" and model_of(study, at.model).dense.source == "pretrained":
             chosen.append("oba.models.pretrained")
         return chosen
 
@@ -231,7 +229,6 @@ _STAGES = (
         after=_images,
         uses=_dense_recipe,
         builds=True,
-        starts=True,
         gpu=True,
         priority=10,
     ),

@@ -1,9 +1,8 @@
 """Reading a study: presets and defaults filled in, names and options checked, every mistake told in one line.
 
-This is the one place above the registries: it knows the typed study (:mod:`oba.config`) and the entries that exist.
-The options of a method's parts are declared beside their code, so checking them imports that code, and torch with it;
-timm and torchvision are imported only when a study names one of their models. A resolved study, as :func:`dump_study`
-writes it, is read without either (:func:`load_resolved`).
+This is the one place that knows the typed study (:mod:`oba.config`) and the entries that exist. Options are declared
+beside the code that has them, so checking them imports torch; timm and torchvision are imported only when a study names
+one of their models. A resolved study (:func:`dump_study`) is read without either (:func:`load_resolved`).
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ import yaml
 from pydantic import ValidationError
 
 from oba import registry
-from oba.config import PARTS, PRESETS, Choice, MethodConfig, MethodDefaults, ModelConfig, Study, SweepMethod
+from oba.config import PARTS, PRESETS, Choice, MethodConfig, MethodDefaults, Study, SweepMethod
 from oba.errors import ConfigError, FileError
 from oba.files import read_json
 from oba.mistakes import explain
 from oba.models.names import check_name
-from oba.models.published import default_tag
+from oba.models.published import resolved
 from oba.options import checked_options, option_names, part
 
 M = TypeVar("M", bound=MethodConfig)
@@ -87,7 +86,7 @@ def parse_study(values: Any, origin: str) -> Study:
         _check_defaults(study)
     except ConfigError as error:
         raise ConfigError("\n".join(f"{origin}: {line}" for line in str(error).splitlines())) from error
-    return study.model_copy(update={"methods": methods, "models": [_with_weights(model) for model in study.models]})
+    return study.model_copy(update={"methods": methods, "models": [resolved(model) for model in study.models]})
 
 
 def load_resolved(path: Path) -> Study:
@@ -133,9 +132,7 @@ def retyped(overrides: Any) -> Any:
 
 def _with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in a preset's settings below the given ones."""
-    name = values.get("preset")
-    base = PRESETS.get(name, {}) if isinstance(name, str) else {}
-    return _merged(base, values)
+    return _merged(PRESETS.get(str(values.get("preset")), {}), values)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,14 +220,6 @@ def _check_names(study: Study) -> None:
         _check_parts(method)
     for model in study.models:
         check_name(model.name, "models")
-
-
-def _with_weights(model: ModelConfig) -> ModelConfig:
-    """Spell out which published weights a model starts from, where anybody publishes some."""
-    if model.dense.source != "pretrained":
-        return model
-    tag = default_tag(model.name, model.dense.weights)
-    return model.model_copy(update={"dense": model.dense.model_copy(update={"weights": tag})})
 
 
 def _check_parts(method: MethodConfig) -> None:

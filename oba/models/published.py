@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from oba.config import ModelConfig
 from oba.errors import ConfigError
 from oba.models.names import LIBRARIES
 
@@ -105,6 +106,21 @@ class PublishedWeights:
         adapted = f"the weights {self.tag!r} of {len(self.mean)} channels are adapted to images of {channels}"
         found = [adapted if channels != len(self.mean) else None, self.mismatch(channels, used)]
         return [line for line in found if line]
+
+
+def resolved(model: ModelConfig) -> ModelConfig:
+    """Spell out which published weights a model starts from.
+
+    Args:
+        model: The model, whose name exists.
+
+    Returns:
+        The model with the tag of its weights; as it is if it starts from others, or nobody publishes weights for it.
+    """
+    if model.dense.source != "pretrained":
+        return model
+    tag = default_tag(model.name, model.dense.weights)
+    return model.model_copy(update={"dense": model.dense.model_copy(update={"weights": tag})})
 
 
 def default_tag(name: str, tag: str | None = None) -> str | None:
