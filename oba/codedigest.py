@@ -35,6 +35,7 @@ exceptions, settings, names and paths, never a number, an array or the content o
 
 NEUTRAL_LIBRARIES = {
     "filelock": "waits",
+    "huggingface_hub": "downloads files, whose content jobs digest",
     "pydantic": "checks values",
     "rich": "shows progress",
     "safetensors": "stores tensors byte for byte",

@@ -99,7 +99,11 @@ class Stage:
     def roots(self, study: Study, at: Coordinates) -> list[str]:
         """Return the modules that the study chooses for a job, besides the stage's own."""
         chosen = [registry.module_name(kind, name) for kind, name in self.uses(study, at)]
-        return chosen + ([f"oba.models.families.{family(model_of(study, at.model).name)}"] if self.builds else [])
+        if self.builds:
+            chosen.append(f"oba.models.families.{family(model_of(study, at.model).name)}")
+        if self.name == "dense" and model_of(study, at.model).dense.source == "pretrained":
+            chosen.append("oba.models.pretrained")
+        return chosen
 
 
 Place = Callable[[Layout, Coordinates], Path]

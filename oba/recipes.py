@@ -20,10 +20,27 @@ class DataConfig(Section):
     """Folder of the images (`imagefolder`), or where torchvision keeps or downloads CIFAR. `digits` needs none."""
     image_size: Annotated[int, Field(ge=4, le=1024)] | None = None
     """Edge in pixels that images are resized and centre-cropped to; without it they must all have one size."""
-    normalization: Literal["dataset", "imagenet"] = "dataset"
-    """Channel means and standard deviations: of the data set's training images, or ImageNet's (pretrained nets)."""
+    normalization: Literal["dataset", "imagenet", "given"] = "dataset"
+    """Channel means and standard deviations: of the data set's training images, ImageNet's, or `mean` and `std`, as
+    the weights of a pretrained net may need."""
+    mean: list[Annotated[float, Field(ge=0, le=1)]] | None = None
+    """Mean of each channel, of pixels in [0, 1]; with `normalization: given`."""
+    std: list[Annotated[float, Field(gt=0)]] | None = None
+    """Standard deviation of each channel, of pixels in [0, 1]; with `normalization: given`."""
     duplicates: Literal["warn", "error"] = "warn"
     """On identical images in two of `train`, `val` and `test`: `warn` counts them for the report, `error` stops."""
+
+    @model_validator(mode="after")
+    def _statistics_are_given_together(self) -> Self:
+        given = self.mean is not None, self.std is not None
+        if given != (self.normalization == "given",) * 2:
+            raise ValueError(
+                f"normalization is {self.normalization!r}, with{'' if given[0] else 'out'} mean and "
+                f"with{'' if given[1] else 'out'} std; allowed: normalization: given with both, or neither of them"
+            )
+        if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
+            raise ValueError(f"mean has {len(self.mean)} channels and std {len(self.std)}; allowed: as many")
+        return self
 
 
 class SplitsConfig(Section):
@@ -186,13 +203,32 @@ class DenseConfig(TrainConfig):
     """Where the dense net comes from, and how it is trained."""
 
     source: Name = Field(default="train", alias="from")
-    """`train` (from random weights), `pretrained` (the library's weights, downloaded) or a weight file's path.
+    """`train` (from random weights), `pretrained` (weights that timm or torchvision publish) or a weight file's path.
     With the latter two, `epochs` may be 0: take the net as it is."""
+    weights: Name | None = None
+    """Of pretrained weights, the tag (`a1_in1k`, `IMAGENET1K_V2`); the name's, or the library's default, if not given.
+    Of a checkpoint that holds several state dicts, the entry (`model_ema`)."""
+    replace_head: bool = False
+    """Whether the classifier of weights from elsewhere gives way to a new, random one: needed for another number of
+    classes, and for as many classes that are others."""
 
     @model_validator(mode="after")
     def _trains(self) -> Self:
         if self.source == "train" and self.epochs == 0:
             raise ValueError("epochs is 0, but dense.from is 'train'; allowed: at least 1 epoch")
+        if self.source == "train" and self.weights is not None:
+            raise ValueError(
+                f"weights is {self.weights!r}, but dense.from is 'train'; allowed with 'pretrained' or a weight file"
+            )
+        if self.replace_head and (self.source == "train" or self.epochs == 0):
+            raise ValueError(
+                f"replace_head is true, with from: {self.source} and epochs: {self.epochs}; allowed with weights from "
+                "elsewhere and at least 1 epoch, to train the new classifier"
+            )
+        if {"{", "}"} & set(self.source):
+            raise ValueError(
+                f"from is {self.source!r}, but Snakemake reads braces as wildcards; allowed: a path without"
+            )
         return self
 
 

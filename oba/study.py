@@ -1,9 +1,8 @@
 """Reading a study: presets and defaults filled in, names and options checked, every mistake told in one line.
 
-This is the one place above the registries: it knows the typed study (:mod:`oba.config`) and the entries that exist.
-The options of a method's parts are declared beside their code, so checking them imports that code, and torch with it;
-timm and torchvision are imported only when a study names one of their models. A resolved study, as :func:`dump_study`
-writes it, is read without either (:func:`load_resolved`).
+This is the one place that knows the typed study (:mod:`oba.config`) and the entries that exist. Options are declared
+beside the code that has them, so checking them imports torch; timm and torchvision are imported only when a study names
+one of their models. A resolved study (:func:`dump_study`) is read without either (:func:`load_resolved`).
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from oba.errors import ConfigError, FileError
 from oba.files import read_json
 from oba.mistakes import explain
 from oba.models.names import check_name
+from oba.models.published import resolved
 from oba.options import checked_options, option_names, part
 
 M = TypeVar("M", bound=MethodConfig)
@@ -86,7 +86,7 @@ def parse_study(values: Any, origin: str) -> Study:
         _check_defaults(study)
     except ConfigError as error:
         raise ConfigError("\n".join(f"{origin}: {line}" for line in str(error).splitlines())) from error
-    return study.model_copy(update={"methods": methods})
+    return study.model_copy(update={"methods": methods, "models": [resolved(model) for model in study.models]})
 
 
 def load_resolved(path: Path) -> Study:
@@ -132,9 +132,7 @@ def retyped(overrides: Any) -> Any:
 
 def _with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in a preset's settings below the given ones."""
-    name = values.get("preset")
-    base = PRESETS.get(name, {}) if isinstance(name, str) else {}
-    return _merged(base, values)
+    return _merged(PRESETS.get(str(values.get("preset")), {}), values)
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from oba.config import ModelConfig, Study
 from oba.data.calibration import check_calibration
 from oba.data.describe import Description, describe, expected_input_size, train_images
+from oba.data.splits import known_statistics
 from oba.errors import ConfigError, ModelError, ObaError
 from oba.layout import nets
-from oba.models.names import has_pretrained
+from oba.models.published import find_published
 from oba.training.slots import too_few, visible_gpus
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class _Net:
     structures: Structures | None
     lowest: dict[str, float]
     weights: int | None
+    warnings: list[str]
 
 
 def quick_check(study: Study, *, local: bool = True) -> None:
@@ -120,8 +122,8 @@ def _check(study: Study, local: bool, problems: _Problems) -> Description | None
         with problems.gathered(f"gpus.{stage}: "):
             _check_gpus(count, study.runtime.device, local)
     for model in study.models:
-        with problems.gathered(f"models.{model.name}: dense.from: "):
-            _check_weights(model, study, data)
+        with problems.gathered(f"models.{model.name}: "):
+            _check_dense(model, study, data)
     return data
 
 
@@ -137,33 +139,41 @@ def _check_gpus(count: int, device: str, local: bool) -> None:
         raise ConfigError(f"{count}, but this machine shows {too_few(visible)}, or jobs on a cluster")
 
 
-def _check_weights(model: ModelConfig, study: Study, data: Description | None) -> None:
+def _check_dense(model: ModelConfig, study: Study, data: Description | None) -> None:
     """Refuse weights that are not there, and weights that must have been trained on images that are to test them."""
     source = model.dense.source
     if source == "train":
         return
     if source == "pretrained":
-        if not has_pretrained(model.name):
-            raise ConfigError(
-                "'pretrained', but nobody publishes weights for this net; allowed: 'train' or a weight file, perhaps "
-                f"for this model alone: models: [{{name: {model.name}, dense: {{from: train, epochs: ...}}}}]"
-            )
+        weights = find_published(model.name, model.dense.weights)
+        if data is not None:
+            weights.check_classes(len(data.classes), model.dense.replace_head)
         return
     if not Path(source).is_file():
-        raise ModelError(f"{source}: no such weight file; allowed: 'train', 'pretrained' or a file that exists")
+        what = "is a folder" if Path(source).is_dir() else "no such weight file"
+        raise ModelError(f"dense.from: {source}: {what}; allowed: 'train', 'pretrained' or a file that exists")
     if data is not None and not data.test_images and len(study.seeds) > 1:
         raise ConfigError(
-            f"{source}: {len(study.seeds)} seeds draw different test images from all images of {study.data.name}, and "
-            "the file's net was trained on most of them; allowed: the one seed whose test images it has not seen, or a "
-            "data set with a test set of its own"
+            f"dense.from: {source}: {len(study.seeds)} seeds draw different test images from all images of "
+            f"{study.data.name}, and the file's net was trained on most of them; allowed: the one seed whose test "
+            "images it has not seen, or a data set with a test set of its own"
         )
+
+
+def _pretrained_warnings(study: Study, model: ModelConfig, channels: int) -> list[str]:
+    """Say what a net with published weights gets that it was not trained on; refuse it if it is not to train on."""
+    weights = find_published(model.name, model.dense.weights)
+    used = known_statistics(study.data)
+    if model.dense.epochs == 0 and (mismatch := weights.mismatch(channels, used)):
+        raise ConfigError(f"dense.epochs: got 0, but {mismatch}; allowed: these, or at least 1 epoch of training")
+    return weights.warnings(channels, used)
 
 
 def _inspect(
     study: Study, model: ModelConfig, classes: int, input_size: tuple[int, int, int], problems: _Problems
 ) -> _Net:
     """Build a net, trace it, and ask every method whether it can prune it to the lowest level."""
-    from oba.models.build import build_model
+    from oba.models.build import build_model, classifier_of
     from oba.models.weights import check_weights
     from oba.pruning.cost import CostModel
     from oba.pruning.dependencies import find_structures
@@ -174,9 +184,14 @@ def _inspect(
 
     where = f"models.{model.name}: "
     net = build_model(model.name, num_classes=classes, input_size=input_size)
-    if Path(model.dense.source).is_file():
+    dense, warnings = model.dense, []
+    if dense.source == "pretrained":
         with problems.gathered(where):
-            check_weights(net, Path(model.dense.source))
+            warnings = _pretrained_warnings(study, model, input_size[0])
+    elif Path(dense.source).is_file():
+        with problems.gathered(where):
+            head = classifier_of(model.name, net)
+            check_weights(net, Path(dense.source), entry=dense.weights, head=head, replace_head=dense.replace_head)
     wanted = model.structures
     by_structures = any(method.granularity == "structures" for method in study.methods)
     structures = find_structures(net, input_size, **wanted.model_dump()) if by_structures else None
@@ -191,7 +206,7 @@ def _inspect(
                 lowest[method.name] = lowest_keep(structures.groups, cost, ready.steps.floors)
                 _require_structures(ready, ready.steps, net, structures, cost, study.keep)
     may_go = sum(weight.numel() for weight in weights.values()) if weights else None
-    return _Net(model.name, sum(p.numel() for p in net.parameters()), cost.macs, structures, lowest, may_go)
+    return _Net(model.name, sum(p.numel() for p in net.parameters()), cost.macs, structures, lowest, may_go, warnings)
 
 
 def _require_structures(
@@ -258,6 +273,7 @@ def _net_lines(net: _Net) -> str:
         lines += [f"  kept whole: {_counted(n, 'layer')} ({why})" for why, n in Counter(whole.values()).most_common()]
     if net.weights is not None:
         lines.append(f"  single weights: {net.weights:,} may go")
+    lines += [f"  warning: {warning}" for warning in net.warnings]
     return "\n".join(lines)
 
 

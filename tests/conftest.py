@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from PIL import Image
+
+from oba.config import Study
+from oba.study import parse_study
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
@@ -34,3 +40,34 @@ def study_values() -> dict[str, Any]:
         "dense": {"epochs": 2},
         "finetune": {"epochs": 1},
     }
+
+
+@pytest.fixture
+def study() -> Callable[..., Study]:
+    """Return a function that makes a study of a small net on digits, with some sections replaced."""
+
+    def make(**changes: Any) -> Study:
+        values = {
+            "experiment": "tiny",
+            "data": {"name": "digits"},
+            "models": ["resnet8"],
+            "seeds": [0],
+            "methods": ["taylor"],
+            "keep": [0.6, 0.3],
+            "dense": {"epochs": 2},
+            "finetune": {"epochs": 1},
+        }
+        return parse_study(values | changes, "study")
+
+    return make
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> str:
+    """Return a folder of two classes of coloured images, without a test set of its own."""
+    for label in "ab":
+        folder = tmp_path / "pictures" / label
+        folder.mkdir(parents=True)
+        for i in range(20):
+            Image.new("RGB", (32, 32), (i, i, i)).save(folder / f"{i}.png")
+    return str(tmp_path / "pictures")

@@ -13,6 +13,7 @@ from oba.layout import DENSE_LONGER, NET_FILES, TRAINED_FILES, Coordinates, Layo
 from oba.sections import STAGES as SECTIONS
 from oba.study import parse_study
 
+PRETRAINED = "oba.models.pretrained"
 LAYOUT = Layout("tiny")
 AXES = Coordinates.__dataclass_fields__
 
@@ -97,6 +98,13 @@ def test_a_weight_file_is_an_input_of_the_nets_that_start_from_it(study_values):
     reads = {at.model: STAGES["dense"].reads(study, LAYOUT, at) for at in jobs(study, STAGES["dense"])}
     assert reads["timm-resnet10t"]["weights"] == [Path("weights.pt")]
     assert "weights" not in reads["resnet8"]
+
+
+def test_only_jobs_that_load_published_weights_depend_on_how_that_is_done(study_values):
+    models = ["resnet8", {"name": "timm/resnet10t", "dense": {"from": "pretrained"}}]
+    study = parse_study(study_values | {"models": models}, "study")
+    users = {(s.name, at.model) for s in STAGES.values() for at in jobs(study, s) if PRETRAINED in s.roots(study, at)}
+    assert users == {("dense", "timm-resnet10t")}
 
 
 def test_no_job_needs_itself(study):

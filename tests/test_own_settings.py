@@ -59,6 +59,37 @@ def test_a_model_wins_key_by_key_over_the_sections_of_the_study() -> None:
     assert parse_study(dump_study(parsed()), "study") == parsed()
 
 
+def test_a_study_spells_out_which_published_weights_it_starts_from() -> None:
+    def weights(model: str, **dense: Any) -> str | None:
+        [own] = parsed(models=[{"name": model, "dense": {"from": "pretrained", **dense}}]).models
+        return own.dense.weights
+
+    assert parsed().models[1].dense.weights == "c3_in1k"
+    assert weights("timm/resnet50.a2_in1k") == "a2_in1k"
+    assert weights("timm/resnet50", weights="a3_in1k") == "a3_in1k"
+    assert weights("torchvision/resnet50") == weights("torchvision/resnet50", weights="DEFAULT") == "IMAGENET1K_V2"
+    assert weights("resnet20") is None  # there are none: the quick check says so
+
+
+@pytest.mark.parametrize(
+    ("dense", "message"),
+    [
+        ({"weights": "a1"}, "weights is 'a1', but dense.from is 'train'; allowed with 'pretrained' or a weight file"),
+        ({"replace_head": True}, "replace_head is true, with from: train and epochs: 20; allowed with weights from"),
+        (
+            {"from": "a.pt", "epochs": 0, "replace_head": True},
+            "replace_head is true, with from: a.pt and epochs: 0; allowed with weights from elsewhere and at least 1",
+        ),
+        ({"from": "{x}.pt"}, "from is '{x}.pt', but Snakemake reads braces as wildcards; allowed: a path without"),
+    ],
+)
+def test_what_a_source_of_weights_cannot_have_is_refused(dense: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parsed(models=[{"name": "resnet8", "dense": dense}])
+    assert str(caught.value).startswith(f"study: models.0.dense: {message}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_a_job_sees_the_settings_of_its_own_model() -> None:
     changed = [{"name": "resnet8", "structures": {"ignore": []}, "dense": {"lr": 0.01}}, parsed().models[1].name]
     for stage in (TraceSections, DenseSections):

@@ -10,56 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
-from PIL import Image
 from typer.testing import CliRunner
 
 from oba import validate as validation
 from oba.cli import app
 from oba.config import Study
 from oba.errors import BudgetError, ConfigError, DataError, ModelError, ObaError, ScoreError
-from oba.files import write_tensors
-from oba.models import build_model
-from oba.study import dump_study, parse_study
+from oba.study import dump_study
 from oba.validate import quick_check, validate
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def study() -> Callable[..., Study]:
-    """Return a function that makes a study of a small net on digits, with some sections replaced."""
-
-    def make(**changes: Any) -> Study:
-        values = {
-            "experiment": "tiny",
-            "data": {"name": "digits"},
-            "models": ["resnet8"],
-            "seeds": [0],
-            "methods": ["taylor"],
-            "keep": [0.6, 0.3],
-            "dense": {"epochs": 2},
-            "finetune": {"epochs": 1},
-        }
-        return parse_study(values | changes, "study")
-
-    return make
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> str:
-    """Return a folder of two classes of coloured images, without a test set of its own."""
-    for label in "ab":
-        folder = tmp_path / "pictures" / label
-        folder.mkdir(parents=True)
-        for i in range(20):
-            Image.new("RGB", (32, 32), (i, i, i)).save(folder / f"{i}.png")
-    return str(tmp_path / "pictures")
-
-
-def resnet8(classes: int = 10) -> dict[str, torch.Tensor]:
-    return build_model("resnet8", num_classes=classes, input_size=(1, 8, 8)).state_dict()
 
 
 def test_nothing_is_wrong_with_a_study_that_works(study: Callable[..., Study]) -> None:
@@ -104,6 +65,22 @@ assert not {"torch", "timm", "torchvision", "pandas"} & set(sys.modules)
             {"dense": {"from": "none.pt", "epochs": 0}},
             ModelError,
             "models.resnet8: dense.from: none.pt: no such weight file; allowed: 'train', 'pretrained' or a file",
+        ),
+        (
+            {"dense": {"from": "tests", "epochs": 0}},
+            ModelError,
+            "models.resnet8: dense.from: tests: is a folder; allowed: 'train', 'pretrained' or a file",
+        ),
+        (
+            {"models": ["timm/resnet10t"], "dense": {"from": "pretrained", "weights": "a1", "epochs": 1}},
+            ConfigError,
+            "models.timm/resnet10t: dense.weights: timm publishes no 'a1' for resnet10t; allowed: c3_in1k",
+        ),
+        (
+            {"models": ["torchvision/resnet18"], "dense": {"from": "pretrained", "epochs": 1}},
+            ConfigError,
+            "models.torchvision/resnet18: dense.replace_head: the weights 'IMAGENET1K_V1' have 1000 classes, but the "
+            "data set has 10; allowed: true",
         ),
     ],
 )
@@ -156,47 +133,10 @@ def test_more_gpus_than_this_machine_shows_are_told_stage_by_stage(
     quick_check(study(runtime={"device": "auto"}))
 
 
-def test_one_weight_file_serves_several_seeds_only_with_a_test_set_of_its_own(
-    study: Callable[..., Study], tmp_path: Path, pictures: str
-) -> None:
-    weights = tmp_path / "net.safetensors"
-    write_tensors(weights, resnet8())
-    dense = {"from": str(weights), "epochs": 0}
-    quick_check(study(dense=dense))
-    with pytest.raises(ConfigError, match="2 seeds draw different test images from all images of digits"):
-        quick_check(study(dense=dense, seeds=[0, 1]))
-    root = Path(pictures)
-    for label in "ab":
-        (root / "test").mkdir(exist_ok=True)
-        (root / label).rename(root / "test" / label)
-    train = root / "train"
-    train.mkdir()
-    for label in "ab":
-        (train / label).mkdir()
-        for i in range(20):
-            Image.new("RGB", (32, 32)).save(train / label / f"{i}.png")
-    quick_check(
-        study(dense=dense, seeds=[0, 1], data={"name": "imagefolder", "root": pictures}, calibration={"images": 4})
-    )
-
-
 def test_a_folder_is_opened_for_the_nets(study: Callable[..., Study], pictures: str) -> None:
     data = {"name": "imagefolder", "root": pictures}
     said = validate(study(data=data, calibration={"images": 4}))
     assert said.startswith("data: imagefolder, 40 images of 3x32x32 in 2 classes; ")
-
-
-def test_weights_must_fit_the_net(study: Callable[..., Study], tmp_path: Path) -> None:
-    weights = tmp_path / "net.pt"
-    torch.save(resnet8(), weights)
-    dense = {"from": str(weights), "epochs": 0}
-    assert "resnet8: 77,754 parameters" in validate(study(dense=dense))
-    torch.save(resnet8(classes=7), weights)
-    with pytest.raises(ModelError) as caught:
-        validate(study(dense=dense, keep=[0.6, 0.01]))
-    fit, level = str(caught.value).splitlines()
-    assert fit.startswith(f"models.resnet8: {weights}: weights do not fit the 56 tensors of the net; 2 of another size")
-    assert level.startswith("models.resnet8: keep=0.01 cannot be reached")
 
 
 def test_levels_below_a_methods_floors_are_refused(study: Callable[..., Study]) -> None:

@@ -35,11 +35,11 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
 
     Returns:
         The splits, with the channels' mean and standard deviation: over all pixels of `train`, or of up to 2,048 of
-        its images where they are files; or ImageNet's.
+        its images where they are files; or those that ``normalization`` names.
 
     Raises:
-        ConfigError: If a fraction leaves a class without images in one of the parts, or ImageNet's statistics do not
-            fit the number of channels.
+        ConfigError: If a fraction leaves a class without images in one of the parts, or known statistics do not fit the
+            number of channels.
         DataError: If a class has fewer images than there are parts to divide it into.
     """
     prepared = open_prepared(directory)
@@ -50,15 +50,27 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
     else:
         pool, test = _take(pool, labels, info.classes, splits.test, seed, Stream.TEST)
     train, val = _take(pool, labels, info.classes, splits.val, seed, Stream.VAL)
-    if data.normalization == "dataset":
-        mean, std = _statistics(prepared, train, seed)
-    elif info.input_size[0] == len(IMAGENET_MEAN):
-        mean, std = IMAGENET_MEAN, IMAGENET_STD
-    else:
+    mean, std = known_statistics(data) or _statistics(prepared, train, seed)
+    if len(mean) != info.input_size[0]:
         raise ConfigError(
-            f"data.normalization: imagenet has 3 channels, but {info.name} has {info.input_size[0]}; allowed: dataset"
+            f"data.normalization: {data.normalization} has {len(mean)} channels, but {info.name} has "
+            f"{info.input_size[0]}; allowed: dataset, or given with as many"
         )
     return Splits(seed, train.tolist(), val.tolist(), test.tolist(), list(mean), list(std))
+
+
+def known_statistics(data: DataConfig) -> tuple[list[float], list[float]] | None:
+    """Return the statistics that images are normalised with.
+
+    Args:
+        data: ``normalization`` counts here.
+
+    Returns:
+        Mean and standard deviation of each channel; None where the training images will tell.
+    """
+    if data.normalization == "imagenet":
+        return IMAGENET_MEAN, IMAGENET_STD
+    return (data.mean, data.std) if data.mean is not None and data.std is not None else None
 
 
 def _take(

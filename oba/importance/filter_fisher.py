@@ -40,9 +40,9 @@ Prices = Iterator[tuple[str, Callable[[Tensor], Tensor]]]
 class FilterOptions(Options):
     """Options of criteria and updates that know the Fisher information."""
 
-    fisher: Literal["sampled", "empirical"] = "sampled"
-    """Classes of the images: drawn from the model's own probabilities (`sampled`, which the paper calls the true
-    Fisher), or those given (`empirical`)."""
+    labels: Literal["sampled", "given"] = "sampled"
+    """Classes of the images: drawn from the model's own probabilities (`sampled`: the true Fisher information), or
+    those of the data set (`given`: the empirical Fisher information, a different matrix)."""
 
 
 class DampedFilterOptions(FilterOptions):
@@ -55,12 +55,12 @@ class DampedFilterOptions(FilterOptions):
 FO = TypeVar("FO", bound=FilterOptions)
 
 
-def summed_loss(batch: Batch, fisher: str, seed: int) -> Loss:
+def summed_loss(batch: Batch, labels: str, seed: int) -> Loss:
     """Return the loss of which single examples' gradients make the Fisher information.
 
     Args:
         batch: The examples.
-        fisher: ``"sampled"`` or ``"empirical"``.
+        labels: ``"sampled"`` or ``"given"``.
         seed: Of the classes that are drawn, the same each time that the loss is asked for.
 
     Returns:
@@ -71,17 +71,17 @@ def summed_loss(batch: Batch, fisher: str, seed: int) -> Loss:
     """
 
     def sampled(outputs: Any) -> Tensor:
-        require_logits(outputs, "fisher: 'sampled'")
+        require_logits(outputs, "labels: 'sampled'")
         classes = draw_classes(outputs.detach().softmax(1), 1, batch.generator(seed))[:, 0]
         return F.cross_entropy(outputs, classes, reduction="sum")
 
-    def empirical(outputs: Any) -> Tensor:
+    def given(outputs: Any) -> Tensor:
         return batch.loss_of(outputs) * batch.examples
 
-    if fisher == "empirical":
-        return empirical
+    if labels == "given":
+        return given
     if not plain_cross_entropy(batch.loss):
-        raise ScoreError("fisher: 'sampled' holds for cross-entropy alone; with another loss: empirical")
+        raise ScoreError("labels: 'sampled' holds for cross-entropy alone; allowed with another loss: labels: given")
     return sampled
 
 
@@ -129,7 +129,7 @@ class FilterCriterion(Criterion[FO]):
         require_uncoupled(model, f"criterion {self.name!r}")
 
     def _loss(self, batch: Batch) -> Loss:
-        return summed_loss(batch, self.options.fisher, self.seed)
+        return summed_loss(batch, self.options.labels, self.seed)
 
 
 class KroneckerCriterion(FilterCriterion[FO]):

@@ -43,27 +43,6 @@ def check_name(name: str, where: str) -> None:
         raise ConfigError(_unknown(name, where, known, f"the names in {library}'s list_models()"))
 
 
-def has_pretrained(name: str) -> bool:
-    """Tell whether somebody publishes weights for a net; nothing is downloaded.
-
-    Args:
-        name: A name that :func:`check_name` accepts.
-
-    Returns:
-        Whether ``build_model`` can be asked for pretrained weights.
-    """
-    library, _, own = name.partition("/")
-    if library == "timm":
-        import timm
-
-        return timm.is_model_pretrained(own)
-    if library == "torchvision":
-        import torchvision
-
-        return len(torchvision.models.get_model_weights(own)) > 0
-    return False
-
-
 def slug(name: str) -> str:
     """Return the name as a folder's name.
 

@@ -1,101 +1,96 @@
-"""Weights from files: safetensors or PyTorch checkpoints, never pickled modules."""
+"""Weights from files, which must fit a net exactly, but for a classifier that is to be replaced."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from oba.errors import FileError, ModelError
-from oba.files import read_shapes, read_tensors
+from oba.errors import ModelError
 from oba.models.attention import Attention
+from oba.models.checkpoints import read_state_dict
 
-_WRAPPERS = ("state_dict", "model")
-_PARALLEL = "module."
 _NAMED = 3
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
+def load_weights(
+    model: nn.Module,
+    path: Path,
+    *,
+    entry: str | None = None,
+    head: Collection[str] = (),
+    replace_head: bool = False,
+) -> None:
     """Load a file's weights into a net, which they must fit exactly.
-
-    Checkpoints may wrap the state dict as ``{"state_dict": …}`` or ``{"model": …}``, and its names may all
-    start with ``module.``, as nn.DataParallel leaves them.
 
     Args:
         model: The net; changed in place.
         path: A ``.safetensors``, ``.pt`` or ``.pth`` file.
-
-    Raises:
-        ModelError: If the file is missing, not readable without running code from it, or does not fit the net.
+        entry: Which of a checkpoint's state dicts.
+        head: Names of the net's classifying layers.
+        replace_head: Whether the file's classifier is left out, so that the net keeps its own.
     """
-    model.load_state_dict(_fitting(model, Path(path), "cpu"))
+    found = _fitting(model, Path(path), "cpu", entry, head, replace_head)
+    model.load_state_dict({**model.state_dict(), **found})
 
 
-def check_weights(model: nn.Module, path: Path) -> None:
+def check_weights(
+    model: nn.Module,
+    path: Path,
+    *,
+    entry: str | None = None,
+    head: Collection[str] = (),
+    replace_head: bool = False,
+) -> None:
     """Refuse what :func:`load_weights` would refuse, reading only the names and shapes in a file.
 
     Args:
         model: The net; left as found.
         path: The file.
+        entry: Which of a checkpoint's state dicts.
+        head: Names of the net's classifying layers.
+        replace_head: Whether the file's classifier is left out.
     """
-    _fitting(model, Path(path), "meta")
+    _fitting(model, Path(path), "meta", entry, head, replace_head)
 
 
-def _fitting(model: nn.Module, path: Path, device: str) -> dict[str, Tensor]:
+def _fitting(
+    model: nn.Module, path: Path, device: str, entry: str | None, head: Collection[str], replace_head: bool
+) -> dict[str, Tensor]:
     """Return a file's tensors under the names that they have in the net, which they fit."""
-    found = _read(path, device)
-    if found and all(name.startswith(_PARALLEL) for name in found):
-        found = {name.removeprefix(_PARALLEL): tensor for name, tensor in found.items()}
+    found = read_state_dict(path, device, entry)
     for prefix, module in model.named_modules():
         if isinstance(module, Attention):
             module.translate(found, f"{prefix}.")
     expected = model.state_dict()
-    both = [name for name in expected if name in found]
-    problems = {
-        "missing": [name for name in expected if name not in found],
-        "unexpected": [name for name in found if name not in expected],
-        "of another size": [
-            f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}"
-            for name in both
-            if found[name].shape != expected[name].shape
-        ],
-    }
+    if replace_head:
+        found, expected = (
+            {name: tensor for name, tensor in tensors.items() if not _part_of(name, head)}
+            for tensors in (found, expected)
+        )
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    resized = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    if resized and not missing and not unexpected and all(_part_of(name, head) for name in resized):
+        theirs, ours = len(found[resized[0]]), len(expected[resized[0]])
+        raise ModelError(
+            f"{path}: its classifier ({', '.join(head)}) has {theirs} classes, but the data set has {ours}; allowed: "
+            "dense.replace_head: true (a new classifier, to be trained), or a file of a net with as many classes"
+        )
+    sizes = [f"{name} {tuple(found[name].shape)} instead of {tuple(expected[name].shape)}" for name in resized]
+    problems = {"missing": missing, "unexpected": unexpected, "of another size": sizes}
     told = [f"{len(items)} {kind}: {_first(items)}" for kind, items in problems.items() if items]
     if told:
         raise ModelError(f"{path}: weights do not fit the {len(expected)} tensors of the net; {'; '.join(told)}")
     return found
 
 
-def _read(path: Path, device: str) -> dict[str, Tensor]:
-    """Read a file's state dict; on the device ``meta``, tensors have a shape and no content."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such weight file")
-    if path.suffix == ".safetensors":
-        try:
-            if device == "cpu":
-                return read_tensors(path)
-            return {name: torch.empty(shape, device=device) for name, shape in read_shapes(path).items()}
-        except FileError as error:
-            raise ModelError(str(error)) from error
-    if path.suffix not in {".pt", ".pth"}:
-        raise ModelError(f"{path}: not a weight file by its ending; allowed: .safetensors, .pt, .pth")
-    try:
-        value: Any = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ModelError(f"{path}: damaged, or holds more than tensors and plain values; save a state dict") from error
-    for key in _WRAPPERS:
-        if isinstance(value, dict) and isinstance(value.get(key), dict):
-            value = value[key]
-    if not isinstance(value, dict) or not all(isinstance(tensor, Tensor) for tensor in value.values()):
-        raise ModelError(f"{path}: holds no state dict, neither bare nor as {' or '.join(map(repr, _WRAPPERS))}")
-    return value
+def _part_of(name: str, layers: Collection[str]) -> bool:
+    """Tell whether a tensor belongs to one of some layers."""
+    return name.rpartition(".")[0] in layers
 
 
-def _first(items: Iterable[str]) -> str:
+def _first(items: list[str]) -> str:
     """Name the first few of many."""
-    items = list(items)
     return ", ".join(items[:_NAMED]) + (", …" if len(items) > _NAMED else "")

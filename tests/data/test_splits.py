@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from oba.data.calibration import calibration_images
 from oba.data.describe import describe, train_images
@@ -32,8 +33,8 @@ def prepared_folder(make_folder: MakeFolder, tmp_path: Path, counts: dict[str, i
     return tmp_path / "out"
 
 
-def split(directory: Path, seed: int = 0, *, normalization: str = "dataset", **values: object) -> Splits:
-    config = DataConfig.model_validate({"name": "imagefolder", "normalization": normalization})
+def split(directory: Path, seed: int = 0, *, data: dict[str, object] | None = None, **values: object) -> Splits:
+    config = DataConfig.model_validate({"name": "imagefolder", **(data or {})})
     return make_splits(directory, config, SplitsConfig.model_validate(values), seed)
 
 
@@ -235,12 +236,44 @@ def test_statistics_of_many_files_are_estimated(
 
 def test_imagenet_statistics(tmp_path: Path, make_folder: MakeFolder) -> None:
     directory = prepared_folder(make_folder, tmp_path, {"a": 10, "b": 10})
-    splits = split(directory, normalization="imagenet")
+    splits = split(directory, data={"normalization": "imagenet"})
     assert splits.mean == [0.485, 0.456, 0.406]
     assert splits.std == [0.229, 0.224, 0.225]
 
 
 def test_imagenet_statistics_need_colour(digits: Path) -> None:
-    message = r"^data\.normalization: imagenet has 3 channels, but digits has 1; allowed: dataset$"
+    message = r"^data\.normalization: imagenet has 3 channels, but digits has 1; allowed: dataset, or given"
     with pytest.raises(ConfigError, match=message):
-        split(digits, normalization="imagenet")
+        split(digits, data={"normalization": "imagenet"})
+
+
+def test_given_statistics(digits: Path) -> None:
+    splits = split(digits, data={"normalization": "given", "mean": [0.5], "std": [0.25]})
+    assert (splits.mean, splits.std) == ([0.5], [0.25])
+    with pytest.raises(
+        ConfigError, match=r"normalization: given has 3 channels, but digits has 1; allowed: dataset, or"
+    ):
+        split(digits, data={"normalization": "given", "mean": [0.5] * 3, "std": [0.5] * 3})
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"normalization": "given"},
+            "normalization is 'given', without mean and without std; allowed: normalization: ",
+        ),
+        ({"normalization": "given", "mean": [0.5]}, "normalization is 'given', with mean and without std; allowed: "),
+        (
+            {"std": [0.5]},
+            "normalization is 'dataset', without mean and with std; allowed: normalization: given with both",
+        ),
+        (
+            {"normalization": "given", "mean": [0.5], "std": [0.5, 0.5]},
+            "mean has 1 channels and std 2; allowed: as many",
+        ),
+    ],
+)
+def test_statistics_are_given_together(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        DataConfig.model_validate({"name": "digits", **values})

@@ -135,7 +135,7 @@ def test_an_error_leaves_the_model_as_it_was_found(criterion: str, norm: str, wh
         # Norms of the batch undo any scale, so there the number of channels is wrong.
         bad = (inputs * 1e30 if norm == "eval" else inputs[:, :1], targets)
         expected = "too large" if norm == "eval" else "channels"
-    options = own(criterion, norm=norm, samples=2, fisher="empirical")
+    options = own(criterion, norm=norm, samples=2, labels="given")
     with left_alone(model), pytest.raises(ScoreError, match=expected):
         raw_scores(model, GROUPS, [BATCHES[0], bad], criterion, **options)
 

@@ -100,7 +100,7 @@ def test_scores_are_what_the_dense_matrix_says(criterion: str, name: str) -> Non
     """Of biases, residual streams, depthwise and shared layers, tokens, and structures of several filters."""
     net = BY_NAME[name]
     options = {"damping": DAMPING} if criterion.endswith("obs") else {}
-    found = score_structures(net.member.make(), net.groups, batches(net), criterion, fisher="empirical", **options)
+    found = score_structures(net.member.make(), net.groups, batches(net), criterion, labels="given", **options)
     expected = by_filters(PRICES[criterion], net)
     assert found.in_nats
     assert found.alone.keys() == expected.keys()
@@ -113,9 +113,7 @@ def test_scores_are_what_the_dense_matrix_says(criterion: str, name: str) -> Non
 def test_batches_make_no_difference(criterion: str) -> None:
     net = BY_NAME["residual"]
     whole = [tuple(torch.cat(parts) for parts in zip(*batches(net), strict=True))]
-    one, many = (
-        raw_scores(net.member.make(), net.groups, b, criterion, fisher="empirical") for b in (whole, batches(net))
-    )
+    one, many = (raw_scores(net.member.make(), net.groups, b, criterion, labels="given") for b in (whole, batches(net)))
     for key, scores in one.items():
         torch.testing.assert_close(many[key], scores, rtol=1e-9, atol=1e-18)
 
@@ -140,7 +138,7 @@ def test_classes_are_drawn_from_what_the_model_says(criterion: str, monkeypatch:
         torch.testing.assert_close(p, model(x).softmax(1))
         assert classes.shape == (len(x), 1)
     given = [(x, classes[:, 0]) for x, classes in zip(inputs, drawn, strict=True)]
-    for key, scores in raw_scores(model, net.groups, given, criterion, fisher="empirical").items():
+    for key, scores in raw_scores(model, net.groups, given, criterion, labels="given").items():
         torch.testing.assert_close(found[key], scores, rtol=1e-10, atol=1e-18)
 
 
@@ -169,13 +167,13 @@ def test_a_fault_of_a_batch_is_raised_although_all_batches_are_held(criterion: s
     inputs, targets = net.member.batch(4)
     batch = Batch(0, inputs, targets + 7, F.cross_entropy, Doubts())
     with pytest.raises(ScoreError, match=r"batch 0: target . is out of range; allowed: 0..2"):
-        make_criterion(criterion, fisher="empirical").score(net.member.make().eval(), net.groups, [batch])
+        make_criterion(criterion, labels="given").score(net.member.make().eval(), net.groups, [batch])
 
 
 def test_scores_of_weights_are_half_of_what_the_diagonal_says() -> None:
     net = BY_NAME["mlp"]
     model = net.member.make()
-    scores = parameter_scores(model, batches(net), "c-obd", fisher="empirical")
+    scores = parameter_scores(model, batches(net), "c-obd", labels="given")
     assert scores.keys() == dict(model.named_parameters()).keys()
     x, y = (torch.cat(parts) for parts in zip(*batches(net), strict=True))
     expected = torch.zeros_like(model.get_parameter("2.weight"))
@@ -201,7 +199,7 @@ def test_they_do_not_see_which_way_the_loss_goes(criterion: str) -> None:
     """The loss and its negative have the same Fisher information: there is no first-order term."""
     net = BY_NAME["mlp"]
     up, down = (
-        raw_scores(net.member.make(), net.groups, batches(net), criterion, fisher="empirical", loss=loss)
+        raw_scores(net.member.make(), net.groups, batches(net), criterion, labels="given", loss=loss)
         for loss in (F.cross_entropy, lambda outputs, targets: -F.cross_entropy(outputs, targets))
     )
     for key, scores in up.items():
@@ -233,10 +231,10 @@ class Unnormalised(nn.Module):
 def test_what_has_no_fisher_information_is_refused(criterion: str) -> None:
     net = BY_NAME["mlp"]
     with pytest.raises(
-        ScoreError, match="fisher: 'sampled' holds for cross-entropy alone; with another loss: empirical"
+        ScoreError, match="labels: 'sampled' holds for cross-entropy alone; allowed with another loss: labels: given"
     ):
         raw_scores(net.member.make(), net.groups, batches(net), criterion, loss=squared)
-    assert raw_scores(net.member.make(), net.groups, batches(net), criterion, loss=squared, fisher="empirical")
+    assert raw_scores(net.member.make(), net.groups, batches(net), criterion, loss=squared, labels="given")
     loose = StructureGroup("0", (Slice("2", "in", single(5)),))
     with pytest.raises(ScoreError, match="group '0': no Conv or Linear layer makes its structures"):
         raw_scores(net.member.make(), [loose], batches(net), criterion)
@@ -247,7 +245,7 @@ def test_what_has_no_fisher_information_is_refused(criterion: str) -> None:
         raw_scores(coupled, groups, images, criterion)
     with pytest.raises(ScoreError, match=message):
         make_criterion(criterion).require(coupled.eval(), groups)
-    with pytest.raises(ScoreError, match=r"fisher: 'sampled' needs logits of shape \(examples, classes\), not shape"):
+    with pytest.raises(ScoreError, match=r"labels: 'sampled' needs logits of shape \(examples, classes\), not shape"):
         raw_scores(nn.Sequential(nn.Linear(4, 3), nn.Unflatten(1, (3, 1))), [ALONE], images, criterion)
 
 
@@ -286,9 +284,9 @@ def test_a_layer_that_is_none_of_its_own_weight_is_refused(criterion: str) -> No
 
 
 def test_options_are_checked() -> None:
-    with pytest.raises(ConfigError, match=r"criterion 'c-obd' has no option 'damping'; allowed: fisher"):
+    with pytest.raises(ConfigError, match=r"criterion 'c-obd' has no option 'damping'; allowed: labels"):
         make_criterion("c-obd", damping=0.1)
     with pytest.raises(ConfigError, match=r"damping: got -1; allowed: greater than or equal to 0"):
         make_criterion("kron-obs", damping=-1)
-    with pytest.raises(ConfigError, match=r"fisher: got True; allowed: 'sampled' or 'empirical'"):
-        make_criterion("kron-obd", fisher=True)
+    with pytest.raises(ConfigError, match=r"labels: got True; allowed: 'sampled' or 'given'"):
+        make_criterion("kron-obd", labels=True)

@@ -120,7 +120,7 @@ def everything() -> tuple[nn.Module, Tensor, Tensor]:
 @pytest.mark.parametrize(("criterion", "factor"), [("fisher", 1), ("c-obd", 0.5)])
 def test_fisher_is_the_mean_square_of_single_gradients(everything, criterion, factor):
     net, images, targets = everything
-    options = {"fisher": "empirical"} if criterion == "c-obd" else {}
+    options = {"labels": "given"} if criterion == "c-obd" else {}
     found = scored(criterion, net, [(images[:3], targets[:3]), (images[3:], targets[3:])], **options)
     net.eval()
     squares = {name: torch.zeros_like(net.get_parameter(name)) for name in weights_of(net)}

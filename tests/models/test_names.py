@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from oba.errors import ConfigError
-from oba.models.names import DEPTHS, check_name, has_pretrained, slug
+from oba.models.names import DEPTHS, check_name, slug
 from oba.models.parse import family, parse_own
 
 
@@ -74,18 +74,3 @@ def test_importing_and_checking_own_names_costs_no_torch() -> None:
         "assert not {'torch', 'timm', 'torchvision'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.parametrize(
-    ("name", "published"),
-    [
-        ("resnet20", False),
-        ("vgg16x0.5", False),
-        ("timm/resnet10t", True),
-        ("timm/resnet10t.c3_in1k", True),
-        ("timm/coatnet_0_224", False),
-        ("torchvision/resnet18", True),
-    ],
-)
-def test_published_weights_are_known_without_a_download(name: str, published: bool) -> None:
-    assert has_pretrained(name) is published

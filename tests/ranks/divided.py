@@ -31,7 +31,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     *((name, own(name, norm=norm, samples=2)) for name, norm in WITH_NORMS),
     *(("oba-diag", {"hessian": hessian, "samples": 2}) for hessian in ("exact", "probes", "gauss-newton")),
     *(("taylor", {"over_batches": joined}) for joined in ("mean-of-abs", "rms")),
-    ("kron-obs", {"fisher": "empirical"}),
+    ("kron-obs", {"labels": "given"}),
 ]
 WEIGHTS = [name for name, norm in WITH_NORMS if norm == "eval" and make_criterion(name).for_weights()]
 

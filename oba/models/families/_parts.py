@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from torch import nn
 
-from oba.errors import ModelError
 
-
-def refuse_pretrained(name: str, pretrained: bool) -> None:
-    """Refuse to look for weights that nobody publishes.
+def classifier(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the layers that tell the classes apart.
 
     Args:
-        name: The net's name, for the message.
-        pretrained: Whether they are asked for.
+        model: One of these nets.
 
-    Raises:
-        ModelError: If they are.
+    Returns:
+        The one linear layer.
     """
-    if pretrained:
-        raise ModelError(f"{name}: has no pretrained weights; allowed: timm/<name>, torchvision/<name>, a weight file")
+    return ("fc",)
 
 
 def scaled(channels: int, width: float) -> int:

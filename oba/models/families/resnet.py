@@ -10,26 +10,23 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from oba.models.families._parts import initialise, refuse_pretrained, scaled
+from oba.models.families._parts import classifier, initialise, scaled
 from oba.models.parse import parse_own
 
+__all__ = ["build", "classifier"]
 
-def build(name: str, *, num_classes: int, input_size: tuple[int, int, int], pretrained: bool) -> ResNet:
+
+def build(name: str, *, num_classes: int, input_size: tuple[int, int, int]) -> ResNet:
     """Build a ResNet by its name.
 
     Args:
         name: Such as ``resnet32x4``.
         num_classes: Classes.
         input_size: Channels, height and width of the images.
-        pretrained: Must be False: nobody publishes weights for these nets.
 
     Returns:
         The net.
-
-    Raises:
-        ModelError: If pretrained weights are asked for.
     """
-    refuse_pretrained(name, pretrained)
     depth, width = parse_own(name)
     return ResNet(depth, width, num_classes, input_size[0])
 

@@ -7,14 +7,22 @@ from typing import Any
 from torch import nn
 
 
-def build(name: str, *, num_classes: int, input_size: tuple[int, int, int], pretrained: bool) -> nn.Module:
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    input_size: tuple[int, int, int],
+    tag: str | None = None,
+    replace_head: bool = False,
+) -> nn.Module:
     """Build one of timm's nets; timm adapts the stem's channels, the classifier and position embeddings itself.
 
     Args:
         name: ``timm/`` and timm's name, perhaps with a tag of pretrained weights.
         num_classes: Classes.
         input_size: Channels, height and width of the images.
-        pretrained: Whether to download weights.
+        tag: Of the pretrained weights to load; without it weights are random.
+        replace_head: Whether the classifier is random whatever was loaded.
 
     Returns:
         The net.
@@ -25,11 +33,29 @@ def build(name: str, *, num_classes: int, input_size: tuple[int, int, int], pret
     import timm
 
     name = name.removeprefix("timm/")
+    if tag is not None:
+        name = f"{name.partition('.')[0]}.{tag}"
     channels, *image_size = input_size
-    settings: dict[str, Any] = {"pretrained": pretrained, "num_classes": num_classes, "in_chans": channels}
+    settings: dict[str, Any] = {"pretrained": tag is not None, "num_classes": num_classes, "in_chans": channels}
     try:
-        return timm.create_model(name, img_size=tuple(image_size), **settings)
+        model: Any = timm.create_model(name, img_size=tuple(image_size), **settings)
     except TypeError as error:  # convolutional nets take images of any size, and no such argument
         if "img_size" not in str(error):
             raise
-    return timm.create_model(name, **settings)
+        model = timm.create_model(name, **settings)
+    if replace_head:
+        model.reset_classifier(num_classes)
+    return model
+
+
+def classifier(model: Any) -> tuple[str, ...]:
+    """Return the names of the layers that tell the classes apart.
+
+    Args:
+        model: A net of timm.
+
+    Returns:
+        What timm says of it; of distilled nets there are two.
+    """
+    named = model.pretrained_cfg.get("classifier") or ()
+    return (named,) if isinstance(named, str) else tuple(named)

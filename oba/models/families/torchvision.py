@@ -6,17 +6,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
+AUXILIARY = ("googlenet", "inception_v3")
+"""Nets with auxiliary classifiers, which are left out."""
 _CLASSIFIERS = ("fc", "classifier", "head", "heads")
 
 
-def build(name: str, *, num_classes: int, input_size: tuple[int, int, int], pretrained: bool) -> nn.Module:
+def build(
+    name: str,
+    *,
+    num_classes: int,
+    input_size: tuple[int, int, int],
+    tag: str | None = None,
+    replace_head: bool = False,
+) -> nn.Module:
     """Build one of torchvision's nets and exchange the classifier and the first convolution where they do not fit.
 
     Args:
         name: ``torchvision/`` and torchvision's name.
         num_classes: Classes.
         input_size: Channels, height and width of the images.
-        pretrained: Whether to download the library's best weights; a new classifier stays random.
+        tag: Of the pretrained weights to load; without it weights are random.
+        replace_head: Whether the classifier is random whatever was loaded.
 
     Returns:
         The net.
@@ -24,16 +34,38 @@ def build(name: str, *, num_classes: int, input_size: tuple[int, int, int], pret
     from torchvision import models
 
     name = name.removeprefix("torchvision/")
-    model = models.get_model(name, weights="DEFAULT" if pretrained else None, **_settings(name, input_size))
-    _fit_classes(model, num_classes)
+    model: Any = models.get_model(name, weights=tag, **_settings(name, input_size, tag))
+    if name in AUXILIARY:
+        model.aux_logits = False
+    if hasattr(model, "AuxLogits"):
+        model.AuxLogits = None
+    _fit_classes(model, num_classes, replace_head)
     _fit_channels(model, input_size[0])
     return model
 
 
-def _settings(name: str, input_size: tuple[int, int, int]) -> dict[str, Any]:
+def classifier(model: nn.Module) -> tuple[str, ...]:
+    """Return the names of the layers that tell the classes apart.
+
+    Args:
+        model: A net of torchvision.
+
+    Returns:
+        The last layer, linear or (squeezenet) convolutional.
+    """
+    root = next(name for name in _CLASSIFIERS if hasattr(model, name))
+    layers = [
+        f"{root}.{path}".rstrip(".")
+        for path, module in model.get_submodule(root).named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    ]
+    return (layers[-1],)
+
+
+def _settings(name: str, input_size: tuple[int, int, int], tag: str | None) -> dict[str, Any]:
     """Return the arguments that this net needs besides its weights."""
-    if name in {"googlenet", "inception_v3"}:  # with auxiliary classifiers they return tuples while training
-        return {"aux_logits": False, "init_weights": True}
+    if name in AUXILIARY:  # with auxiliary classifiers they return tuples while training; published weights have them
+        return {"transform_input": False} if tag else {"aux_logits": False, "init_weights": True}
     if name.startswith("vit_"):
         return {"image_size": input_size[1]}
     if name.startswith("maxvit_"):
@@ -41,17 +73,13 @@ def _settings(name: str, input_size: tuple[int, int, int]) -> dict[str, Any]:
     return {}
 
 
-def _fit_classes(model: nn.Module, num_classes: int) -> None:
-    """Exchange the last layer, linear or (squeezenet) convolutional, if it has another number of outputs."""
-    root = next(name for name in _CLASSIFIERS if hasattr(model, name))
-    name, last = [
-        (f"{root}.{path}".rstrip("."), module)
-        for path, module in model.get_submodule(root).named_modules()
-        if isinstance(module, nn.Linear | nn.Conv2d)
-    ][-1]
-    if isinstance(last, nn.Linear) and last.out_features != num_classes:
+def _fit_classes(model: nn.Module, num_classes: int, replace: bool) -> None:
+    """Exchange the classifier if it has another number of outputs, or is to be replaced."""
+    [name] = classifier(model)
+    last: Any = model.get_submodule(name)
+    if isinstance(last, nn.Linear) and (replace or last.out_features != num_classes):
         model.set_submodule(name, nn.Linear(last.in_features, num_classes))
-    if isinstance(last, nn.Conv2d) and last.out_channels != num_classes:
+    if isinstance(last, nn.Conv2d) and (replace or last.out_channels != num_classes):
         model.set_submodule(name, nn.Conv2d(last.in_channels, num_classes, last.kernel_size[0]))
 
 

@@ -11,29 +11,26 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from oba.models.families._parts import initialise, refuse_pretrained, scaled
+from oba.models.families._parts import classifier, initialise, scaled
 from oba.models.parse import parse_own
+
+__all__ = ["build", "classifier"]
 
 _CHANNELS = (64, 128, 256, 512, 512)
 _CONVOLUTIONS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-def build(name: str, *, num_classes: int, input_size: tuple[int, int, int], pretrained: bool) -> VGG:
+def build(name: str, *, num_classes: int, input_size: tuple[int, int, int]) -> VGG:
     """Build a VGG by its name.
 
     Args:
         name: Such as ``vgg19``.
         num_classes: Classes.
         input_size: Channels, height and width of the images.
-        pretrained: Must be False: nobody publishes weights for these nets.
 
     Returns:
         The net.
-
-    Raises:
-        ModelError: If pretrained weights are asked for.
     """
-    refuse_pretrained(name, pretrained)
     depth, width = parse_own(name)
     return VGG(depth, width, num_classes, input_size)
 

@@ -73,17 +73,17 @@ class FilterUpdate(Update[DampedFilterOptions]):
 
     def _batches(self, images: Images) -> Iterable[tuple[Tensor, Loss]]:
         """Return the images and their losses, with the same classes drawn each time they are gone through."""
-        return _Batches(images, self.options.fisher)
+        return _Batches(images, self.options.labels)
 
 
 @dataclass(frozen=True)
 class _Batches:
     images: Images
-    fisher: str
+    labels: str
 
     def __iter__(self) -> Iterator[tuple[Tensor, Loss]]:
         for batch in numbered(self.images(), F.cross_entropy):
-            yield batch.inputs, summed_loss(batch, self.fisher, seed=0)
+            yield batch.inputs, summed_loss(batch, self.labels, seed=0)
 
 
 def _filter_cut(cut: Cut, name: str) -> FilterCut:

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from oba.errors import ModelError
 from oba.models import build_model
 from oba.models.families.resnet import Block, ResNet
 
@@ -55,8 +54,3 @@ def test_later_stages_halve_the_map(edge: int, maps: tuple[int, ...]) -> None:
         model.get_submodule(name).register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[-1]))
     model(torch.zeros(1, 1, edge, edge))
     assert tuple(seen) == maps
-
-
-def test_it_has_no_pretrained_weights() -> None:
-    with pytest.raises(ModelError, match="resnet8: has no pretrained weights; allowed: timm/<name>"):
-        build_model("resnet8", num_classes=10, input_size=(1, 8, 8), pretrained=True)

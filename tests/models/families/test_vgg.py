@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-from oba.errors import ModelError
 from oba.models import build_model
 
 
@@ -25,8 +24,3 @@ def test_vgg_pools_until_one_pixel_is_left(edge: int, pools: int, last: int) -> 
     assert sum(isinstance(module, nn.MaxPool2d) for module in features) == pools
     assert features(torch.zeros(1, 3, edge, edge)).shape[2:] == (last, last)
     assert "features.conv3_2" in dict(model.named_modules())
-
-
-def test_it_has_no_pretrained_weights() -> None:
-    with pytest.raises(ModelError, match="vgg11: has no pretrained weights; allowed: timm/<name>"):
-        build_model("vgg11", num_classes=10, input_size=(1, 8, 8), pretrained=True)

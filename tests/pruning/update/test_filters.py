@@ -68,7 +68,7 @@ def test_kept_filters_take_the_best_step(update, solve, name, zoo, make_cut, cal
     case = zoo(name)
     cut = make_cut(case.model, case.groups)
     raw = copy.deepcopy(cut.after)
-    make_update(update, damping=DAMPING, fisher="empirical").adjust(cut, calibration)
+    make_update(update, damping=DAMPING, labels="given").adjust(cut, calibration)
     moved = {layer for layer, axis in cut.plan.axes if axis == OUT}
     # The dense matrix of a wide layer has too many steps of single weights.
     solved = {layer for layer in moved if solve is together or theta(cut.before.get_submodule(layer)).numel() < 250}
@@ -143,7 +143,7 @@ def test_the_step_does_not_change_from_one_time_to_the_next(update, make_cut, ca
 def test_classes_are_drawn_or_given(make_cut, calibration):
     drawn, given = (make_cut(twins(), [GROUP], {"0": [0]}) for _ in range(2))
     make_update("kron-obs").adjust(drawn, calibration)
-    make_update("kron-obs", fisher="empirical").adjust(given, calibration)
+    make_update("kron-obs", labels="given").adjust(given, calibration)
     assert not torch.equal(drawn.after.get_parameter("0.weight"), given.after.get_parameter("0.weight"))
 
 
