@@ -13,6 +13,7 @@ from pathlib import Path
 from oba import registry
 from oba.config import PARTS, Study
 from oba.data.fingerprint import fingerprint
+from oba.data.split_files import parts_file
 from oba.data.types import INFO, PREPARED_FILES
 from oba.layout import (
     DENSE_LONGER,
@@ -129,6 +130,10 @@ def _beside(file: Place, record: str) -> Callable[[Layout, Coordinates], list[Pa
     return lambda layout, at: [file(layout, at), file(layout, at).with_name(record.format(seed=at.seed))]
 
 
+def _split_files(layout: Layout, at: Coordinates) -> list[Path]:
+    return [layout.split(at), parts_file(layout.split(at))]
+
+
 def _description(study: Study, layout: Layout, at: Coordinates) -> Files:
     return {"data": [layout.data / INFO]}
 
@@ -138,7 +143,7 @@ def _with_images(**files: Callable[[Layout, Coordinates], list[Path]]) -> Reads:
 
     def reads(study: Study, layout: Layout, at: Coordinates) -> Files:
         own = {name: paths(layout, at) for name, paths in files.items()}
-        return {"data": [layout.data / INFO], "split": [layout.split(at)], **own}
+        return {"data": [layout.data / INFO], "split": _split_files(layout, at), **own}
 
     return reads
 
@@ -199,13 +204,13 @@ _STAGES = (
         "prepare",
         (),
         writes=lambda layout, at: [layout.data / name for name in (*PREPARED_FILES, "run.json")],
-        sees=lambda study, layout: fingerprint(study.data, layout.root / ".state" / "source.jsonl"),
+        sees=lambda study, layout: fingerprint(study.data, layout.image_states),
         uses=lambda study, at: [("data set", study.data.name)],
     ),
     Stage(
         "split",
         ("seed",),
-        writes=_beside(Layout.split, "split-seed{seed}-run.json"),
+        writes=lambda layout, at: [*_split_files(layout, at), layout.data / f"split-seed{at.seed}-run.json"],
         reads=_description,
         after=_images,
     ),

@@ -45,6 +45,7 @@ class Job(Generic[S]):
         directory: Where the outputs go.
         state: Where resumable state goes; removed on success.
         run: The stage's run, as MLflow will show it.
+        seen: What its result depends on besides inputs, settings and code, as :mod:`oba.dag` says.
     """
 
     stage: str
@@ -56,6 +57,7 @@ class Job(Generic[S]):
     directory: Path
     state: Path
     run: StageRun
+    seen: str = ""
 
     @property
     def seed(self) -> int:
@@ -111,7 +113,7 @@ def execute(command: str, study: Study, at: Coordinates) -> None:
         with _slot(sections), _tracked(study, layout, place, identity, reads) as run:
             started = perf_counter()
             run.params({"stage": command} | at.given() | settings)
-            job = Job(command, sections, at, model, layout, inputs, record.parent, base / key, run)
+            job = Job(command, sections, at, model, layout, inputs, record.parent, base / key, run, seen)
             facts = import_module(f"oba.stages.{command}").perform(job)
             summary = {"stage": command, "at": at.given(), "key": key, "settings": settings, "code": code}
             summary |= {"inputs": digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
