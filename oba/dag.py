@@ -125,11 +125,6 @@ def _in(folder: Place, names: Sequence[str]) -> Callable[[Layout, Coordinates], 
     return lambda layout, at: [folder(layout, at) / name for name in names]
 
 
-def _beside(file: Place, record: str) -> Callable[[Layout, Coordinates], list[Path]]:
-    """Return a function: a file, and its record in the same folder."""
-    return lambda layout, at: [file(layout, at), file(layout, at).with_name(record.format(seed=at.seed))]
-
-
 def _split_files(layout: Layout, at: Coordinates) -> list[Path]:
     return [layout.split(at), parts_file(layout.split(at))]
 
@@ -177,19 +172,20 @@ def _finetune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
 
 
 def _dense_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
-    return _ingredients(model_of(study, at.model).dense)
+    return _chosen(study, model_of(study, at.model).dense)
 
 
 def _finetune_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
-    return _ingredients(finetune_of(study, at))
+    return _chosen(study, finetune_of(study, at))
 
 
 def _scratch_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
-    return _ingredients(study.scratch or model_of(study, at.model).dense)
+    return _chosen(study, study.scratch or model_of(study, at.model).dense)
 
 
-def _ingredients(recipe: TrainConfig) -> list[tuple[str, str]]:
-    return [("ingredient", name) for name in recipe.ingredients]
+def _chosen(study: Study, recipe: TrainConfig) -> list[tuple[str, str]]:
+    augmentations = [("augmentation", name) for name in study.augment.augmentations]
+    return [("ingredient", name) for name in recipe.ingredients] + augmentations
 
 
 def _parts(study: Study, at: Coordinates) -> list[tuple[str, str]]:
@@ -217,7 +213,7 @@ _STAGES = (
     Stage(
         "trace",
         ("model",),
-        writes=_beside(Layout.structures, "structures-run.json"),
+        writes=lambda layout, at: [layout.structures(at), layout.structures(at).with_name("structures-run.json")],
         reads=_description,
         builds=True,
         priority=20,

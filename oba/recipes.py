@@ -89,6 +89,12 @@ class AugmentConfig(Section):
     erase_mode: Literal["pixel", "const"] = "pixel"
     """What the rectangle is filled with: normal noise, or the mean of all images."""
 
+    @property
+    def augmentations(self) -> list[str]:
+        """Names of the modules in ``oba/data/augmentations`` that this needs."""
+        wanted = {"policy": self.policy != "none" or self.color_jitter > 0, "erasing": self.erase > 0}
+        return [name for name, needed in wanted.items() if needed]
+
     @field_validator("policy")
     @classmethod
     def _policy_exists(cls, value: str) -> str:

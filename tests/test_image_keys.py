@@ -44,7 +44,7 @@ NO_POLICIES = [
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_policies(policy: str) -> None:
-    from oba.data.changes import policy_changes
+    from oba.data.augmentations.policy import policy_changes
 
     changes = policy_changes(AugmentConfig(policy=policy), 32, (0.5, 0.5, 0.5))
     assert len(changes) == (policy != "none")

@@ -31,7 +31,7 @@ class Changes:
     @property
     def by_image(self) -> bool:
         """Whether single images are changed, by worker processes, and not whole batches on the device."""
-        return self.config.policy != "none" or self.config.color_jitter > 0
+        return "policy" in self.config.augmentations
 
 
 def draw_offsets(images: np.ndarray, changes: Changes) -> np.ndarray:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from oba import registry
 from oba.data.augment import Changes, draw_flips, draw_offsets, mirror, pad_and_crop
 from oba.data.calibration import calibration_images
-from oba.data.erase import erase
 from oba.data.loader import ArrayPixels, FilePixels, Pixels
 from oba.data.store import open_prepared
 from oba.data.types import DataInfo, Splits
@@ -111,13 +111,16 @@ class Split:
                 offsets = torch.from_numpy(draw_offsets(order, changes)).to(device).split(sizes)
             if changes.config.flip:
                 flips = torch.from_numpy(draw_flips(order, changes)).to(device).split(sizes)
+        erase = None
+        if changes is not None and "erasing" in changes.config.augmentations:
+            erase = registry.entry("augmentation", "erasing")
         for number, images in enumerate(self._pixels.stream(batches, changes)):
             if (offset := offsets[number]) is not None:
                 images = pad_and_crop(images, offset, self._augment.padding)
             if (flip := flips[number]) is not None:
                 images = mirror(images, flip)
             images = images.to(torch.float32).mul_(self._scale).add_(self._shift)
-            if changes is not None and changes.config.erase > 0:
+            if erase is not None:
                 erase(images, batches[number], changes)
             yield images, targets[number]
 

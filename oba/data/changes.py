@@ -1,7 +1,7 @@
 """Random changes of single images, by the processes that read them: crops, and the policies of published recipes.
 
-The order is that of those recipes: crop, mirror, colour jitter, policy. Policies are timm's and torchvision's own code,
-which draws from the global generators of Python, numpy and torch: all three are seeded for every image.
+The order is that of those recipes: crop, mirror, colour jitter, policy. Policies draw from the global generators of
+Python, numpy and torch: all three are seeded for every image.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cache
 
 import numpy as np
 import torch
 from PIL import Image
 
+from oba import registry
 from oba.data.augment import Changes, crop_boxes, draw_bicubic, draw_boxes, draw_flips, draw_offsets
 from oba.data.draws import Purpose, random_bits
-from oba.data.images import RESAMPLING, crop_and_resize, fit, to_array
+from oba.data.images import crop_and_resize, fit, to_array
 from oba.recipes import AugmentConfig
 
 Change = Callable[[Image.Image], Image.Image]
@@ -71,57 +71,10 @@ def view_batch(
     return batch
 
 
-def policy_changes(config: AugmentConfig, edge: int, mean: tuple[float, ...]) -> list[Change]:
-    """Build the colour jitter and the policy of a recipe.
-
-    Args:
-        config: The settings.
-        edge: Shorter edge of the images in pixels.
-        mean: Per channel, of pixels in [0, 1].
-
-    Returns:
-        Functions of RGB images, in the order in which they are applied.
-    """
-    from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
-    from torchvision.transforms import ColorJitter, InterpolationMode, TrivialAugmentWide
-
-    changes: list[Any] = []
-    if config.color_jitter > 0:
-        changes.append(ColorJitter(*[config.color_jitter] * 3))
-    # As timm.data.create_transform sets them.
-    hints: dict[str, Any] = {"translate_const": int(edge * 0.45), "img_mean": _fill(mean)}
-    if config.interpolation != "random":
-        hints["interpolation"] = RESAMPLING[config.interpolation]
-    if config.policy == "trivial":
-        bicubic = config.interpolation == "bicubic"
-        changes.append(TrivialAugmentWide(interpolation=InterpolationMode["BICUBIC" if bicubic else "BILINEAR"]))
-    elif config.policy.startswith("rand"):
-        policy = rand_augment_transform(config.policy, hints)
-        changes.append(_with_black(policy, policy.ops))
-    elif config.policy != "none":
-        policy = auto_augment_transform(config.policy, hints)
-        changes.append(_with_black(policy, [op for ops in policy.policy for op in ops]))
-    return changes
-
-
-_policy_changes = lru_cache(policy_changes)
-
-
-def _with_black(policy: Any, ops: list[Any]) -> Any:
-    """Let a policy's operations posterize to no bits, which is black, and which Pillow 13 refuses."""
-    from timm.data.auto_augment import posterize
-
-    def posterize_or_black(image: Image.Image, bits: int, **_: Any) -> Image.Image:
-        return posterize(image, bits) if bits >= 1 else Image.new(image.mode, image.size)
-
-    for op in ops:
-        if op.aug_fn is posterize:
-            op.aug_fn = posterize_or_black
-    return policy
-
-
-def _fill(mean: tuple[float, ...]) -> tuple[int, ...]:
-    return tuple(min(255, round(255 * value)) for value in (mean * 3 if len(mean) == 1 else mean))
+@cache
+def _policy_changes(config: AugmentConfig, edge: int, mean: tuple[float, ...]) -> list[Change]:
+    """Build a recipe's changes, once in each process."""
+    return registry.entry("augmentation", "policy")(config, edge, mean)
 
 
 def _cropped(image: Image.Image, view: View, scale: float, draws: np.ndarray, bicubic: bool) -> Image.Image:

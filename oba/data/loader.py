@@ -12,8 +12,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from oba import registry
 from oba.data.augment import Changes, crop_boxes, draw_bicubic, draw_boxes, resize_boxes
-from oba.data.changes import View, policy_changes, view_batch
+from oba.data.changes import View, view_batch
 from oba.data.store import Prepared
 from oba.data.workers import Workers
 from oba.errors import DataError
@@ -46,7 +47,7 @@ class ArrayPixels:
     def stream(self, batches: Sequence[np.ndarray], changes: Changes | None) -> Iterator[Tensor]:
         """Yield batches of (B, C, H, W) uint8, or float32 with values 0 to 255 where boxes were cut."""
         if changes is not None and changes.by_image:
-            yield from self._workers.stream(_items(batches, changes, min(self.images.shape[-2:])))
+            yield from self._workers.stream(_items(batches, changes))
             return
         device, (height, width) = self.images.device, self.images.shape[-2:]
         order = torch.from_numpy(np.concatenate(batches)).to(device)
@@ -67,13 +68,12 @@ class FilePixels:
         if prepared.images is not None or prepared.files is None:
             raise ValueError("the data set is stored as arrays")
         info = prepared.info
-        self._edge = min(info.input_size[1:])
         view = View(info.input_size, info.crop_fraction, info.interpolation)
         self._workers = _workers(partial(prepared.files.read, channels=info.input_size[0]), view, device)
 
     def stream(self, batches: Sequence[np.ndarray], changes: Changes | None) -> Iterator[Tensor]:
         """Yield batches of (B, C, H, W) uint8; raise DataError for a bad image."""
-        yield from self._workers.stream(_items(batches, changes, self._edge))
+        yield from self._workers.stream(_items(batches, changes))
 
 
 class _Batches(Dataset):
@@ -95,10 +95,10 @@ def _workers(read: Callable[[int], Image.Image], view: View, device: torch.devic
     return Workers(_Batches(read, view), device)
 
 
-def _items(batches: Sequence[np.ndarray], changes: Changes | None, edge: int) -> Iterator[Item]:
+def _items(batches: Sequence[np.ndarray], changes: Changes | None) -> Iterator[Item]:
     """Return what workers are asked for; libraries that they need are imported before they are forked."""
     if changes is not None and changes.by_image:
-        policy_changes(changes.config, edge, changes.mean)
+        registry.load("augmentation", "policy")
     return ((batch, changes) for batch in batches)
 
 

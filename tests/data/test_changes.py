@@ -13,7 +13,8 @@ from timm.data.auto_augment import auto_augment_transform, rand_augment_transfor
 from torchvision.transforms import ColorJitter, InterpolationMode, TrivialAugmentWide
 
 from oba.data.augment import Changes, draw_flips, draw_offsets
-from oba.data.changes import View, policy_changes, view_batch
+from oba.data.augmentations.policy import policy_changes
+from oba.data.changes import View, view_batch
 from oba.data.draws import Purpose, random_bits
 from oba.recipes import AugmentConfig
 

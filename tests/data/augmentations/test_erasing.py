@@ -10,8 +10,8 @@ import torch
 from timm.data.random_erasing import RandomErasing
 
 from oba.data.augment import Changes
+from oba.data.augmentations.erasing import erase
 from oba.data.draws import Purpose, random_bits, uniforms
-from oba.data.erase import erase
 from oba.recipes import AugmentConfig
 
 IMAGES = np.arange(400)

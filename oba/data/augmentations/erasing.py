@@ -6,6 +6,7 @@ import random
 
 import numpy as np
 import torch
+from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
 from oba.data.augment import Changes
@@ -23,8 +24,6 @@ def erase(batch: Tensor, images: np.ndarray, changes: Changes) -> None:
         images: (B,) int64 indices.
         changes: How likely, with what, and with which seed.
     """
-    from timm.data.random_erasing import RandomErasing
-
     config, device = changes.config, batch.device
     chosen = np.flatnonzero(uniforms(changes.seed, images, Purpose.ERASE, 1)[:, 0] < config.erase)
     seeds = random_bits(changes.seed, images[chosen], Purpose.ERASE, 2)[:, 1].tolist()
@@ -37,3 +36,6 @@ def erase(batch: Tensor, images: np.ndarray, changes: Changes) -> None:
                 torch.manual_seed(seed)
             erasing(batch[row])
     random.setstate(state)
+
+
+make = erase
