@@ -13,6 +13,7 @@ from pathlib import Path
 from oba import registry
 from oba.config import PARTS, Study
 from oba.data.fingerprint import fingerprint
+from oba.data.split_files import parts_file
 from oba.data.types import INFO, PREPARED_FILES
 from oba.layout import (
     DENSE_LONGER,
@@ -128,9 +129,8 @@ def _in(folder: Place, names: Sequence[str]) -> Callable[[Layout, Coordinates], 
     return lambda layout, at: [folder(layout, at) / name for name in names]
 
 
-def _beside(file: Place, record: str) -> Callable[[Layout, Coordinates], list[Path]]:
-    """Return a function: a file, and its record in the same folder."""
-    return lambda layout, at: [file(layout, at), file(layout, at).with_name(record.format(seed=at.seed))]
+def _split_files(layout: Layout, at: Coordinates) -> list[Path]:
+    return [layout.split(at), parts_file(layout.split(at))]
 
 
 def _description(study: Study, layout: Layout, at: Coordinates) -> Files:
@@ -142,7 +142,7 @@ def _with_images(**files: Callable[[Layout, Coordinates], list[Path]]) -> Reads:
 
     def reads(study: Study, layout: Layout, at: Coordinates) -> Files:
         own = {name: paths(layout, at) for name, paths in files.items()}
-        return {"data": [layout.data / INFO], "split": [layout.split(at)], **own}
+        return {"data": [layout.data / INFO], "split": _split_files(layout, at), **own}
 
     return reads
 
@@ -176,19 +176,20 @@ def _finetune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
 
 
 def _dense_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
-    return _ingredients(model_of(study, at.model).dense)
+    return _chosen(study, model_of(study, at.model).dense)
 
 
 def _finetune_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
-    return _ingredients(finetune_of(study, at))
+    return _chosen(study, finetune_of(study, at))
 
 
 def _scratch_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
-    return _ingredients(study.scratch or model_of(study, at.model).dense)
+    return _chosen(study, study.scratch or model_of(study, at.model).dense)
 
 
-def _ingredients(recipe: TrainConfig) -> list[tuple[str, str]]:
-    return [("ingredient", name) for name in recipe.ingredients]
+def _chosen(study: Study, recipe: TrainConfig) -> list[tuple[str, str]]:
+    augmentations = [("augmentation", name) for name in study.augment.augmentations]
+    return [("ingredient", name) for name in recipe.ingredients] + augmentations
 
 
 def _parts(study: Study, at: Coordinates) -> list[tuple[str, str]]:
@@ -203,20 +204,20 @@ _STAGES = (
         "prepare",
         (),
         writes=lambda layout, at: [layout.data / name for name in (*PREPARED_FILES, "run.json")],
-        sees=lambda study, layout: fingerprint(study.data, layout.root / ".state" / "source.jsonl"),
+        sees=lambda study, layout: fingerprint(study.data, layout.image_states),
         uses=lambda study, at: [("data set", study.data.name)],
     ),
     Stage(
         "split",
         ("seed",),
-        writes=_beside(Layout.split, "split-seed{seed}-run.json"),
+        writes=lambda layout, at: [*_split_files(layout, at), layout.data / f"split-seed{at.seed}-run.json"],
         reads=_description,
         after=_images,
     ),
     Stage(
         "trace",
         ("model",),
-        writes=_beside(Layout.structures, "structures-run.json"),
+        writes=lambda layout, at: [layout.structures(at), layout.structures(at).with_name("structures-run.json")],
         reads=_description,
         builds=True,
         priority=20,

@@ -85,8 +85,13 @@ class Layout:
         """Tables and pictures."""
         return self.root / "report"
 
+    @property
+    def image_states(self) -> Path:
+        """What is remembered of the data set's own files since it was prepared."""
+        return self.root / ".state" / "source.npz"
+
     def split(self, at: Coordinates) -> Path:
-        """Return the file of one seed's splits."""
+        """Return the file of one seed's splits; what part each image belongs to lies beside it."""
         return self.data / f"split-seed{at.seed}.json"
 
     def structures(self, at: Coordinates) -> Path:

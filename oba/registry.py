@@ -33,6 +33,7 @@ _KINDS = {
     "weight allocation": _Kind("pruning/weights/allocation", "ALLOCATION"),
     "update": _Kind("pruning/update", "UPDATE"),
     "data set": _Kind("data/sources", "open_source"),
+    "augmentation": _Kind("data/augmentations", "make"),
     "ingredient": _Kind("training/ingredients", "make"),
 }
 
@@ -41,8 +42,8 @@ def names(kind: str) -> list[str]:
     """Return the registered names of one kind, sorted.
 
     Args:
-        kind: ``"criterion"``, ``"allocation"``, ``"weight allocation"``, ``"update"``, ``"data set"`` or, of a training
-            recipe, ``"ingredient"``.
+        kind: ``"criterion"``, ``"allocation"``, ``"weight allocation"``, ``"update"``, ``"data set"``,
+            ``"augmentation"`` or, of a training recipe, ``"ingredient"``.
 
     Returns:
         The names, with dashes.

@@ -4,19 +4,20 @@
    names of image files (:class:`ImageFiles`), or how to read arrays (:class:`ArraySource`). From this alone
    :func:`oba.data.describe.describe` tells how many images and classes there are, and
    :func:`oba.data.fingerprint.fingerprint` whether a file has changed.
-2. :func:`oba.data.prepare.prepare` writes a folder, once per experiment, that always holds the same four files.
+2. :func:`oba.data.prepare.prepare` writes a folder, once per experiment, that always holds the same files.
    Images of at most 64 pixels an edge are decoded into ``images.npy`` (N, H, W, C; uint8), which is empty for larger
-   ones: they stay where they are. ``files.json`` names the image files, each with its size and digest.
-   ``labels.npy`` (int64) and ``data.json`` (:class:`DataInfo`) go with both. The digest in ``data.json`` covers
-   everything a result can depend on: equal content, equal digest.
+   ones: they stay where they are. ``names.npy`` and ``files.npy`` name the image files below ``root.json``, each with
+   its size and digest. ``labels.npy`` (int64) and ``data.json`` (:class:`DataInfo`) go with both. The digest in
+   ``data.json`` covers everything a result can depend on: equal content, equal digest.
 3. :func:`make_splits` divides the images by a seed, class by class: `test` (unless the source has its own),
    `val` and `train`. Indices count the source's training images first, then its own test images.
    :func:`oba.data.duplicates.find_duplicates` finds identical images in two parts.
 4. :func:`load_bundle` gives a :class:`DataBundle` of :class:`Split` with ``split.batches(...)``: `train`, `val`,
    `test`, and `calibration`, which is drawn from `train` when it is asked for: these images score structures, without
-   augmentation, and train as well. Batches are cropped, mirrored and normalised as wholes, on the device. The seed of
-   an epoch decides its order *and* its augmentation and nothing else does, so that epoch 7 can be had without epochs
-   1 to 6, on any number of workers.
+   augmentation, and train as well. Batches are padded, mirrored, normalised and erased as wholes, on the device; what
+   changes single images (random crops of files, policies) is done by the processes that read them. The seed of an
+   epoch and the image decide what is done to it and nothing else does, so that epoch 7 can be had without epochs 1 to
+   6, in batches of any size, by any number of processes and ranks.
 
 To add a data set, add one file ``oba/data/sources/<name>.py`` (``_`` for ``-``) with one function::
 

@@ -1,4 +1,4 @@
-"""Random changes of whole batches of images, on any device, from numbers drawn beforehand on the CPU."""
+"""Random changes of whole batches of images, on any device, from numbers drawn on the CPU."""
 
 from __future__ import annotations
 
@@ -10,44 +10,85 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from oba.data.draws import Purpose, uniforms
 from oba.recipes import AugmentConfig
 
 _TRIES = 10
-_AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
 
 
 @dataclass(frozen=True)
-class Draws:
-    """The random numbers of one epoch, one row per image in the order of the epoch."""
+class Changes:
+    """What is done to the images of one epoch."""
 
-    offsets: Tensor | None
-    """(N, 2) int64 in 0..2*padding: first row and column of the crop in the padded image (`crop: pad`)."""
-    boxes: np.ndarray | None
-    """(N, 22) float64 in [0, 1): what :func:`crop_boxes` makes boxes of (`crop: resized`)."""
-    flips: Tensor | None
-    """(N,) bool: which images are mirrored (`flip`)."""
+    config: AugmentConfig
+    """The settings."""
+    seed: int
+    """What the epoch's random numbers are drawn with."""
+    mean: tuple[float, ...]
+    """Per channel, of pixels in [0, 1]: what a policy fills an image's corners with."""
+
+    @property
+    def by_image(self) -> bool:
+        """Whether single images are changed, by worker processes, and not whole batches on the device."""
+        return "policy" in self.config.augmentations
 
 
-def draw(count: int, config: AugmentConfig, generator: torch.Generator) -> Draws:
-    """Draw the random numbers of one epoch.
+def draw_offsets(images: np.ndarray, changes: Changes) -> np.ndarray:
+    """Draw where images are cropped after padding (`crop: pad`).
 
     Args:
-        count: Number of images N.
-        config: What is done to images.
-        generator: Source of randomness, on the CPU.
+        images: (B,) int64 indices of the data set.
+        changes: What is done to them, and with which seed.
 
     Returns:
-        The numbers, on the CPU; ``None`` for what is not done.
+        (B, 2) int64 in 0..2*padding: first row and column in the padded image.
     """
-    offsets = boxes = flips = None
-    if config.crop == "pad":
-        offsets = torch.randint(0, 2 * config.padding + 1, (count, 2), generator=generator)
-    elif config.crop == "resized":
-        boxes = torch.rand(count, 2 * _TRIES + 2, generator=generator, dtype=torch.float64).numpy()
-    if config.flip:
-        flips = torch.rand(count, generator=generator) < 0.5
-    return Draws(offsets, boxes, flips)
+    places = 2 * changes.config.padding + 1
+    return (uniforms(changes.seed, images, Purpose.OFFSET, 2) * places).astype(np.int64)
+
+
+def draw_flips(images: np.ndarray, changes: Changes) -> np.ndarray:
+    """Draw which images are mirrored.
+
+    Args:
+        images: (B,) int64 indices of the data set.
+        changes: What is done to them, and with which seed.
+
+    Returns:
+        (B,) bool; all false without `flip`.
+    """
+    if not changes.config.flip:
+        return np.zeros(len(images), dtype=bool)
+    return uniforms(changes.seed, images, Purpose.FLIP, 1)[:, 0] < 0.5
+
+
+def draw_boxes(images: np.ndarray, changes: Changes) -> np.ndarray:
+    """Draw what :func:`crop_boxes` makes boxes of (`crop: resized`).
+
+    Args:
+        images: (B,) int64 indices of the data set.
+        changes: The seed.
+
+    Returns:
+        (B, 22) float64 in [0, 1).
+    """
+    return uniforms(changes.seed, images, Purpose.BOX, 2 * _TRIES + 2)
+
+
+def draw_bicubic(images: np.ndarray, changes: Changes) -> np.ndarray:
+    """Draw which images are resized by bicubic interpolation; the others bilinearly (`crop: resized`).
+
+    Args:
+        images: (B,) int64 indices of the data set.
+        changes: What is done to them, and with which seed.
+
+    Returns:
+        (B,) bool.
+    """
+    if changes.config.interpolation != "random":
+        return np.full(len(images), changes.config.interpolation == "bicubic")
+    return uniforms(changes.seed, images, Purpose.RESAMPLE, 1)[:, 0] < 0.5
 
 
 def pad_and_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
@@ -65,6 +106,8 @@ def pad_and_crop(images: Tensor, offsets: Tensor, padding: int) -> Tensor:
         (B, C, H, W).
     """
     batch, channels, height, width = images.shape
+    if not batch:
+        return images
     padded = F.pad(images, (padding,) * 4).flatten()
     slices = padded.as_strided((padded.numel() - width + 1, width), (1, 1))
     rows, columns = height + 2 * padding, width + 2 * padding
@@ -87,8 +130,8 @@ def mirror(images: Tensor, flips: Tensor) -> Tensor:
     return both.index_select(0, torch.arange(len(images), device=images.device) + len(images) * flips)
 
 
-def crop_boxes(draws: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Turn random numbers into boxes of 8 to 100 % of an image's area, with an aspect between 3/4 and 4/3.
+def crop_boxes(draws: np.ndarray, height: int, width: int, scale: float = 0.08) -> np.ndarray:
+    """Turn random numbers into boxes of ``scale`` to 100 % of an image's area, with an aspect between 3/4 and 4/3.
 
     The rule is that of torchvision's ``RandomResizedCrop``: the first of ten tries that fits, else the largest
     central box of an allowed aspect.
@@ -97,12 +140,13 @@ def crop_boxes(draws: np.ndarray, height: int, width: int) -> np.ndarray:
         draws: (N, 22) float64 in [0, 1).
         height: Height of the images in pixels.
         width: Width of the images in pixels.
+        scale: The least area, as a fraction of the image's.
 
     Returns:
         (N, 4) int64: top, left, height, width in pixels.
     """
     tries = draws[:, : 2 * _TRIES].reshape(-1, _TRIES, 2)
-    area = height * width * (_AREA[0] + (_AREA[1] - _AREA[0]) * tries[..., 0])
+    area = height * width * (scale + (1 - scale) * tries[..., 0])
     low, high = math.log(_ASPECT[0]), math.log(_ASPECT[1])
     aspect = np.exp(low + (high - low) * tries[..., 1])
     columns, rows = np.rint(np.sqrt(area * aspect)), np.rint(np.sqrt(area / aspect))
@@ -117,12 +161,13 @@ def crop_boxes(draws: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.stack([top, left, rows, columns], axis=1).astype(np.int64)
 
 
-def resize_boxes(images: Tensor, boxes: Tensor) -> Tensor:
-    """Cut a box out of every image and resize it to the image's size, bilinearly.
+def resize_boxes(images: Tensor, boxes: Tensor, bicubic: Tensor) -> Tensor:
+    """Cut a box out of every image and resize it to the image's size, without antialiasing.
 
     Args:
-        images: (B, C, H, W).
+        images: (B, C, H, W) with values 0 to 255.
         boxes: (B, 4) int64 top, left, height, width in pixels, on the images' device.
+        bicubic: (B,) bool, on the CPU: which are interpolated bicubically; the others bilinearly.
 
     Returns:
         (B, C, H, W) float32 in the range of the images.
@@ -132,7 +177,16 @@ def resize_boxes(images: Tensor, boxes: Tensor) -> Tensor:
     horizontal = _positions(boxes[:, 1], boxes[:, 3], width)
     shape = (len(images), height, width)
     grid = torch.stack([horizontal[:, None, :].expand(shape), vertical[:, :, None].expand(shape)], dim=-1)
-    return F.grid_sample(images.to(torch.float32), grid, "bilinear", "border", align_corners=False)
+    images = images.to(torch.float32)
+    if not bicubic.any():
+        return F.grid_sample(images, grid, "bilinear", "border", align_corners=False)
+    if bicubic.all():
+        return F.grid_sample(images, grid, "bicubic", "border", align_corners=False).clamp(0, 255)
+    resized = torch.empty_like(images)
+    for chosen, mode in ((bicubic, "bicubic"), (~bicubic, "bilinear")):
+        rows = chosen.nonzero()[:, 0].to(images.device)
+        resized[rows] = F.grid_sample(images[rows], grid[rows], mode, "border", align_corners=False).clamp(0, 255)
+    return resized
 
 
 def _positions(start: Tensor, length: Tensor, size: int) -> Tensor:

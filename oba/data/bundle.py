@@ -2,54 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from oba.data.augment import crop_boxes, draw, mirror, pad_and_crop, resize_boxes
+from oba import registry
+from oba.data.augment import Changes, draw_flips, draw_offsets, mirror, pad_and_crop
 from oba.data.calibration import calibration_images
-from oba.data.loader import FilePixels
+from oba.data.loader import ArrayPixels, FilePixels, Pixels
 from oba.data.store import open_prepared
 from oba.data.types import DataInfo, Splits
 from oba.errors import FileError
 from oba.recipes import AugmentConfig
 
-
-class Pixels(Protocol):
-    """Where images come from."""
-
-    def stream(self, order: Tensor, batch_size: int, draws: np.ndarray | None) -> Iterator[Tensor]:
-        """Yield batches of images with values 0 to 255, cut by :func:`crop_boxes` where there are draws.
-
-        Args:
-            order: (N,) int64 indices of the data set, on the CPU.
-            batch_size: Images per batch.
-            draws: (N, 22) numbers of :class:`oba.data.augment.Draws`, or ``None``.
-        """
-        ...
-
-
-class ArrayPixels:
-    """All images of a data set in the device's memory."""
-
-    def __init__(self, images: np.ndarray, device: torch.device) -> None:
-        """Copy images, (N, H, W, C) uint8, to the device."""
-        self.images = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(device)
-
-    def stream(self, order: Tensor, batch_size: int, draws: np.ndarray | None) -> Iterator[Tensor]:
-        """Yield batches of (B, C, H, W) uint8, or float32 with values 0 to 255 where boxes were cut."""
-        device = self.images.device
-        height, width = self.images.shape[-2:]
-        order = order.to(device)
-        boxes = None if draws is None else torch.from_numpy(crop_boxes(draws, height, width)).to(device)
-        for start in range(0, len(order), batch_size):
-            images = self.images.index_select(0, order[start : start + batch_size])
-            yield images if boxes is None else resize_boxes(images, boxes[start : start + batch_size])
+WHOLE = (0, 1)
+"""The part of every batch that a single process takes: all of it."""
 
 
 class Split:
@@ -59,7 +30,7 @@ class Split:
         self,
         pixels: Pixels,
         labels: Tensor,
-        indices: list[int],
+        indices: Sequence[int] | np.ndarray,
         *,
         mean: list[float],
         std: list[float],
@@ -77,7 +48,8 @@ class Split:
         """
         self._pixels = pixels
         self._labels = labels
-        self._indices = torch.tensor(indices, dtype=torch.int64)
+        self._indices = np.array(indices, dtype=np.int64)
+        self._mean = tuple(mean)
         deviation = torch.tensor(std, dtype=torch.float64)
         self._scale = (1 / (255 * deviation)).to(labels.device, torch.float32).view(-1, 1, 1)
         self._shift = (-torch.tensor(mean, dtype=torch.float64) / deviation).to(labels.device, torch.float32)
@@ -89,46 +61,68 @@ class Split:
         return len(self._indices)
 
     def batches(
-        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False
+        self,
+        batch_size: int,
+        *,
+        shuffle_seed: int | None = None,
+        augment: bool = False,
+        part: tuple[int, int] = WHOLE,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Go once through the images; the last batch may be smaller.
 
         Args:
             batch_size: Images per batch B.
             shuffle_seed: Seed of the order and of the augmentation: an epoch is a function of it alone, whatever was
-                drawn before, here or elsewhere. Without it, the order of the split.
+                drawn before, here or elsewhere, and what is done to an image is a function of it and the image.
+                Without it, the order of the split.
             augment: Whether to change images at random, as the configuration says.
+            part: Which images of every batch are wanted, as (r, N): number r, r + N, r + 2N and so on. The parts of N
+                ranks are together what one process would see; the last one may be empty.
 
         Returns:
             An iterator over (inputs, targets): (B, C, H, W) float32, normalised, and (B,) int64, on the device.
 
         Raises:
-            ValueError: If ``augment`` is asked for without a seed, or a batch would be empty.
+            ValueError: If ``augment`` is asked for without a seed, a batch would be empty, or there is no such part.
         """
         if augment and shuffle_seed is None:
             raise ValueError("augment needs a shuffle_seed")
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} must be at least 1")
-        return self._batches(batch_size, shuffle_seed, augment)
-
-    def _batches(self, batch_size: int, shuffle_seed: int | None, augment: bool) -> Iterator[tuple[Tensor, Tensor]]:
-        order, config = self._indices, self._augment if augment else AugmentConfig()
-        generator = torch.Generator()
+        if not 0 <= part[0] < part[1]:
+            raise ValueError(f"part {part} must be (r, N) with 0 <= r < N")
+        order = self._indices
         if shuffle_seed is not None:
-            generator.manual_seed(shuffle_seed)
-            order = order[torch.randperm(len(order), generator=generator)]
-        draws = draw(len(order), config, generator)
-        device = self._labels.device
-        targets = self._labels[order.to(device)]
-        offsets = None if draws.offsets is None else draws.offsets.to(device)
-        flips = None if draws.flips is None else draws.flips.to(device)
-        for number, images in enumerate(self._pixels.stream(order, batch_size, draws.boxes)):
-            part = slice(number * batch_size, (number + 1) * batch_size)
-            if offsets is not None:
-                images = pad_and_crop(images, offsets[part], config.padding)
-            if flips is not None:
-                images = mirror(images, flips[part])
-            yield images.to(torch.float32).mul_(self._scale).add_(self._shift), targets[part]
+            generator = torch.Generator().manual_seed(shuffle_seed)
+            order = order[torch.randperm(len(order), generator=generator).numpy()]
+        batches = [order[start : start + batch_size][part[0] :: part[1]] for start in range(0, len(order), batch_size)]
+        changes = None
+        if augment and shuffle_seed is not None:
+            changes = Changes(self._augment, shuffle_seed, self._mean)
+        return self._batches(batches, changes) if batches else iter(())
+
+    def _batches(self, batches: list[np.ndarray], changes: Changes | None) -> Iterator[tuple[Tensor, Tensor]]:
+        order, sizes, device = np.concatenate(batches), [len(batch) for batch in batches], self._labels.device
+        targets = self._labels[torch.from_numpy(order).to(device)].split(sizes)
+        offsets: Sequence[Tensor | None] = [None] * len(sizes)
+        flips: Sequence[Tensor | None] = [None] * len(sizes)
+        if changes is not None and not changes.by_image:
+            if changes.config.crop == "pad":
+                offsets = torch.from_numpy(draw_offsets(order, changes)).to(device).split(sizes)
+            if changes.config.flip:
+                flips = torch.from_numpy(draw_flips(order, changes)).to(device).split(sizes)
+        erase = None
+        if changes is not None and "erasing" in changes.config.augmentations:
+            erase = registry.entry("augmentation", "erasing")
+        for number, images in enumerate(self._pixels.stream(batches, changes)):
+            if (offset := offsets[number]) is not None:
+                images = pad_and_crop(images, offset, self._augment.padding)
+            if (flip := flips[number]) is not None:
+                images = mirror(images, flip)
+            images = images.to(torch.float32).mul_(self._scale).add_(self._shift)
+            if erase is not None:
+                erase(images, batches[number], changes)
+            yield images, targets[number]
 
 
 @dataclass(frozen=True)
@@ -171,10 +165,8 @@ def load_bundle(
     prepared = open_prepared(directory)
     info = prepared.info
     count = info.train_images + info.test_images
-    for name in ("train", "val", "test"):
-        strange = [index for index in getattr(splits, name) if not 0 <= index < count]
-        if strange:
-            raise FileError(f"splits: {name} names image {strange[0]}, but {directory} holds {count}; split again")
+    if len(splits.parts) != count:
+        raise FileError(f"splits: of {len(splits.parts)} images, but {directory} holds {count}; split again")
     if not len(splits.mean) == len(splits.std) == info.input_size[0]:
         raise FileError(f"splits: {len(splits.mean)} channels, but {directory} has {info.input_size[0]}; split again")
     if prepared.images is not None:
@@ -183,7 +175,7 @@ def load_bundle(
         pixels = FilePixels(prepared, device)
     labels = torch.from_numpy(np.array(prepared.labels)).to(device)
 
-    def split(indices: list[int]) -> Split:
+    def split(indices: Sequence[int] | np.ndarray) -> Split:
         return Split(pixels, labels, indices, mean=splits.mean, std=splits.std, augment=augment)
 
     drawn = calibration_images(splits, calibration)

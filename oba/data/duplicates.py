@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from oba.data.store import Prepared
+from oba.data.store import Prepared, digest_of
 from oba.errors import DataError
 
 _NAMED = 10
@@ -27,7 +26,7 @@ class Duplicates:
 
 
 def find_duplicates(
-    prepared: Prepared, parts: Mapping[str, Sequence[int]], rule: Literal["warn", "error"]
+    prepared: Prepared, parts: Mapping[str, Sequence[int] | np.ndarray], rule: Literal["warn", "error"]
 ) -> Duplicates:
     """Count the images that lie in more than one part.
 
@@ -72,12 +71,12 @@ def find_duplicates(
 def _contents(prepared: Prepared) -> np.ndarray:
     """Number the images so that equal numbers are equal images."""
     if prepared.images is not None:
-        digests = [hashlib.sha256(image.tobytes()).hexdigest()[:16] for image in prepared.images]
+        digests = np.frombuffer(b"".join(digest_of(image.tobytes()) for image in prepared.images), dtype=np.uint64)
     else:
         assert prepared.files is not None
-        digests = prepared.files.digests
-    return np.unique(np.array(digests, dtype="S16"), return_inverse=True)[1]
+        digests = np.ascontiguousarray(prepared.files.digests).view(np.uint64).ravel()
+    return np.unique(digests, return_inverse=True)[1]
 
 
 def _name(prepared: Prepared, index: int) -> str:
-    return f"image {index}" if prepared.files is None else prepared.files.files[index]
+    return f"image {index}" if prepared.files is None else prepared.files.names[index]

@@ -1,37 +1,78 @@
-"""A cheap fingerprint of a source's files: names and contents, where only what was touched is read again.
+"""A cheap fingerprint of a source's files, which changes when their names or contents do.
 
-A cache remembers size, modification time and digest of every file. While names, sizes and times stay as they are,
-a fingerprint costs one ``stat`` per file; otherwise the files that differ are hashed. Contents decide: a copy with
-new times has the same fingerprint, an edit that keeps the size has another.
+Nothing is read for it before a data set is prepared: names, sizes and modification times make the first fingerprint.
+``prepare``, which reads every file anyway, then leaves their digests in a cache, together with the fingerprint that it
+ran under (:func:`remember_images`). From then on contents decide: while they stay what they were, so does that
+fingerprint. Only a file whose time has changed, and not its size, is read again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
 import time
-from array import array
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+import numpy as np
 from tqdm import tqdm
 
 from oba import registry
-from oba.data.store import usable_cpus
+from oba.data.names import Names
+from oba.data.store import DIGEST_BYTES, usable_cpus
 from oba.data.types import ArraySource, ImageFiles
+from oba.errors import FileError
 from oba.files import write_atomic
 from oba.recipes import DataConfig
 
+T = TypeVar("T")
 _UNSETTLED = 2_000_000_000
 """Nanoseconds in which a file may change twice and keep its time: the coarsest clock of a common file system."""
 _NO_TIME = -1
 """Stored as the time of a file that must be read again on the next call."""
-_CHUNK, _BLOCK = 128, 1 << 16
+_CHUNK, _BLOCK = 512, 1 << 16
+
+
+@dataclass(frozen=True, eq=False)
+class FileStates:
+    """What there is to know of a source's files without their contents."""
+
+    root: str
+    """Absolute folder that names are relative to."""
+    names: Names
+    """Names by index."""
+    labels: np.ndarray
+    """Labels by index where single files have some, which may be written elsewhere than in their names."""
+    sizes: np.ndarray
+    """(N,) int64: bytes of each file; -1 for what is not there."""
+    times: np.ndarray
+    """(N,) int64: modification times in nanoseconds; -1 for what is not there."""
+
+    def digest(self, *more: bytes) -> str:
+        """Return the digest of all of this except the root, and of more."""
+        sha = hashlib.sha256()
+        for array in (self.names.ends, self.names.text, self.labels, self.sizes, self.times):
+            sha.update(np.ascontiguousarray(array).data)
+        for content in more:
+            sha.update(content)
+        return sha.hexdigest()[:16]
+
+    def same_files(self, other: FileStates) -> bool:
+        """Tell whether root, names, labels and sizes are the same."""
+        return self.root == other.root and all(
+            np.array_equal(ours, theirs)
+            for ours, theirs in (
+                (self.names.ends, other.names.ends),
+                (self.names.text, other.names.text),
+                (self.labels, other.labels),
+                (self.sizes, other.sizes),
+            )
+        )
 
 
 def fingerprint(data: DataConfig, cache: Path) -> str:
@@ -39,11 +80,11 @@ def fingerprint(data: DataConfig, cache: Path) -> str:
 
     Args:
         data: Which data set, from where.
-        cache: The file that remembers digests. Deleting it costs time and changes no fingerprint.
+        cache: The file that ``prepare`` left, if the data set was prepared before.
 
     Returns:
-        16 hexadecimal digits that change with the files' names and contents, wherever they lie; empty for a source
-        without files.
+        16 hexadecimal digits; empty for a source without files. While the cache is there, they are the same as when
+        it was prepared if, and only if, names and contents are.
 
     Raises:
         ConfigError: If there is no such data set, or its ``root`` is not given.
@@ -52,102 +93,148 @@ def fingerprint(data: DataConfig, cache: Path) -> str:
     source: ArraySource | ImageFiles = registry.load("data set", data.name).open_source(data)
     if not source.files:
         return ""
-    root, names = os.path.abspath(source.root.expanduser()), sorted(source.files)
     started = time.time_ns()
-    sizes, times = _stat(root, names)
-    with cache.open("rb") if cache.is_file() else io.BytesIO() as stream:
-        rows = map(_parsed, stream)
-        head = next(rows, [])
-        if head[:2] == [root, _state(names, sizes, times)]:
-            return head[2]
-        known = rows if head[:1] == [root] else iter(())
-        digests = list(_remembered(known, names, sizes, times))
-    _hash_missing(root, names, digests)
-    for index, digest in enumerate(digests):
-        if not digest or times[index] > started - _UNSETTLED:
-            times[index] = _NO_TIME
-    content = hashlib.sha256()
-    for name, digest in zip(names, digests, strict=True):
-        content.update(os.fsencode(name) + b"\0" + digest.encode() + b"\n")
-    found = content.hexdigest()[:16]
+    states = _look(source)
+    known = _load(cache)
+    if known is None or not states.same_files(known[1]):
+        return states.digest()
+    seen, before, digests = known
+    touched = np.flatnonzero(states.times != before.times)
+    if not len(touched):
+        return seen
+    found = _digest_files(states, touched)
+    unknown = ~digests[touched].any(axis=1)
+    changed = touched[(found != digests[touched]).any(axis=1) | unknown]
+    if len(changed):
+        return states.digest(changed.tobytes(), found[np.isin(touched, changed)].tobytes())
+    _write(cache, seen, states, digests, started)
+    return seen
+
+
+def remember_images(
+    cache: Path,
+    seen: str,
+    source: ArraySource | ImageFiles,
+    started: int,
+    sizes: np.ndarray,
+    times: np.ndarray,
+    digests: np.ndarray,
+) -> None:
+    """Note what was read of image files, for later fingerprints.
+
+    Args:
+        cache: The file to write. Where it cannot be written nothing happens: results can still be looked at.
+        seen: The fingerprint that these contents have from now on.
+        source: The source.
+        started: The time in nanoseconds before the first file was looked at.
+        sizes: (N,) int64 in bytes.
+        times: (N,) int64: modification times in nanoseconds, from before each file was read.
+        digests: (N, 8) uint8: what was read.
+    """
+    _write(cache, seen, _states(source, sizes, times), digests, started)
+
+
+def remember_arrays(cache: Path, seen: str, source: ArraySource, started: int) -> None:
+    """Note what the files of a source of arrays hold, after it has read them its own way.
+
+    Args:
+        cache: The file to write, as :func:`remember_images` does.
+        seen: The fingerprint that these contents have from now on.
+        source: The source; without files there is nothing to note.
+        started: The time in nanoseconds before the first file was looked at.
+    """
+    if source.files:
+        states = _look(source)
+        digests = _digest_files(states, np.arange(len(source.files)))
+        # Who knows whether the source has seen the change.
+        digests = np.where(states.times[:, None] > started - _UNSETTLED, 0, digests).astype(np.uint8)
+        _write(cache, seen, states, digests, started)
+
+
+def _write(cache: Path, seen: str, states: FileStates, digests: np.ndarray, started: int) -> None:
+    times = np.where(states.times > started - _UNSETTLED, _NO_TIME, states.times)
+    names, labels, sizes = states.names, states.labels, states.sizes
 
     def write(path: Path) -> None:
-        with path.open("w", encoding="utf-8") as stream:
-            for row in ([root, _state(names, sizes, times), found], *zip(names, sizes, times, digests, strict=True)):
-                stream.write(json.dumps(row) + "\n")
+        with path.open("wb") as stream:
+            np.savez(
+                stream,
+                seen=seen,
+                root=states.root,
+                text=names.text,
+                ends=names.ends,
+                labels=labels,
+                sizes=sizes,
+                times=times,
+                digests=digests,
+            )
 
-    # Results that cannot be written to can still be looked at.
-    with suppress(OSError):
+    with suppress(FileError, OSError):
         write_atomic(cache, write)
-    return found
 
 
-def _stat(root: str, names: list[str]) -> tuple[array, array]:
-    """Return sizes in bytes and modification times in nanoseconds; -1 for what is not there."""
-    sizes, times = array("q"), array("q")
-    for name in names:
+def _states(source: ArraySource | ImageFiles, sizes: np.ndarray, times: np.ndarray) -> FileStates:
+    labels = source.labels if isinstance(source, ImageFiles) else np.zeros(0, dtype=np.int64)
+    return FileStates(os.path.abspath(source.root.expanduser()), Names.of(source.files), labels, sizes, times)
+
+
+def _digest_files(states: FileStates, indices: np.ndarray) -> np.ndarray:
+    """Read some files; return their digests, (n, 8) uint8: zeros where one cannot be read."""
+
+    def digest(index: int) -> bytes:
+        return _digest(f"{states.root}/{states.names[index]}")
+
+    found = _in_threads(digest, indices.tolist(), f"looking for changes in {states.root}")
+    return np.frombuffer(b"".join(found), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+
+
+def _look(source: ArraySource | ImageFiles) -> FileStates:
+    """Ask the file system about all files of a source."""
+    root = os.path.abspath(source.root.expanduser())
+
+    def stat(name: str) -> tuple[int, int]:
         try:
             status = os.stat(f"{root}/{name}")
         except OSError:  # such as a link to nowhere: `prepare` reports all of them together
-            sizes.append(-1)
-            times.append(_NO_TIME)
-        else:
-            sizes.append(status.st_size)
-            times.append(status.st_mtime_ns)
-    return sizes, times
+            return -1, _NO_TIME
+        return status.st_size, status.st_mtime_ns
+
+    found = np.array(_in_threads(stat, source.files, f"listing {root}"), dtype=np.int64)
+    return _states(source, found[:, 0], found[:, 1])
 
 
-def _state(names: list[str], sizes: array, times: array) -> str:
-    """Return a digest of what ``stat`` tells."""
-    sha = hashlib.sha256()
-    for name in names:
-        sha.update(os.fsencode(name) + b"\0")
-    sha.update(sizes.tobytes() + times.tobytes())
-    return sha.hexdigest()[:16]
-
-
-def _parsed(line: bytes) -> list[Any]:
-    """Read one line of the cache; a damaged one is the end of what is known."""
+def _load(cache: Path) -> tuple[str, FileStates, np.ndarray] | None:
+    """Read what was noted; nothing if it is not there or damaged."""
     try:
-        return list(json.loads(line))
-    except (ValueError, TypeError):
-        return []
+        with cache.open("rb") as stream, np.load(stream) as found:
+            names = Names(found["text"], found["ends"])
+            states = FileStates(str(found["root"]), names, found["labels"], found["sizes"], found["times"])
+            return str(found["seen"]), states, found["digests"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError):
+        return None
 
 
-def _remembered(rows: Iterator[list[Any]], names: list[str], sizes: array, times: array) -> Iterator[str]:
-    """Yield each file's known digest, or nothing if it is new or was touched. Both rows and names are sorted."""
-    row = next(rows, [])
-    for name, size, mtime in zip(names, sizes, times, strict=True):
-        while row and row[0] < name:
-            row = next(rows, [])
-        yield row[3] if row[:3] == [name, size, mtime] else ""
-
-
-def _hash_missing(root: str, names: list[str], digests: list[str]) -> None:
-    """Fill in the digests that are empty; those of files that cannot be read stay so."""
-    missing = [index for index, digest in enumerate(digests) if not digest]
-    chunks = [missing[start : start + _CHUNK] for start in range(0, len(missing), _CHUNK)]
-
-    def hash_chunk(chunk: list[int]) -> list[str]:
-        return [_digest(f"{root}/{names[index]}") for index in chunk]
-
+def _in_threads(work: Callable[[T], object], items: list[T], what: str) -> list:
+    """Map a function that waits for the file system over many items."""
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    done: list = []
     with (
-        ThreadPoolExecutor(min(32, usable_cpus())) as pool,
-        tqdm(total=len(missing), desc=f"looking for changes in {root}", unit="file", delay=2, disable=None) as bar,
+        ThreadPoolExecutor(min(32, 2 * usable_cpus())) as pool,
+        tqdm(total=len(items), desc=what, unit="file", delay=2, disable=None) as bar,
     ):
-        for chunk, found in zip(chunks, pool.map(hash_chunk, chunks), strict=True):
-            for index, digest in zip(chunk, found, strict=True):
-                digests[index] = digest
-            bar.update(len(chunk))
+        for found in pool.map(lambda chunk: [work(item) for item in chunk], chunks):
+            done += found
+            bar.update(len(found))
+    return done
 
 
-def _digest(path: str) -> str:
-    """Return what ``digest_file`` would, in a third of its time for small files: its buffer is larger than they are."""
+def _digest(path: str) -> bytes:
+    """Return what ``digest_of`` would of the file's content; zeros if it cannot be read."""
     sha = hashlib.sha256()
     try:
         with open(path, "rb", buffering=0) as stream:
             while block := stream.read(_BLOCK):
                 sha.update(block)
     except OSError:
-        return ""
-    return sha.hexdigest()[:16]
+        return bytes(DIGEST_BYTES)
+    return sha.digest()[:DIGEST_BYTES]

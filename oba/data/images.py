@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from oba.errors import DataError
 
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
 
 
@@ -48,24 +49,37 @@ def with_channels(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L" if channels == 1 else "RGB")
 
 
-def fit(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Resize an image until it just covers a size (bilinear, with antialiasing), and cut the centre out."""
-    if image.size == (width, height):
+def fit(image: Image.Image, height: int, width: int, fraction: float = 1.0, resample: str = "bilinear") -> Image.Image:
+    """Resize an image until it just covers a size (with antialiasing), and cut the centre out.
+
+    Args:
+        image: The image.
+        height: Of what is cut out, in pixels.
+        width: Of what is cut out, in pixels.
+        fraction: What the cut leaves of the edge that just covers the size; 0.875 resizes to 256 and cuts 224.
+        resample: ``bilinear`` or ``bicubic``.
+
+    Returns:
+        The centre.
+    """
+    if image.size == (width, height) and fraction == 1:
         return image
-    if image.height * width < image.width * height:
-        covering = (max(width, int(height * image.width / image.height)), height)
+    rows, columns = int(height / fraction), int(width / fraction)
+    if image.height * columns < image.width * rows:
+        covering = (max(columns, int(rows * image.width / image.height)), rows)
     else:
-        covering = (width, max(height, int(width * image.height / image.width)))
-    image = image.resize(covering, Image.Resampling.BILINEAR)
+        covering = (columns, max(rows, int(columns * image.height / image.width)))
+    image = image.resize(covering, RESAMPLING[resample])
     top, left = round((image.height - height) / 2), round((image.width - width) / 2)
     return image.crop((left, top, left + width, top + height))
 
 
-def crop_and_resize(image: Image.Image, box: Sequence[int], height: int, width: int) -> Image.Image:
-    """Cut the box (top, left, height, width) out of an image and resize it, bilinearly with antialiasing."""
+def crop_and_resize(
+    image: Image.Image, box: Sequence[int], height: int, width: int, resample: str = "bilinear"
+) -> Image.Image:
+    """Cut the box (top, left, height, width) out of an image and resize it with antialiasing."""
     top, left, rows, columns = (int(value) for value in box)
-    cut = image.crop((left, top, left + columns, top + rows))
-    return cut.resize((width, height), Image.Resampling.BILINEAR)
+    return image.crop((left, top, left + columns, top + rows)).resize((width, height), RESAMPLING[resample])
 
 
 def to_array(image: Image.Image) -> np.ndarray:

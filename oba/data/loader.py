@@ -1,50 +1,63 @@
-"""Image files as batches, read by the workers of a torch DataLoader."""
+"""Where images come from, batch by batch: the device's memory, or processes that read them one by one."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from oba.data.augment import crop_boxes
-from oba.data.images import crop_and_resize, fit, to_array
-from oba.data.store import FileList, Prepared, usable_cpus
+from oba import registry
+from oba.data.augment import Changes, crop_boxes, draw_bicubic, draw_boxes, resize_boxes
+from oba.data.changes import View, view_batch
+from oba.data.store import Prepared
+from oba.data.workers import Workers
 from oba.errors import DataError
 
-MAX_WORKERS = 8
-"""Reading processes at most; how many there are changes no batch."""
+Item = tuple[np.ndarray, Changes | None]
 
 
-class _Files(Dataset):
-    """Batches of image files; an item is a batch, named by its images' indices and random numbers."""
+class Pixels(Protocol):
+    """Where images come from."""
 
-    def __init__(self, files: FileList, input_size: tuple[int, int, int]) -> None:
-        self.files = files
-        self.input_size = input_size
+    def stream(self, batches: Sequence[np.ndarray], changes: Changes | None) -> Iterator[Tensor]:
+        """Yield batches of images with values 0 to 255 in the size that a net sees.
 
-    def __getitem__(self, batch: tuple[np.ndarray, np.ndarray | None]) -> Tensor | DataError:
-        """Return (B, C, H, W) uint8, or the error: raised in a worker, it would become a traceback of many lines."""
-        indices, draws = batch
-        channels, height, width = self.input_size
-        rows = np.empty((len(indices), height, width, channels), dtype=np.uint8)
-        try:
-            for row, index in enumerate(indices):
-                image = self.files.read(int(index), channels)
-                rows[row] = to_array(self._cut(image, None if draws is None else draws[row : row + 1]))
-        except DataError as error:
-            return DataError(str(error))
-        return torch.from_numpy(np.ascontiguousarray(rows.transpose(0, 3, 1, 2)))
+        Args:
+            batches: (B,) int64 indices of the data set for each batch; B may be 0.
+            changes: What is done at random: all of it where they are changed ``by_image``, else only ``crop: resized``.
+        """
+        ...
 
-    def _cut(self, image: Image.Image, draws: np.ndarray | None) -> Image.Image:
-        _, height, width = self.input_size
-        if draws is None:
-            return fit(image, height, width)
-        return crop_and_resize(image, crop_boxes(draws, image.height, image.width)[0], height, width)
+
+class ArrayPixels:
+    """All images of a data set in the device's memory."""
+
+    def __init__(self, images: np.ndarray, device: torch.device) -> None:
+        """Copy images, (N, H, W, C) uint8, to the device."""
+        self.images = torch.from_numpy(np.array(images.transpose(0, 3, 1, 2), order="C")).to(device)
+        _, height, width, channels = images.shape
+        self._workers = _workers(partial(_picture, images), View((channels, height, width)), device)
+
+    def stream(self, batches: Sequence[np.ndarray], changes: Changes | None) -> Iterator[Tensor]:
+        """Yield batches of (B, C, H, W) uint8, or float32 with values 0 to 255 where boxes were cut."""
+        if changes is not None and changes.by_image:
+            yield from self._workers.stream(_items(batches, changes))
+            return
+        device, (height, width) = self.images.device, self.images.shape[-2:]
+        order = torch.from_numpy(np.concatenate(batches)).to(device)
+        for indices, chosen in zip(batches, order.split([len(batch) for batch in batches]), strict=True):
+            images = self.images.index_select(0, chosen)
+            if changes is not None and changes.config.crop == "resized":
+                boxes = crop_boxes(draw_boxes(indices, changes), height, width, changes.config.crop_scale)
+                bicubic = torch.from_numpy(draw_bicubic(indices, changes))
+                images = resize_boxes(images, torch.from_numpy(boxes).to(device), bicubic)
+            yield images
 
 
 class FilePixels:
@@ -54,29 +67,42 @@ class FilePixels:
         """Remember the files of a data set with ``storage="files"``."""
         if prepared.images is not None or prepared.files is None:
             raise ValueError("the data set is stored as arrays")
-        self._files = _Files(prepared.files, prepared.info.input_size)
-        self._device = device
+        info = prepared.info
+        view = View(info.input_size, info.crop_fraction, info.interpolation)
+        self._workers = _workers(partial(prepared.files.read, channels=info.input_size[0]), view, device)
 
-    def stream(self, order: Tensor, batch_size: int, draws: np.ndarray | None) -> Iterator[Tensor]:
-        """Yield batches of (B, C, H, W) uint8, read by up to eight processes; raise DataError for a bad image."""
-        indices = order.numpy()
-        batches = [
-            (indices[start : start + batch_size], None if draws is None else draws[start : start + batch_size])
-            for start in range(0, len(order), batch_size)
-        ]
-        loader = DataLoader(
-            self._files,
-            batch_size=None,
-            sampler=batches,
-            num_workers=min(MAX_WORKERS, usable_cpus(), len(batches)) if len(batches) > 1 else 0,
-            pin_memory=self._device.type == "cuda",
-            generator=torch.Generator(),  # else the loader would draw from, and so change, the global random state
-        )
-        with warnings.catch_warnings():
-            # Workers only run PIL and numpy, so that forking beside torch's threads is safe.
-            warnings.filterwarnings("ignore", message=r".*multi-threaded.*fork", category=DeprecationWarning)
-            stream = iter(loader)
-        for images in stream:
-            if isinstance(images, DataError):
-                raise images
-            yield images.to(self._device, non_blocking=True)
+    def stream(self, batches: Sequence[np.ndarray], changes: Changes | None) -> Iterator[Tensor]:
+        """Yield batches of (B, C, H, W) uint8; raise DataError for a bad image."""
+        yield from self._workers.stream(_items(batches, changes))
+
+
+class _Batches(Dataset):
+    """Batches of images; an item is the images' indices and what is done to them."""
+
+    def __init__(self, read: Callable[[int], Image.Image], view: View) -> None:
+        self.read = read
+        self.view = view
+
+    def __getitem__(self, item: Item) -> Tensor | DataError:
+        """Return (B, C, H, W) uint8, or the error: raised in a worker, it would become a traceback of many lines."""
+        try:
+            return torch.from_numpy(view_batch(self.read, item[0], self.view, item[1]))
+        except DataError as error:
+            return DataError(str(error))
+
+
+def _workers(read: Callable[[int], Image.Image], view: View, device: torch.device) -> Workers[Item]:
+    return Workers(_Batches(read, view), device)
+
+
+def _items(batches: Sequence[np.ndarray], changes: Changes | None) -> Iterator[Item]:
+    """Return what workers are asked for; libraries that they need are imported before they are forked."""
+    if changes is not None and changes.by_image:
+        registry.load("augmentation", "policy")
+    return ((batch, changes) for batch in batches)
+
+
+def _picture(images: np.ndarray, index: int) -> Image.Image:
+    """Return one of (N, H, W, C) uint8 images."""
+    image = np.asarray(images[index])
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)

@@ -1,22 +1,26 @@
-"""From a source to a prepared folder: decode or examine every image once, and take the digest."""
+"""From a source to a prepared folder: read and decode every image once, and take the digest."""
 
 from __future__ import annotations
 
-import hashlib
+import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
 from oba import registry
+from oba.data.arrays import save_array
+from oba.data.fingerprint import remember_arrays, remember_images
 from oba.data.images import decode, fit, to_array, with_channels
-from oba.data.store import FileList, content_digest, usable_cpus
+from oba.data.names import Names
+from oba.data.store import DIGEST_BYTES, FileList, content_digest, digest_of, usable_cpus, write_files
 from oba.data.types import (
-    FILES,
     IMAGES,
     INFO,
     LABELS,
@@ -31,65 +35,112 @@ from oba.files import write_atomic, write_json
 from oba.recipes import DataConfig
 
 ARRAY_EDGE = 64
-"""Images whose edges are at most this many pixels are stored decoded."""
+"""Images whose edges are at most this many pixels are stored decoded; larger ones stay files."""
 _NAMED = 10
 _CHUNK = 128
 
 
-@dataclass(frozen=True)
-class _Seen:
+@dataclass(frozen=True, eq=False)
+class _Reads:
+    """What one look at every image file tells, by index."""
+
+    shapes: np.ndarray
+    """(N, 2) int32: height and width."""
+    grey: np.ndarray
+    """(N,) bool."""
+    sizes: np.ndarray
+    """(N,) int64: bytes."""
+    times: np.ndarray
+    """(N,) int64: modification times in nanoseconds, from before the file was read."""
+    digests: np.ndarray
+    """(N, 8) uint8."""
+    problems: dict[int, str] = field(default_factory=dict)
+    """What is wrong with files that cannot be read."""
+
+    @classmethod
+    def of(cls, count: int) -> _Reads:
+        sizes, times = np.zeros((2, count), dtype=np.int64)
+        digests = np.zeros((count, DIGEST_BYTES), dtype=np.uint8)
+        return cls(np.zeros((count, 2), dtype=np.int32), np.zeros(count, dtype=bool), sizes, times, digests)
+
+    def note(self, row: int, seen: _Seen | str) -> None:
+        if isinstance(seen, str):
+            self.problems[row] = seen
+            return
+        self.shapes[row], self.grey[row], self.sizes[row], self.times[row] = seen[:4]
+        self.digests[row] = np.frombuffer(seen.digest, dtype=np.uint8)
+
+
+class _Seen(NamedTuple):
     """What one look at an image file tells."""
 
-    size: tuple[int, int] = (0, 0)
-    grey: bool = True
-    bytes: int = 0
-    digest: str = ""
-    problem: str | None = None
+    shape: tuple[int, int]
+    grey: bool
+    size: int
+    time: int
+    digest: bytes
 
 
-def prepare(config: DataConfig, directory: Path) -> DataInfo:
+def prepare(config: DataConfig, directory: Path, *, cache: Path | None = None, seen: str = "") -> DataInfo:
     """Write a data set's prepared folder: all of ``PREPARED_FILES``.
 
     Args:
         config: Which data set, from where, in which size.
         directory: Where to write; ``data.json`` comes last, and older files go first.
+        cache: Where to note what was read, for :func:`oba.data.fingerprint.fingerprint`.
+        seen: The fingerprint that was taken before.
 
     Returns:
         What was written to ``data.json``.
     """
-    directory = Path(directory)
+    directory, started = Path(directory), time.time_ns()
     found: ArraySource | ImageFiles = registry.load("data set", config.name).open_source(config)
     source = found.read() if isinstance(found, ArraySource) else found
     directory.mkdir(parents=True, exist_ok=True)
     for name in reversed(PREPARED_FILES):
         (directory / name).unlink(missing_ok=True)
     if isinstance(source, ImageArrays):
-        input_size, content = _store_arrays(source, config, directory)
+        images, reads, files = _store_arrays(source, config, directory), None, None
     else:
-        input_size, content = _store_files(source, config, directory)
-    _save(directory / LABELS, source.labels)
-    info = DataInfo(
-        name=config.name,
-        classes=source.classes,
-        input_size=input_size,
-        train_images=len(source.labels) - source.test_images,
-        test_images=source.test_images,
-        digest=content_digest(source.classes, input_size, source.test_images, source.labels, content),
-        storage="arrays" if isinstance(content, np.ndarray) else "files",
-    )
+        reads = _store_files(source, config, directory)
+        images = np.load(directory / IMAGES, mmap_mode="r")
+        files = FileList(source.root.resolve(), Names.of(source.files), reads.sizes, reads.digests)
+    write_files(directory, files)
+    save_array(directory / LABELS, source.labels)
+    info = _describe(config, source, images, files)
     write_json(directory / INFO, info.to_json())
+    if cache is not None and isinstance(found, ArraySource):
+        remember_arrays(cache, seen, found, started)
+    elif cache is not None and reads is not None:
+        remember_images(cache, seen, found, started, reads.sizes, reads.times, reads.digests)
     return info
 
 
-def _save(path: Path, array: np.ndarray) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as stream:
-            np.save(stream, array)
+def _describe(
+    config: DataConfig, source: ImageArrays | ImageFiles, images: np.ndarray, files: FileList | None
+) -> DataInfo:
+    """Return what ``data.json`` says."""
+    train = len(source.labels) - source.test_images
+    sizes = [np.bincount(part, minlength=len(source.classes)) for part in np.split(source.labels, [train])]
+    _, height, width, channels = images.shape
+    info = DataInfo(
+        name=config.name,
+        classes=source.classes,
+        input_size=(channels, height, width),
+        train_images=train,
+        test_images=source.test_images,
+        digest="",
+        storage="arrays" if len(images) else "files",
+        train_sizes=sizes[0].tolist(),
+        test_sizes=sizes[1].tolist(),
+        files_digest=files.digest() if files else "",
+        crop_fraction=config.crop_fraction,
+        interpolation=config.interpolation,
+    )
+    return replace(info, digest=content_digest(info, source.labels, images))
 
-    write_atomic(path, write)
 
-
-def _store_arrays(source: ImageArrays, config: DataConfig, directory: Path) -> tuple[tuple[int, int, int], np.ndarray]:
+def _store_arrays(source: ImageArrays, config: DataConfig, directory: Path) -> np.ndarray:
     """Write the images of a source that holds arrays."""
     images, edge = source.images, config.image_size
     if edge is not None and edge > ARRAY_EDGE:
@@ -99,107 +150,95 @@ def _store_arrays(source: ImageArrays, config: DataConfig, directory: Path) -> t
         )
     if edge is not None:
         pictures = (Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image) for image in images)
-        images = np.stack([to_array(fit(picture, edge, edge)) for picture in pictures])
-    _save(directory / IMAGES, images)
-    write_json(directory / FILES, None)
-    _, height, width, channels = images.shape
-    return (channels, height, width), images
+        images = np.stack([to_array(fit(picture, edge, edge, resample=config.interpolation)) for picture in pictures])
+    save_array(directory / IMAGES, images)
+    return images
 
 
-def _store_files(
-    source: ImageFiles, config: DataConfig, directory: Path
-) -> tuple[tuple[int, int, int], np.ndarray | FileList]:
-    """Decode small images into one array, or examine large ones and list them."""
+def _store_files(source: ImageFiles, config: DataConfig, directory: Path) -> _Reads:
+    """Decode small images into one array, or examine large ones, which stay where they are."""
     first = _first_readable(source)
-    height, width = (config.image_size,) * 2 if config.image_size else first.size
+    height, width = (config.image_size,) * 2 if config.image_size else first.shape
     if max(height, width) > ARRAY_EDGE:
-        seen = _look(source, config, draft=(height, width))
-        channels = 1 if all(one.grey for one in seen) else 3
-        _save(directory / IMAGES, np.empty((0, height, width, channels), dtype=np.uint8))
-        return (channels, height, width), _list_files(source, seen, directory)
+        reads = _look(source, config)
+        channels = 1 if reads.grey.all() else 3
+        save_array(directory / IMAGES, np.empty((0, height, width, channels), dtype=np.uint8))
+        return reads
 
-    def fill(path: Path, channels: int) -> list[_Seen]:
+    def fill(path: Path, channels: int) -> _Reads:
         shape = (len(source.files), height, width, channels)
         rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
 
         def keep(row: int, image: Image.Image) -> None:
-            rows[row] = to_array(fit(with_channels(image, channels), height, width))
+            image = with_channels(image, channels)
+            rows[row] = to_array(fit(image, height, width, resample=config.interpolation))
 
-        seen = _look(source, config, keep=keep)
+        reads = _look(source, config, keep)
         rows.flush()
-        return seen
+        return reads
+
+    found: list[_Reads] = []
 
     def write(path: Path) -> None:
         # Images are grey only if all are: believe the first one, and start again in colour where it misleads.
-        seen = fill(path, 1 if first.grey else 3)
-        if first.grey and not all(one.grey for one in seen):
-            fill(path, 3)
-        _list_files(source, seen, directory)
+        found.append(fill(path, 1 if first.grey else 3))
+        if first.grey and not found[-1].grey.all():
+            found.append(fill(path, 3))
 
     write_atomic(directory / IMAGES, write)
-    images = np.load(directory / IMAGES, mmap_mode="r")
-    return (images.shape[-1], height, width), images
-
-
-def _list_files(source: ImageFiles, seen: list[_Seen], directory: Path) -> FileList:
-    """Write the list of image files."""
-    root = source.root.resolve()
-    files = FileList(root, source.files, [one.bytes for one in seen], [one.digest for one in seen])
-    plain = {"root": str(root), "files": files.files, "sizes": files.sizes, "digests": files.digests}
-    write_json(directory / FILES, plain)
-    return files
+    return found[-1]
 
 
 def _first_readable(source: ImageFiles) -> _Seen:
     """Look at the first image that can be read; the others are expected to be like it."""
-    seen: list[_Seen] = []
+    problems = {}
     for row in range(len(source.files)):
-        seen.append(_see(source, row, None, None))
-        if seen[-1].problem is None:
-            return seen[-1]
-    raise DataError(_unreadable(source, seen))
+        seen = _see(source, row, None)
+        if isinstance(seen, _Seen):
+            return seen
+        problems[row] = seen
+    raise DataError(_unreadable(source, problems))
 
 
-def _look(
-    source: ImageFiles,
-    config: DataConfig,
-    draft: tuple[int, int] | None = None,
-    keep: Callable[[int, Image.Image], None] | None = None,
-) -> list[_Seen]:
+def _look(source: ImageFiles, config: DataConfig, keep: Callable[[int, Image.Image], None] | None = None) -> _Reads:
     """Decode all images in parallel, give each to ``keep``, and report all problems at once."""
     count = len(source.files)
 
-    def see_chunk(start: int) -> list[_Seen]:
-        return [_see(source, row, draft, keep) for row in range(start, min(start + _CHUNK, count))]
+    def see_chunk(start: int) -> list[_Seen | str]:
+        return [_see(source, row, keep) for row in range(start, min(start + _CHUNK, count))]
 
-    seen: list[_Seen] = []
+    reads, row = _Reads.of(count), 0
     # Threads suffice: reading, hashing, decoding and resizing free the interpreter's lock.
     with (
         ThreadPoolExecutor(min(32, usable_cpus())) as pool,
         tqdm(total=count, desc=f"reading {config.name}", unit="image", disable=None) as bar,
     ):
         for chunk in pool.map(see_chunk, range(0, count, _CHUNK)):
-            seen.extend(chunk)
+            for seen in chunk:
+                reads.note(row, seen)
+                row += 1
             bar.update(len(chunk))
-    if any(one.problem is not None for one in seen):
-        raise DataError(_unreadable(source, seen))
-    if config.image_size is None and len({one.size for one in seen}) > 1:
-        raise DataError(_differing(source, seen))
-    return seen
+    if reads.problems:
+        raise DataError(_unreadable(source, reads.problems))
+    if config.image_size is None and (reads.shapes != reads.shapes[0]).any():
+        raise DataError(_differing(source, reads.shapes))
+    return reads
 
 
-def _see(
-    source: ImageFiles, row: int, draft: tuple[int, int] | None, keep: Callable[[int, Image.Image], None] | None
-) -> _Seen:
-    """Read and decode one file."""
+def _see(source: ImageFiles, row: int, keep: Callable[[int, Image.Image], None] | None) -> _Seen | str:
+    """Read and decode one file, at the least scale where nobody keeps it; return what is wrong where something is."""
     try:
-        content = (source.root / source.files[row]).read_bytes()
-        image, size = decode(content, draft)
-    except (DataError, OSError) as error:
-        return _Seen(problem=str(error) if isinstance(error, DataError) else error.strerror or str(error))
+        with open(source.root / source.files[row], "rb", buffering=0) as stream:
+            status = os.fstat(stream.fileno())
+            content = stream.read()
+        image, shape = decode(content, draft=(1, 1) if keep is None else None)
+    except DataError as error:
+        return str(error)
+    except OSError as error:
+        return error.strerror or str(error)
     if keep is not None:
         keep(row, image)
-    return _Seen(size, image.mode == "L", len(content), hashlib.sha256(content).hexdigest()[:16])
+    return _Seen(shape, image.mode == "L", len(content), status.st_mtime_ns, digest_of(content))
 
 
 def _named(entries: list[str]) -> str:
@@ -207,21 +246,18 @@ def _named(entries: list[str]) -> str:
     return ", ".join(entries[:_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _unreadable(source: ImageFiles, seen: list[_Seen]) -> str:
-    bad = [f"{name} ({one.problem})" for name, one in zip(source.files, seen, strict=True) if one.problem is not None]
+def _unreadable(source: ImageFiles, problems: dict[int, str]) -> str:
+    bad = [f"{source.files[row]} ({problem})" for row, problem in problems.items()]
     return (
-        f"data.root: {len(bad)} of {len(seen)} images in {source.root} cannot be read: {_named(bad)}; "
+        f"data.root: {len(bad)} of {len(source.files)} images in {source.root} cannot be read: {_named(bad)}; "
         "replace or remove them"
     )
 
 
-def _differing(source: ImageFiles, seen: list[_Seen]) -> str:
-    height, width = seen[0].size
-    others = [
-        f"{name} ({one.size[1]}x{one.size[0]})"
-        for name, one in zip(source.files, seen, strict=True)
-        if one.size != (height, width)
-    ]
+def _differing(source: ImageFiles, shapes: np.ndarray) -> str:
+    height, width = shapes[0]
+    rows = np.flatnonzero((shapes != shapes[0]).any(axis=1))
+    others = [f"{source.files[row]} ({shapes[row, 1]}x{shapes[row, 0]})" for row in rows]
     return (
         f"data.image_size: not given, but images in {source.root} differ in size: {source.files[0]} is "
         f"{width}x{height}, {len(others)} are not: {_named(others)}; allowed: one size, or image_size to bring them to"

@@ -15,7 +15,7 @@ import numpy as np
 from oba.data.images import fit, to_array
 from oba.data.store import Prepared, open_prepared
 from oba.data.streams import Stream, stream
-from oba.data.types import Splits
+from oba.data.types import PARTS, Splits
 from oba.errors import ConfigError, DataError
 from oba.recipes import DataConfig, SplitsConfig
 
@@ -56,7 +56,9 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
             f"data.normalization: {data.normalization} has {len(mean)} channels, but {info.name} has "
             f"{info.input_size[0]}; allowed: dataset, or given with as many"
         )
-    return Splits(seed, train.tolist(), val.tolist(), test.tolist(), list(mean), list(std))
+    parts = np.zeros(len(labels), dtype=np.uint8)
+    parts[val], parts[test] = PARTS.index("val"), PARTS.index("test")
+    return Splits(seed, parts, list(mean), list(std))
 
 
 def known_statistics(data: DataConfig) -> tuple[list[float], list[float]] | None:
@@ -148,7 +150,8 @@ def _statistics(prepared: Prepared, train: np.ndarray, seed: int) -> tuple[list[
             count(prepared.images[train[start : start + 1024]])
     elif prepared.files is not None:
         for index in np.sort(stream(seed, Stream.STATISTICS).permutation(train)[:STATISTICS_IMAGES]):
-            count(to_array(fit(prepared.files.read(int(index), channels), height, width)))
+            image = prepared.files.read(int(index), channels)
+            count(to_array(fit(image, height, width, prepared.info.crop_fraction, prepared.info.interpolation)))
     values = np.arange(256) / 255
     share = levels / levels.sum(axis=1, keepdims=True)
     mean = share @ values

@@ -11,41 +11,60 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from oba.data.arrays import load_array, save_array
 from oba.data.images import decode, with_channels
-from oba.data.types import FILES, IMAGES, INFO, LABELS, DataInfo
+from oba.data.names import Names
+from oba.data.types import FILES, IMAGES, INFO, LABELS, NAMES, ROOT, DataInfo
 from oba.errors import DataError, FileError
-from oba.files import read_json
+from oba.files import read_json, write_json
+
+DIGEST_BYTES = 8
+ROW = np.dtype([("end", "<i8"), ("size", "<i8"), ("digest", "u1", (DIGEST_BYTES,))])
+"""What is kept of an image file besides its name: where that ends among all names, the file's bytes, its digest."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FileList:
     """Image files as they were when the data set was prepared."""
 
     root: Path
-    """Absolute folder that `files` are relative to."""
-    files: list[str]
+    """Absolute folder that names are relative to."""
+    names: Names
     """Names with forward slashes, by index."""
-    sizes: list[int]
-    """Bytes of each file."""
-    digests: list[str]
-    """Digest of each file's bytes."""
+    sizes: np.ndarray
+    """(N,) int64: bytes of each file."""
+    digests: np.ndarray
+    """(N, 8) uint8: first bytes of the SHA-256 of each file."""
+
+    def __len__(self) -> int:
+        """Return the number of files."""
+        return len(self.sizes)
+
+    def digest(self) -> str:
+        """Return the digest of the list: names, sizes and digests, wherever the files lie."""
+        sha = hashlib.sha256()
+        for array in (self.names.ends, self.names.text, self.sizes, self.digests):
+            sha.update(np.ascontiguousarray(array).data)
+        return sha.hexdigest()[:16]
 
     def read(self, index: int, channels: int) -> Image.Image:
-        """Decode one image in its own size; raise DataError if it is gone, damaged or not as long as it was."""
-        path = self.root / self.files[index]
+        """Decode one image in its own size; raise DataError if it is gone, damaged or not what it was."""
+        path = self.root / self.names[index]
         try:
             content = path.read_bytes()
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; it was there when the data set was prepared") from error
         if len(content) != self.sizes[index]:
             raise DataError(f"{path}: {len(content)} bytes, but {self.sizes[index]} when the data set was prepared")
+        if digest_of(content) != self.digests[index].tobytes():
+            raise DataError(f"{path}: its content is not what it was when the data set was prepared")
         try:
             return with_channels(decode(content)[0], channels)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """A prepared folder, opened and checked."""
 
@@ -64,29 +83,56 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def content_digest(
-    classes: list[str],
-    input_size: tuple[int, int, int],
-    test_images: int,
-    labels: np.ndarray,
-    content: np.ndarray | FileList,
-) -> str:
-    """Return the digest of a data set's content (of files: names, sizes and digests), wherever it lies."""
-    sha = hashlib.sha256(json.dumps([classes, list(input_size), test_images, len(labels)]).encode())
-    sha.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
-    if isinstance(content, FileList):
-        sha.update(json.dumps([content.files, content.sizes, content.digests]).encode())
-    else:
-        for start in range(0, len(content), 4096):
-            sha.update(np.ascontiguousarray(content[start : start + 4096]).data)
+def digest_of(content: bytes) -> bytes:
+    """Return the digest of an image file's bytes, as lists of files keep it."""
+    return hashlib.sha256(content).digest()[:DIGEST_BYTES]
+
+
+def content_digest(info: DataInfo, labels: np.ndarray, images: np.ndarray) -> str:
+    """Return the digest of everything that a result can depend on.
+
+    Args:
+        info: The data set; of image files that are not stored decoded, it has their list's digest.
+        labels: (N,) int64.
+        images: (N, H, W, C) uint8; empty where images stay files.
+
+    Returns:
+        16 hexadecimal digits; the same wherever the files lie.
+    """
+    facts: list[object] = [info.classes, list(info.input_size), info.test_images, len(labels)]
+    if info.storage == "files":
+        facts += [info.files_digest, info.crop_fraction, info.interpolation]
+    sha = hashlib.sha256(json.dumps(facts).encode())
+    sha.update(np.ascontiguousarray(labels, dtype="<i8").data)
+    for start in range(0, len(images), 4096):
+        sha.update(np.ascontiguousarray(images[start : start + 4096]).data)
     return sha.hexdigest()[:16]
 
 
-def open_prepared(directory: Path) -> Prepared:
+def write_files(directory: Path, files: FileList | None) -> None:
+    """Write the list of image files into a prepared folder.
+
+    Args:
+        directory: The folder.
+        files: The list; ``None`` if the source is none of image files.
+    """
+    rows = np.zeros(len(files) if files else 0, dtype=ROW)
+    if files:
+        rows["end"], rows["size"], rows["digest"] = files.names.ends, files.sizes, files.digests
+    save_array(directory / NAMES, files.names.text if files else np.zeros(0, dtype=np.uint8))
+    save_array(directory / FILES, rows)
+    write_json(directory / ROOT, str(files.root) if files else None)
+
+
+def open_prepared(directory: Path, *, whole: bool = False) -> Prepared:
     """Open a prepared folder and check that its files belong together.
+
+    The list of image files is checked by its shape alone, unless asked for ``whole``: each image is compared with its
+    digest when it is read.
 
     Args:
         directory: Where :func:`oba.data.prepare.prepare` wrote.
+        whole: Whether to check the digest of the list of image files, too.
 
     Returns:
         The opened data set.
@@ -97,46 +143,26 @@ def open_prepared(directory: Path) -> Prepared:
     directory = Path(directory)
     info = DataInfo.from_json(read_json(directory / INFO), directory / INFO)
     count = info.train_images + info.test_images
-    labels = _array(directory / LABELS, (count,), np.dtype(np.int64))
+    labels = load_array(directory / LABELS, (count,), np.dtype(np.int64), INFO)
     channels, height, width = info.input_size
     decoded = count if info.storage == "arrays" else 0
-    images = _array(directory / IMAGES, (decoded, height, width, channels), np.dtype(np.uint8))
-    files = _file_list(directory / FILES, count)
-    if info.storage == "arrays":
-        content: np.ndarray | FileList = images
-    elif files is not None:
-        content = files
-    else:
-        raise FileError(f"{directory / FILES}: lists no image files, but {INFO} says files; prepare again")
-    found = content_digest(info.classes, info.input_size, info.test_images, labels, content)
+    images = load_array(directory / IMAGES, (decoded, height, width, channels), np.dtype(np.uint8), INFO)
+    found = content_digest(info, labels, images)
     if found != info.digest:
         raise FileError(f"{directory}: the content's digest is {found}, but {INFO} says {info.digest}; prepare again")
+    files = _read_files(directory, count if info.files_digest else 0)
+    if whole and files is not None and files.digest() != info.files_digest:
+        raise FileError(f"{directory / FILES}: not the list of image files that {INFO} was written for; prepare again")
     return Prepared(info, labels, images if info.storage == "arrays" else None, files)
 
 
-def _array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Map an array file into memory and check its kind."""
-    try:
-        array = np.load(path, mmap_mode="r")
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file; prepare the data set again") from error
-    except (ValueError, EOFError) as error:
-        raise FileError(f"{path}: not a readable array ({error}); prepare the data set again") from error
-    if array.shape != shape or array.dtype != dtype:
-        raise FileError(f"{path}: {array.dtype} {array.shape}, but {INFO} says {dtype} {shape}; prepare again")
-    return array
-
-
-def _file_list(path: Path, count: int) -> FileList | None:
-    """Read the list of image files, if the source has any, and check its length."""
-    value = read_json(path)
-    if value is None:
+def _read_files(directory: Path, count: int) -> FileList | None:
+    """Map the list of image files into memory, if the source has any."""
+    rows = np.asarray(load_array(directory / FILES, (count,), ROW, INFO))
+    text = np.asarray(load_array(directory / NAMES, (-1,), np.dtype(np.uint8), INFO))
+    root = read_json(directory / ROOT)
+    if not count:
         return None
-    try:
-        files = FileList(Path(value["root"]), value["files"], value["sizes"], value["digests"])
-        lengths = {len(files.files), len(files.sizes), len(files.digests)}
-    except (KeyError, TypeError) as error:
-        raise FileError(f"{path}: not a list of image files; prepare the data set again") from error
-    if lengths != {count}:
-        raise FileError(f"{path}: {len(files.files)} files, but {INFO} says {count}; prepare again")
-    return files
+    if not isinstance(root, str) or int(rows["end"][-1]) != len(text):
+        raise FileError(f"{directory / ROOT}, {NAMES} and {FILES} do not belong together; prepare again")
+    return FileList(Path(root), Names(text, rows["end"]), rows["size"], rows["digest"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -12,8 +13,9 @@ from oba.errors import FileError
 if TYPE_CHECKING:
     import numpy as np
 
-INFO, LABELS, IMAGES, FILES = "data.json", "labels.npy", "images.npy", "files.json"
-PREPARED_FILES = (LABELS, IMAGES, FILES, INFO)
+INFO, LABELS, IMAGES = "data.json", "labels.npy", "images.npy"
+ROOT, NAMES, FILES = "root.json", "names.npy", "files.npy"
+PREPARED_FILES = (LABELS, IMAGES, NAMES, FILES, ROOT, INFO)
 """What a prepared folder always holds, in the order of writing; of images and files, what does not apply is empty."""
 
 
@@ -113,22 +115,50 @@ class DataInfo(_Record):
     digest: str
     """Digest of images, labels and class names."""
     storage: Literal["arrays", "files"]
-    """Whether images lie decoded in ``images.npy``, or are read from the files that ``files.json`` names."""
+    """Whether images lie decoded in ``images.npy``, or are read from the files that ``names.npy`` names."""
+    train_sizes: list[int]
+    """Number of training images of each class, by label."""
+    test_sizes: list[int]
+    """Number of the source's own test images of each class, by label; all 0 when it has none."""
+    files_digest: str
+    """Digest of the list of image files: their names, sizes and digests."""
+    crop_fraction: float
+    """What the centre crop leaves of the shorter edge where images stay files and are not augmented."""
+    interpolation: Literal["bilinear", "bicubic"]
+    """How they are resized then."""
 
 
-@dataclass(frozen=True)
-class Splits(_Record):
+@dataclass(frozen=True, eq=False)
+class Splits:
     """How one seed divides a prepared data set. Indices are those of :class:`DataInfo`."""
 
     seed: int
     """What the splits were drawn with."""
-    train: list[int]
-    """Images that train, increasing."""
-    val: list[int]
-    """Images held out of the training pool, increasing."""
-    test: list[int]
-    """Test images, increasing."""
+    parts: np.ndarray
+    """(N,) uint8: the position in ``PARTS`` of the part that each image belongs to."""
     mean: list[float]
     """Per channel, of pixels in [0, 1]."""
     std: list[float]
     """Per channel, of pixels in [0, 1]; positive."""
+
+    @cached_property
+    def train(self) -> np.ndarray:
+        """Images that train: int64, increasing."""
+        return self._part("train")
+
+    @cached_property
+    def val(self) -> np.ndarray:
+        """Images held out of the training pool: int64, increasing."""
+        return self._part("val")
+
+    @cached_property
+    def test(self) -> np.ndarray:
+        """Test images: int64, increasing."""
+        return self._part("test")
+
+    def _part(self, name: str) -> np.ndarray:
+        return (self.parts == PARTS.index(name)).nonzero()[0]
+
+
+PARTS = ("train", "val", "test")
+"""The parts of a division."""

@@ -48,6 +48,7 @@ class Job(Generic[S]):
         directory: Where the outputs go.
         state: Where resumable state goes; removed on success.
         run: The stage's run, as MLflow will show it.
+        seen: What its result depends on besides inputs, settings and code, as :mod:`oba.dag` says.
     """
 
     stage: str
@@ -59,6 +60,7 @@ class Job(Generic[S]):
     directory: Path
     state: Path
     run: StageRun
+    seen: str = ""
 
     @property
     def seed(self) -> int:
@@ -118,8 +120,8 @@ class _Task:
         self._code = stage_code(command, self.stage.roots(study, at))
         self._reads = self.stage.reads(study, self.layout, at)
         self._digests = {str(path): digest_file(path) for paths in self._reads.values() for path in paths}
-        seen = self.stage.sees(study, self.layout)
-        self.key = digest_json([command, at.given(), self._settings, self._code, self._digests, seen])
+        self._seen = self.stage.sees(study, self.layout)
+        self.key = digest_json([command, at.given(), self._settings, self._code, self._digests, self._seen])
         self.outputs = self.stage.writes(self.layout, at)
         self.record = self.outputs[-1]
         self._place = self.stage.place(self.layout, at)
@@ -134,8 +136,8 @@ class _Task:
         with self._reported() as run, ranks.connected(cuda=runtime is not None and runtime.device != "cpu"):
             started = perf_counter()
             run.params({"stage": command} | at.given() | settings)
-            state = self.base / self.key
-            job = Job(command, self.sections, at, model, self.layout, inputs, self.record.parent, state, run)
+            state, seen = self.base / self.key, self._seen
+            job = Job(command, self.sections, at, model, self.layout, inputs, self.record.parent, state, run, seen)
             facts = import_module(f"oba.stages.{command}").perform(job)
             summary = {"stage": command, "at": at.given(), "key": self.key, "settings": settings, "code": self._code}
             summary |= {"inputs": self._digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()

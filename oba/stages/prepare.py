@@ -16,12 +16,12 @@ def perform(job: Job[PrepareSections]) -> dict[str, Any]:
     from oba.data.store import open_prepared
 
     config = job.sections.data
-    info = prepare(config, job.directory)
+    info = prepare(config, job.directory, cache=job.layout.image_states, seen=job.seen)
     images = info.train_images + info.test_images
     parts = {"train": range(info.train_images)}
     if info.test_images:
         parts["test"] = range(info.train_images, images)
-    duplicates = find_duplicates(open_prepared(job.directory), parts, config.duplicates)
+    duplicates = find_duplicates(open_prepared(job.directory, whole=True), parts, config.duplicates)
     job.run.metrics({"images": images, "classes": len(info.classes)})
     facts = {"images": images, "classes": len(info.classes), "digest": info.digest}
     return facts | {"duplicates": asdict(duplicates)}

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 
 from oba.data.bundle import DataBundle, load_bundle
-from oba.data.types import Splits
-from oba.files import read_json
+from oba.data.split_files import read_splits
 from oba.recipes import AugmentConfig
 from oba.stages.job import Job
 from oba.training.device import allow_tf32, keep_freed_memory, make_deterministic, pick_device, set_threads
@@ -25,5 +24,5 @@ def device_of(job: Job) -> torch.device:
 
 def load_data(job: Job, augment: AugmentConfig, device: torch.device, calibration: int = 0) -> DataBundle:
     """Return the images of the job's seed, on its device, so many of them for calibration."""
-    splits = Splits.from_json(read_json(job.layout.split(job.at)))
+    splits = read_splits(job.layout.split(job.at))
     return load_bundle(job.layout.data, splits, augment, device, calibration=calibration)

@@ -22,6 +22,7 @@ def modules_in(package: str) -> tuple[str, ...]:
 RESNET, TIMM = ("oba.models.families.resnet",), ("oba.models.families.timm",)
 GLOBAL = ("oba.pruning.allocation.global_", "oba.pruning.update.norm")
 PARTS = ("oba.importance.criteria", "oba.pruning.allocation", "oba.pruning.weights.allocation", "oba.pruning.update")
+EXTRAS = (*modules_in("oba.training.ingredients"), *modules_in("oba.data.augmentations"))
 JOBS = {
     "prepare": ("prepare", ("oba.data.sources.digits",)),
     "prepare any": ("prepare", modules_in("oba.data.sources")),
@@ -34,7 +35,7 @@ JOBS = {
     "prune random": ("prune", (*RESNET, "oba.importance.criteria.random", *GLOBAL)),
     "prune any": ("prune", (*RESNET, *(m for kind in PARTS for m in modules_in(kind)))),
     "finetune": ("finetune", RESNET),
-    "finetune any": ("finetune", (*RESNET, *modules_in("oba.training.ingredients"))),
+    "finetune any": ("finetune", (*RESNET, *EXTRAS)),
     "scratch": ("scratch", RESNET),
     "evaluate": ("evaluate", RESNET),
     "collect": ("collect", ()),

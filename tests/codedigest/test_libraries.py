@@ -37,7 +37,7 @@ def test_libraries_that_compute_are_covered(job, counted):
         ("scikit-learn", {"prepare", "prepare any"}),
         ("torch_pruning", {"trace"}),
         ("timm", {"dense timm", "dense any", "finetune any"}),
-        ("torchvision", {"prepare any", "dense any"}),
+        ("torchvision", {"prepare any", "dense any", "finetune any"}),
         ("pandas", {"collect", "report"}),
         *((name, set()) for name in ("snakemake", "mlflow", "rich", "tqdm", "pydantic", "safetensors", "filelock")),
     ],

@@ -80,6 +80,7 @@ def test_every_function_moves_the_stages_that_reach_it_and_no_other(moved, mutat
         ("oba.training.loop", TRAINED),
         ("oba.training.latency", {"evaluate"}),
         ("oba.training.ingredients.mixing", {"finetune any"}),
+        ("oba.data.augmentations.policy", {"finetune any"}),
         ("oba.training.evaluation", IMAGES),
         ("oba.pruning.levels", PRUNED),
         ("oba.pruning.replay", {"trace", "finetune", "finetune any", "scratch", "evaluate"} | PRUNED),

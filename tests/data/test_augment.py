@@ -7,7 +7,17 @@ import pytest
 import torch
 from torchvision.transforms import functional
 
-from oba.data.augment import crop_boxes, draw, mirror, pad_and_crop, resize_boxes
+from oba.data.augment import (
+    Changes,
+    crop_boxes,
+    draw_bicubic,
+    draw_boxes,
+    draw_flips,
+    draw_offsets,
+    mirror,
+    pad_and_crop,
+    resize_boxes,
+)
 from oba.recipes import AugmentConfig
 
 
@@ -78,30 +88,65 @@ def test_boxes_fall_back_to_the_centre(height: int, width: int, box: list[int]) 
     assert crop_boxes(draws, height, width).tolist() == [box]
 
 
+@pytest.mark.parametrize("scale", [0.35, 1.0])
+def test_boxes_are_at_least_of_the_scale(scale: float) -> None:
+    draws = np.random.default_rng(0).random((2000, 22))
+    _, _, rows, columns = crop_boxes(draws, 100, 100, scale).T
+    share = rows * columns / 100**2
+    if scale == 1.0:  # nothing but the whole area fits, at an aspect of 1 alone
+        assert share.min() > 0.7
+    else:
+        assert scale - 0.01 < share.min() < scale + 0.02
+
+
 @pytest.mark.parametrize("shape", [(6, 3, 16, 16), (6, 1, 9, 14)])
-def test_resized_boxes_are_torchvisions(shape: tuple[int, int, int, int]) -> None:
+@pytest.mark.parametrize("bicubic", ["none", "all", "some"])
+def test_resized_boxes_are_torchvisions(shape: tuple[int, int, int, int], bicubic: str) -> None:
     images = some_images(*shape)
     height, width = shape[2:]
     boxes = crop_boxes(np.random.default_rng(1).random((shape[0], 22)), height, width)
     boxes[0] = [0, 0, height, width]
-    boxes[1] = [3, 2, 1, 1]
-    found = resize_boxes(images, torch.from_numpy(boxes))
+    if bicubic == "none":
+        boxes[1] = [3, 2, 1, 1]
+    chosen = torch.tensor({"none": [False] * 6, "all": [True] * 6, "some": [True, False] * 3}[bicubic])
+    found = resize_boxes(images, torch.from_numpy(boxes), chosen)
     assert found.dtype == torch.float32
-    for image, box, result in zip(images, boxes.tolist(), found, strict=True):
-        expected = functional.resized_crop(image.double(), *box, [height, width], antialias=False)
-        assert torch.allclose(result.double(), expected, atol=2e-3)
+    for image, box, cubic, result in zip(images, boxes.tolist(), chosen.tolist(), found, strict=True):
+        mode = functional.InterpolationMode.BICUBIC if cubic else functional.InterpolationMode.BILINEAR
+        expected = functional.resized_crop(image.double(), *box, [height, width], mode, antialias=False)
+        inside = slice(None)
+        if cubic:  # at a box's border, bicubic interpolation looks beyond it where there is more of the image
+            _, _, rows, columns = box
+            inner_rows = 2 * -(-height // rows) if rows < height else 0
+            inner_columns = 2 * -(-width // columns) if columns < width else 0
+            inside = (slice(None), slice(inner_rows, height - inner_rows), slice(inner_columns, width - inner_columns))
+        assert torch.allclose(result.double()[inside], expected.clamp(0, 255)[inside], atol=2e-2)
+
+
+def test_no_boxes_are_no_images() -> None:
+    images, boxes = some_images(0, 3, 8, 8), torch.zeros(0, 4, dtype=torch.int64)
+    assert resize_boxes(images, boxes, torch.zeros(0, dtype=torch.bool)).shape == images.shape
+    assert pad_and_crop(images, boxes[:, :2], 2).shape == images.shape
 
 
 def test_draws_are_what_is_asked_for() -> None:
-    generator = torch.Generator().manual_seed(0)
-    nothing = draw(5, AugmentConfig(), generator)
-    assert (nothing.offsets, nothing.boxes, nothing.flips) == (None, None, None)
-    padded = draw(4000, AugmentConfig(crop="pad", padding=2, flip=True), generator)
-    assert padded.offsets is not None
-    assert padded.flips is not None
-    assert torch.bincount(padded.offsets[:, 0], minlength=5).min() > 700
-    assert torch.bincount(padded.offsets[:, 1]).numel() == 5
-    assert 0.45 < padded.flips.double().mean() < 0.55
-    boxes = draw(3, AugmentConfig(crop="resized"), generator).boxes
-    assert boxes is not None
-    assert boxes.shape == (3, 22)
+    images = np.arange(4000)
+    config = AugmentConfig(crop="pad", padding=2, flip=True, interpolation="random")
+    changes = Changes(config, 7, (0.5,))
+    offsets = draw_offsets(images, changes)
+    for axis in range(2):
+        assert np.bincount(offsets[:, axis], minlength=5).min() > 700
+        assert offsets[:, axis].max() == 4
+    assert abs(np.corrcoef(offsets.T)[0, 1]) < 0.05
+    assert 0.45 < draw_flips(images, changes).mean() < 0.55
+    assert 0.45 < draw_bicubic(images, changes).mean() < 0.55
+    boxes = draw_boxes(images, changes)
+    assert boxes.shape == (4000, 22)
+    assert np.abs(boxes.mean(0) - 0.5).max() < 0.02
+
+
+@pytest.mark.parametrize(("interpolation", "expected"), [("bilinear", False), ("bicubic", True)])
+def test_what_is_settled_is_not_drawn(interpolation: str, expected: bool) -> None:
+    changes = Changes(AugmentConfig.model_validate({"interpolation": interpolation}), 7, (0.5,))
+    assert (draw_bicubic(np.arange(50), changes) == expected).all()
+    assert not draw_flips(np.arange(50), changes).any()

@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image
+from timm.data import create_transform
 from torchvision.transforms import functional
 
 from oba.data.images import crop_and_resize, decode, fit, to_array, with_channels
@@ -86,6 +87,18 @@ def test_fit_is_torchvisions_resize_and_centre_crop(size: tuple[int, int]) -> No
     assert np.array_equal(to_array(fit(image, 16, 16)), np.asarray(expected))
 
 
+@pytest.mark.parametrize("size", [(20, 31), (31, 20), (16, 16), (100, 33), (300, 400)])
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
+def test_fit_to_a_fraction_is_timms(size: tuple[int, int], resample: str) -> None:
+    image = noise(*size)
+    transform = create_transform(56, crop_pct=0.875, interpolation=resample, normalize=False)
+    assert np.array_equal(to_array(fit(image, 56, 56, 0.875, resample)), transform(image).numpy().transpose(1, 2, 0))
+
+
+def test_a_fraction_cuts_the_centre_of_an_image_of_the_right_size() -> None:
+    assert not np.array_equal(to_array(fit(noise(16, 16), 16, 16, 0.5)), to_array(noise(16, 16)))
+
+
 def test_fit_leaves_an_image_of_the_right_size_alone() -> None:
     image = noise(7, 9)
     assert fit(image, 7, 9) is image
@@ -96,7 +109,9 @@ def test_fit_to_oblong(target: tuple[int, int]) -> None:
     assert to_array(fit(noise(20, 30), *target)).shape == (*target, 3)
 
 
-def test_crop_and_resize_is_torchvisions() -> None:
+@pytest.mark.parametrize("resample", ["bilinear", "bicubic"])
+def test_crop_and_resize_is_torchvisions(resample: str) -> None:
     image = noise(40, 50)
-    expected = functional.resized_crop(image, 3, 5, 20, 30, [16, 16])
-    assert np.array_equal(to_array(crop_and_resize(image, (3, 5, 20, 30), 16, 16)), np.asarray(expected))
+    mode = functional.InterpolationMode(resample)
+    expected = functional.resized_crop(image, 3, 5, 20, 30, [16, 16], mode)
+    assert np.array_equal(to_array(crop_and_resize(image, (3, 5, 20, 30), 16, 16, resample)), np.asarray(expected))

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from oba.data import load_bundle, make_splits
-from oba.data.augment import crop_boxes, draw
+from oba.data.augment import Changes, crop_boxes, draw_boxes
 from oba.data.bundle import DataBundle, Split
 from oba.data.loader import FilePixels
 from oba.data.prepare import prepare
@@ -52,7 +52,7 @@ def paths(tmp_path: Path) -> list[Path]:
 def _files(tmp_path: Path) -> list[str]:
     files = open_prepared(tmp_path / "out").files
     assert files is not None
-    return files.files
+    return [files.names[index] for index in range(len(files))]
 
 
 def test_test_images_are_resized_and_cropped(tmp_path: Path, make_bundle: MakeBundle) -> None:
@@ -64,34 +64,71 @@ def test_test_images_are_resized_and_cropped(tmp_path: Path, make_bundle: MakeBu
         assert torch.allclose(found.double(), normalised(np.asarray(expected), bundle), atol=1e-5)
 
 
-def test_resized_crops_are_torchvisions(tmp_path: Path, make_bundle: MakeBundle) -> None:
-    config = AugmentConfig(crop="resized")
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_resized_crops_are_torchvisions(tmp_path: Path, make_bundle: MakeBundle, interpolation: str) -> None:
+    config = AugmentConfig.model_validate({"crop": "resized", "interpolation": interpolation, "crop_scale": 0.2})
     bundle = make_bundle(config)
     inputs, _ = joined(bundle.train, 5, shuffle_seed=2, augment=True)
-    generator = torch.Generator().manual_seed(2)
-    order = torch.tensor(bundle.splits.train)[torch.randperm(12, generator=generator)]
-    draws = draw(12, config, generator).boxes
-    assert draws is not None
-    files = paths(tmp_path)
-    for index, box, found in zip(order, crop_boxes(draws, 90, 100).tolist(), inputs, strict=True):
-        expected = functional.resized_crop(Image.open(files[index]), *box, [80, 80])
+    order = bundle.splits.train[torch.randperm(12, generator=torch.Generator().manual_seed(2)).numpy()]
+    draws = draw_boxes(order, Changes(config, 2, ()))
+    files, mode = paths(tmp_path), functional.InterpolationMode(interpolation)
+    for index, box, found in zip(order, crop_boxes(draws, 90, 100, 0.2).tolist(), inputs, strict=True):
+        expected = functional.resized_crop(Image.open(files[index]), *box, [80, 80], mode)
         assert torch.allclose(found.double(), normalised(np.asarray(expected), bundle), atol=1e-5)
 
 
-@pytest.mark.parametrize("crop", ["none", "pad", "resized"])
-def test_batches_depend_on_the_seed_alone(make_bundle: MakeBundle, crop: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    split = make_bundle(AugmentConfig.model_validate({"crop": crop, "flip": True})).train
+def test_a_fraction_of_the_edge_is_cut_out(tmp_path: Path, make_folder: Callable[..., Path]) -> None:
+    root = make_folder({"train/a": 4, "train/b": 4, "val/a": 2, "val/b": 2}, size=(120, 150))
+    values = {"name": "imagefolder", "root": str(root), "image_size": 70, "crop_fraction": 0.875}
+    config = DataConfig.model_validate({**values, "interpolation": "bicubic"})
+    info = prepare(config, tmp_path / "out")
+    other = prepare(DataConfig.model_validate(values), tmp_path / "other")
+    assert info.digest != other.digest, "nets see other pixels"
+    splits = make_splits(tmp_path / "out", config, SplitsConfig(val=0.25), 0)
+    bundle = load_bundle(tmp_path / "out", splits, AugmentConfig(), CPU)
+    inputs, _ = joined(bundle.test, 4)
+    for path, found in zip(paths(tmp_path)[8:], inputs, strict=True):
+        resized = functional.resize(Image.open(path), [80], functional.InterpolationMode.BICUBIC)
+        expected = functional.center_crop(resized, [70, 70])
+        assert torch.allclose(found.double(), normalised(np.asarray(expected), bundle), atol=1e-5)
+
+
+EVERYTHING = {"crop": "resized", "flip": True, "color_jitter": 0.3, "erase": 0.5, "interpolation": "random"}
+
+
+@pytest.mark.parametrize(
+    "augment",
+    [
+        {"crop": "none", "flip": True},
+        {"crop": "pad", "flip": True},
+        {"crop": "resized", "flip": True},
+        {**EVERYTHING, "policy": "rand-m9-n3-mstd0.5-inc1"},
+        {**EVERYTHING, "policy": "original-mstd0.5", "crop": "pad"},
+        {**EVERYTHING, "policy": "trivial", "crop": "none"},
+    ],
+    ids=str,
+)
+def test_batches_depend_on_the_seed_alone(
+    make_bundle: MakeBundle, augment: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = AugmentConfig.model_validate(augment)
+    split = make_bundle(config).train
+    state = torch.get_rng_state()
+    monkeypatch.setenv("OBA_WORKERS", "3")
     first = joined(split, 5, shuffle_seed=2, augment=True)
     other = joined(split, 5, shuffle_seed=3, augment=True)
-    state = torch.get_rng_state()
-    monkeypatch.setattr("oba.data.loader.usable_cpus", lambda: 1)
-    one_worker = joined(split, 5, shuffle_seed=2, augment=True)
-    no_worker = joined(split, 12, shuffle_seed=2, augment=True)
+    again = joined(split, 5, shuffle_seed=2, augment=True)
+    monkeypatch.setenv("OBA_WORKERS", "1")
+    one_worker = joined(make_bundle(config).train, 12, shuffle_seed=2, augment=True)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(first[0], other[0])
-    for found in (one_worker, no_worker):
+    for found in (again, one_worker):
         assert torch.equal(found[0], first[0])
         assert torch.equal(found[1], first[1])
+    halves = [list(split.batches(5, shuffle_seed=2, augment=True, part=(rank, 2))) for rank in range(2)]
+    for number, (inputs, _) in enumerate(split.batches(5, shuffle_seed=2, augment=True)):
+        for rank in range(2):
+            assert torch.equal(halves[rank][number][0], inputs[rank::2])
 
 
 def test_calibration_is_not_augmented(make_bundle: MakeBundle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -28,6 +29,12 @@ def folder(root: Path, image_size: int | None = None) -> DataConfig:
 
 def images(directory: Path) -> np.ndarray:
     return np.load(directory / "images.npy")
+
+
+def names(directory: Path) -> list[str]:
+    files = open_prepared(directory).files
+    assert files is not None
+    return [files.names[index] for index in range(len(files))]
 
 
 def test_digits(digits: Path) -> None:
@@ -81,6 +88,7 @@ def test_small_images_are_stored_decoded(tmp_path: Path, make_folder: MakeFolder
     assert info.input_size == (channels, 12, 20)
     assert info.classes == ["a", "b"]
     assert (info.train_images, info.test_images, info.storage) == (5, 2, "arrays")
+    assert (info.train_sizes, info.test_sizes) == ([2, 3], [1, 1])
     assert np.load(tmp_path / "out/labels.npy").tolist() == [0, 0, 1, 1, 1, 0, 1]
     first_of_a = np.asarray(Image.open(root / f"train/a/000{suffix}")).reshape(12, 20, channels)
     assert np.array_equal(images(tmp_path / "out")[0], first_of_a)
@@ -113,8 +121,8 @@ def test_large_images_stay_files(tmp_path: Path, make_folder: MakeFolder, edge: 
     assert info.storage == storage
     assert info.input_size == (3, edge, 40)
     assert len(images(tmp_path / "out")) == (4 if storage == "arrays" else 0)
-    files = json.loads((tmp_path / "out/files.json").read_text())
-    assert files["files"] == ["a/000.jpg", "a/001.jpg", "b/000.jpg", "b/001.jpg"]
+    assert names(tmp_path / "out") == ["a/000.jpg", "a/001.jpg", "b/000.jpg", "b/001.jpg"]
+    assert (info.train_sizes, info.test_sizes) == ([2, 2], [0, 0])
 
 
 def test_files_are_listed_with_sizes(tmp_path: Path, make_folder: MakeFolder) -> None:
@@ -123,8 +131,10 @@ def test_files_are_listed_with_sizes(tmp_path: Path, make_folder: MakeFolder) ->
     assert info.input_size == (1, 70, 70)
     files = open_prepared(tmp_path / "out").files
     assert files is not None
-    assert files.files == ["a/000.jpeg", "a/001.jpeg", "b/000.jpeg"]
+    assert names(tmp_path / "out") == ["a/000.jpeg", "a/001.jpeg", "b/000.jpeg"]
     assert files.root == root.resolve()
+    assert files.digests[2].tobytes().hex() == hashlib.sha256((root / "b/000.jpeg").read_bytes()).hexdigest()[:16]
+    assert files.digest() == info.files_digest
     assert files.sizes[2] == (root / "b/000.jpeg").stat().st_size
 
 
@@ -141,6 +151,13 @@ def test_a_prepared_folder_always_holds_the_same_files(tmp_path: Path, make_fold
         prepared = open_prepared(out)
         assert (prepared.images is None) == (storage == "files")
         assert (prepared.files is None) == (storage == "no files")
+
+
+def test_small_images_are_resized_as_asked_for(tmp_path: Path, make_folder: MakeFolder) -> None:
+    root = make_folder({"a": 2, "b": 2}, size=(30, 30))
+    prepare(DataConfig(name="imagefolder", root=str(root), image_size=16, interpolation="bicubic"), tmp_path / "out")
+    expected = Image.open(root / "a/000.png").resize((16, 16), Image.Resampling.BICUBIC)
+    assert np.array_equal(images(tmp_path / "out")[0], np.asarray(expected))
 
 
 @pytest.mark.parametrize("size", [12, 80])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from oba.data.split_files import read_splits
 from oba.data.types import PREPARED_FILES
 from oba.errors import DataError
 from oba.files import read_json
@@ -60,9 +61,9 @@ def test_duplicates_are_recorded(run: Run) -> None:
     assert read_json(Path("results/tiny/data/run.json"))["duplicates"] == {"counts": {}, "examples": []}
     run("split")
     record = read_json(Path("results/tiny/data/split-seed0-run.json"))
-    splits = read_json(Path("results/tiny/data/split-seed0.json"))
-    assert record["train"] == len(splits["train"])
-    places = [name for name in ("train", "val", "test") if {0, 10} & set(splits[name])]
+    splits = read_splits(Path("results/tiny/data/split-seed0.json"))
+    assert record["train"] == len(splits.train)
+    places = [name for name in ("train", "val", "test") if {0, 10} & set(getattr(splits, name).tolist())]
     assert len(places) == 2, "the seed must separate the two"
     pairs = {"val in train": 0, "test in train": 0, "test in val": 0}
     assert record["duplicates"]["counts"] == {**pairs, f"{places[1]} in {places[0]}": 1}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+import mmap
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from oba.data.images import fit, to_array
 from oba.data.prepare import prepare
-from oba.data.store import FileList, open_prepared, usable_cpus
+from oba.data.store import FileList, digest_of, open_prepared, usable_cpus
 from oba.data.types import PREPARED_FILES
 from oba.errors import DataError, FileError
-from oba.files import read_json, write_json
+from oba.files import write_json
 from oba.recipes import DataConfig
 
 
@@ -75,7 +76,7 @@ def test_damaged_array(arrays: Path, content: bytes | None) -> None:
 )
 def test_wrong_shape_or_type(arrays: Path, name: str, change: Callable[[np.ndarray], np.ndarray]) -> None:
     np.save(arrays / name, change(np.load(arrays / name)))
-    with pytest.raises(FileError, match=rf"{name}: \w+ \(.*\), but data\.json says \w+ \(1797.*; prepare again"):
+    with pytest.raises(FileError, match=rf"{name}: \w+ \(.*\), but data\.json says \w+ \(1797.*; make it again"):
         open_prepared(arrays)
 
 
@@ -95,20 +96,44 @@ def test_images_are_read_as_they_were_prepared(files: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("name", "change", "message"),
     [
-        (lambda value: {"root": value["root"]}, "not a list of image files"),
-        (lambda value: [], "not a list of image files"),
-        (lambda value: None, r"files\.json: lists no image files, but data\.json says files; prepare again"),
-        (lambda value: {**value, "sizes": value["sizes"][1:]}, r"4 files, but data\.json says 4"),
-        (lambda value: {**value, "files": value["files"][:2]}, r"2 files, but data\.json says 4"),
-        (lambda value: {**value, "digests": ["0"] * 4}, "the content's digest is"),
+        ("files.npy", lambda rows: rows[1:], r"files\.npy: .* \(3,\), but data\.json says .* \(4,\); make it again"),
+        ("files.npy", lambda rows: rows["size"], r"files\.npy: int64 \(4,\), but data\.json says"),
+        ("names.npy", lambda text: text[None], r"names\.npy: uint8 \(1, 36\), but data\.json says uint8 \(-1,\)"),
+        ("names.npy", lambda text: text[:-1], r"root\.json, names\.npy and files\.npy do not belong together; prepare"),
     ],
 )
-def test_changed_list(files: Path, change: Callable[[Any], Any], message: str) -> None:
-    write_json(files / "files.json", change(read_json(files / "files.json")))
+def test_changed_list(files: Path, name: str, change: Callable[[np.ndarray], np.ndarray], message: str) -> None:
+    np.save(files / name, change(np.load(files / name)))
     with pytest.raises(FileError, match=message):
         open_prepared(files)
+
+
+@pytest.mark.parametrize("root", [None, ["images"]])
+def test_lost_root(files: Path, root: object) -> None:
+    write_json(files / "root.json", root)
+    with pytest.raises(FileError, match=r"root\.json, names\.npy and files\.npy do not belong together; prepare again"):
+        open_prepared(files)
+
+
+@pytest.mark.parametrize("field", ["digest", "size", "end"])
+def test_other_contents_of_the_list_are_seen_by_a_whole_check(files: Path, field: str) -> None:
+    rows = np.load(files / "files.npy")
+    rows[field][0] += 1
+    np.save(files / "files.npy", rows)
+    open_prepared(files)
+    with pytest.raises(FileError, match=r"files\.npy: not the list of image files that data\.json was written for"):
+        open_prepared(files, whole=True)
+
+
+def test_no_list_is_read_into_memory(files: Path) -> None:
+    listed = the_files(files)
+    assert [listed.names[index] for index in range(len(listed))] == ["a/000.png", "a/001.png", "b/000.png", "b/001.png"]
+    for array in (listed.names.text, listed.names.ends, listed.sizes, listed.digests):
+        while not isinstance(array.base, mmap.mmap):
+            assert isinstance(array.base, np.ndarray)
+            array = array.base
 
 
 def test_image_gone(files: Path, tmp_path: Path) -> None:
@@ -125,12 +150,22 @@ def test_image_replaced(files: Path, tmp_path: Path) -> None:
         listed.read(3, 3)
 
 
-def test_image_damaged_without_changing_its_length(files: Path, tmp_path: Path) -> None:
+def test_image_changed_without_changing_its_length(files: Path, tmp_path: Path) -> None:
     listed = the_files(files)
     path = tmp_path / "images/b/001.png"
     path.write_bytes(b"\0" * path.stat().st_size)
-    with pytest.raises(DataError, match=r"/b/001\.png: not an image"):
+    with pytest.raises(DataError, match=r"/b/001\.png: its content is not what it was when the data set was prepared"):
         listed.read(3, 3)
+
+
+def test_image_that_no_longer_decodes(files: Path, tmp_path: Path) -> None:
+    listed = the_files(files)
+    path = tmp_path / "images/b/001.png"
+    path.write_bytes(b"\0" * path.stat().st_size)
+    digests = listed.digests.copy()
+    digests[3] = np.frombuffer(digest_of(path.read_bytes()), dtype=np.uint8)
+    with pytest.raises(DataError, match=r"/b/001\.png: not an image"):
+        dataclasses.replace(listed, digests=digests).read(3, 3)
 
 
 def test_cpus() -> None:

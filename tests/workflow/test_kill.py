@@ -21,7 +21,7 @@ NET = "results/tiny/resnet8/seed0"
 CHAIN = f"{NET}/taylor-iterative/keep0.70"
 STAGES = {
     "prepare": ([], ["results/tiny/data/images.npy", "results/tiny/data/data.json"]),
-    "split": (["--seed", "0"], ["results/tiny/data/split-seed0.json"]),
+    "split": (["--seed", "0"], ["results/tiny/data/split-seed0.json", "results/tiny/data/split-seed0.npy"]),
     "trace": (["--model", "resnet8"], ["results/tiny/resnet8/structures.json"]),
     "dense": (COORDINATES, [f"{NET}/dense/model.safetensors"]),
     "prune": (LEVEL, [f"{CHAIN}/pruned/model.safetensors", f"{CHAIN}/pruned/plan.json"]),

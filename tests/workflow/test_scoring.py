@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 import oba
 from oba.data.bundle import load_bundle
-from oba.data.types import Splits
+from oba.data.split_files import read_splits
 from oba.files import read_json, read_tensors
 from oba.importance import score_structures
 from oba.recipes import AugmentConfig
@@ -27,7 +27,7 @@ def net(finished):
 def test_kept_scores_are_those_of_the_calibration_images(finished, net):
     results = finished.root / "results/tiny"
     groups = groups_from_json(read_json(results / "resnet8/structures.json"))
-    splits = Splits.from_json(read_json(results / "data/split-seed0.json"))
+    splits = read_splits(results / "data/split-seed0.json")
     images = load_bundle(results / "data", splits, AugmentConfig(), torch.device("cpu"), calibration=64).calibration
     expected = score_structures(oba.load_pruned(net / "dense"), groups, images.batches(64), "taylor").alone
     kept = read_tensors(net / LEVEL / "scores.safetensors")

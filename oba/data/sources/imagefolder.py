@@ -1,8 +1,10 @@
 """A folder of image files, one folder per class: the user's own images, ImageNet, CIFAR as JPEG.
 
-Read are ``root/train/<class>/*`` and, if it is there, ``root/test/<class>/*``; or ``root/<class>/*``. Without a test
-folder the test set is drawn by the seed. Names that start with a dot do not count. Images are taken as they are stored:
-an orientation noted in EXIF is not applied, as in torchvision.
+Read are ``root/train/<class>/*`` and, as the data set's own test images, ``root/test/<class>/*`` or
+``root/val/<class>/*``; or ``root/val/*`` with a file that names each image's class
+(:mod:`oba.data.sources._labels`); or ``root/<class>/*``. Without test images the test set is drawn by the seed. Names
+that start with a dot do not count. Images are taken as they are stored: an orientation noted in EXIF is not applied, as
+in torchvision.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from oba.data.sources._labels import label_file, read_labels
 from oba.data.types import ImageFiles
 from oba.errors import ConfigError, DataError
 from oba.recipes import DataConfig
@@ -19,13 +22,14 @@ from oba.recipes import DataConfig
 SUFFIXES = (".jpg", ".jpeg", ".png")
 """Image files by the end of their name, in lower or upper case."""
 _OTHER_IMAGES = (".bmp", ".gif", ".jp2", ".ppm", ".tif", ".tiff", ".webp", ".avif", ".heic")
+_NAMED = 10
 
 
 def open_source(config: DataConfig) -> ImageFiles:
     """List the images; none is opened yet.
 
     Args:
-        config: ``root`` is the folder.
+        config: ``root`` is the folder, ``labels`` the file of the classes of a flat ``val/``.
 
     Returns:
         Classes in the order of their names; files in the order of classes and names, test images last.
@@ -44,40 +48,65 @@ def open_source(config: DataConfig) -> ImageFiles:
     classes = _folders(train)
     if len(classes) < 2:
         raise DataError(f"data.root: {train} has {len(classes)} class folders; at least 2 are needed")
-    if test is not None and (differing := sorted(set(classes) ^ set(_folders(test)))):
-        raise DataError(
-            f"data.root: {train} and {test} differ in their classes: {', '.join(differing[:10])}"
-            f"{' and more' if len(differing) > 10 else ''} in one only"
-        )
+    parts = [(train, _images(train, classes))]
+    if test is not None:
+        parts.append((test, _test_images(config, root, test, classes)))
     files: list[str] = []
-    labels: list[int] = []
-    test_images = 0
-    for part in (train, test):
-        if part is None:
-            continue
-        found = _images(part, classes)
-        test_images = sum(map(len, found)) if part is test else 0
-        for label, names in enumerate(found):
-            folder = (part.relative_to(root) / classes[label]).as_posix()
-            files += [f"{folder}/{name}" for name in names]
-            labels += [label] * len(names)
-    return ImageFiles(classes, root, files, np.array(labels, dtype=np.int64), test_images)
+    counts = []
+    for part, found in parts:
+        prefix = "" if part == root else f"{part.name}/"
+        files += [f"{prefix}{name}" for names in found for name in names]
+        counts.append([len(names) for names in found])
+    labels = np.concatenate([np.repeat(np.arange(len(classes)), sizes) for sizes in counts])
+    return ImageFiles(classes, root, files, labels.astype(np.int64), sum(map(sum, counts[1:])))
 
 
 def _layout(root: Path) -> tuple[Path, Path | None]:
     """Return the folders of training and of test images."""
     names = _folders(root)
+    own = [name for name in ("test", "val") if name in names]
     if "train" not in names:
-        if "test" in names:
-            raise DataError(f"data.root: {root} has test/, but no train/")
+        if own:
+            raise DataError(f"data.root: {root} has {own[0]}/, but no train/")
         return root, None
-    others = [name for name in names if name not in {"train", "test"}]
+    others = [name for name in names if name not in {"train", *own}]
     if others:
         raise DataError(
-            f"data.root: {root} has train/, but also {', '.join(others[:10])}, which would not be read; "
-            "allowed beside train/: test/"
+            f"data.root: {root} has train/, but also {_some(others)}, which would not be read; "
+            "allowed beside train/: test/ or val/"
         )
-    return root / "train", root / "test" if "test" in names else None
+    if len(own) > 1:
+        raise DataError(
+            f"data.root: {root} has both test/ and val/, and either would be the test images; allowed beside train/: "
+            "one of them (images to validate on are drawn from train/: splits.val)"
+        )
+    return root / "train", root / own[0] if own else None
+
+
+def _test_images(config: DataConfig, root: Path, test: Path, classes: list[str]) -> list[list[str]]:
+    """Return the names of the data set's own test images of every class, from its folder on."""
+    folders, flat = _folders(test), _readable(test)
+    if not flat:
+        if config.labels is not None:
+            raise DataError(
+                f"data.labels: {config.labels} is given, but no images lie directly in {test}, where class folders "
+                "name the classes; allowed: no data.labels"
+            )
+        if differing := sorted(set(classes) ^ set(folders)):
+            raise DataError(
+                f"data.root: {root / 'train'} and {test} differ in their classes: {_some(differing)} in one only"
+            )
+        return _images(test, classes)
+    if folders:
+        raise DataError(
+            f"data.root: {test} has {len(flat)} images such as {flat[0]} beside class folders such as {folders[0]}; "
+            "allowed: either"
+        )
+    return read_labels(label_file(config.labels, root, test), test, flat, classes)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (" and more" if len(names) > _NAMED else "")
 
 
 def _folders(parent: Path) -> list[str]:
@@ -85,22 +114,24 @@ def _folders(parent: Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(parent: Path, classes: list[str]) -> list[list[str]]:
-    """Return the names of the image files of every class, sorted."""
-    found: list[list[str]] = []
-    for name in classes:
-        visible = sorted(file for file in os.listdir(parent / name) if not file.startswith("."))
-        other = [file for file in visible if file.lower().endswith(_OTHER_IMAGES)]
-        if other:
-            raise DataError(
-                f"data.root: {parent / name} has {len(other)} images of a format that is not read, such as {other[0]}; "
-                f"allowed: {', '.join(SUFFIXES)}"
-            )
-        found.append([file for file in visible if file.lower().endswith(SUFFIXES)])
-    empty = [name for name, files in zip(classes, found, strict=True) if not files]
-    if empty:
+def _readable(folder: Path) -> list[str]:
+    """Return the names of the image files in a folder, sorted."""
+    visible = sorted(file for file in os.listdir(folder) if not file.startswith("."))
+    other = [file for file in visible if file.lower().endswith(_OTHER_IMAGES)]
+    if other:
         raise DataError(
-            f"data.root: {len(empty)} class folders in {parent} hold no images: {', '.join(empty[:10])}"
-            f"{' and more' if len(empty) > 10 else ''}; allowed: {', '.join(SUFFIXES)}, directly in the class's folder"
+            f"data.root: {folder} has {len(other)} images of a format that is not read, such as {other[0]}; "
+            f"allowed: {', '.join(SUFFIXES)}"
+        )
+    return [file for file in visible if file.lower().endswith(SUFFIXES)]
+
+
+def _images(parent: Path, classes: list[str]) -> list[list[str]]:
+    """Return the names of the image files of every class, from the parent on."""
+    found = [[f"{name}/{file}" for file in _readable(parent / name)] for name in classes]
+    if empty := [name for name, files in zip(classes, found, strict=True) if not files]:
+        raise DataError(
+            f"data.root: {len(empty)} class folders in {parent} hold no images: {_some(empty)}; "
+            f"allowed: {', '.join(SUFFIXES)}, directly in the class's folder"
         )
     return found

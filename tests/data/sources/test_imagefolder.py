@@ -33,6 +33,24 @@ def test_train_and_test(tmp_path: Path) -> None:
     assert source.test_images == 2
 
 
+def test_imagenets_names(tmp_path: Path) -> None:
+    source = open_source(
+        make(
+            tmp_path,
+            "train/n01440764/n01440764_18.JPEG",
+            "train/n01443537/n01443537_2.JPEG",
+            "val/n01440764/ILSVRC2012_val_00000293.JPEG",
+            "val/n01443537/ILSVRC2012_val_00000236.JPEG",
+        )
+    )
+    assert source.classes == ["n01440764", "n01443537"]
+    assert source.files[2:] == [
+        "val/n01440764/ILSVRC2012_val_00000293.JPEG",
+        "val/n01443537/ILSVRC2012_val_00000236.JPEG",
+    ]
+    assert (source.labels.tolist(), source.test_images) == ([0, 1, 0, 1], 2)
+
+
 @pytest.mark.parametrize("prefix", ["", "train/"])
 def test_without_test(tmp_path: Path, prefix: str) -> None:
     source = open_source(make(tmp_path, f"{prefix}b/1.jpg", f"{prefix}a/1.jpg"))
@@ -82,16 +100,22 @@ def test_many_differing_classes_are_cut_short(tmp_path: Path) -> None:
         open_source(make(tmp_path, *names, "test/00/1.jpg", "test/01/1.jpg"))
 
 
-def test_test_without_train(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has test/, but no train/$"):
-        open_source(make(tmp_path, "test/a/1.jpg", "training/a/1.jpg"))
+@pytest.mark.parametrize("name", ["test", "val"])
+def test_test_without_train(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=rf"has {name}/, but no train/$"):
+        open_source(make(tmp_path, f"{name}/a/1.jpg", "training/a/1.jpg"))
 
 
 def test_folders_beside_train_are_not_passed_over(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match=r"has train/, but also val, which would not be read; allowed beside train/: test/"
-    ):
-        open_source(make(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg"))
+    message = r"has train/, but also extra, which would not be read; allowed beside train/: test/ or val/$"
+    with pytest.raises(DataError, match=message):
+        open_source(make(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg", "extra/a/1.jpg"))
+
+
+def test_own_test_images_have_one_place(tmp_path: Path) -> None:
+    message = r"has both test/ and val/, .*; allowed beside train/: one of them \(.*: splits\.val\)$"
+    with pytest.raises(DataError, match=message):
+        open_source(make(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "test/a/1.jpg"))
 
 
 def test_images_of_other_formats_are_not_passed_over(tmp_path: Path) -> None:
