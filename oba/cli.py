@@ -177,8 +177,16 @@ def export(
     """Export a stored net, checked against it, with a model card: to run it without this project."""
     from oba.export.export import export_pruned
 
-    timing = {"latency_batch": latency_batch, "latency_runs": latency_runs, "threads": threads}
-    made = export_pruned(net, output, kind, normalize=normalize, overwrite=overwrite, **timing)
+    made = export_pruned(
+        net,
+        output,
+        kind,
+        normalize=normalize,
+        overwrite=overwrite,
+        latency_batch=latency_batch,
+        latency_runs=latency_runs,
+        threads=threads,
+    )
     typer.echo(f"{made}: {', '.join(sorted(path.name for path in made.iterdir()))}")
 
 

@@ -42,7 +42,9 @@ def test_the_tests_have_what_exporting_needs():
 
     extras = project()["project"]["optional-dependencies"]
     assert set(extras["export"]) <= set(extras["dev"])
-    assert {name for names in NEEDED.values() for name in names} == {Requirement(text).name for text in extras["export"]}
+    assert {name for names in NEEDED.values() for name in names} == {
+        Requirement(text).name for text in extras["export"]
+    }
 
 
 def test_lock_holds_the_torch_pair_that_was_built_together():

@@ -11,6 +11,7 @@ import yaml
 from oba.export.formats import Format
 from oba.export.loading import snippet
 from oba.export.metadata import Metadata, Pruning
+from oba.export.source import Git
 from oba.records import Accuracy
 
 _LIBRARIES = {Format.TORCH_EXPORT: "pytorch", Format.ONNX: "onnx", Format.STATE_DICT: "oba"}
@@ -74,9 +75,8 @@ def _introduction(metadata: Metadata) -> str:
     known = f" (mean {_numbers(metadata.input.mean)}, standard deviation {_numbers(metadata.input.std)} per channel)"
     worst = max(metadata.check.differences.values())
     return (
-        f"A {code(metadata.architecture)} that tells {metadata.num_classes} classes of {colours}images of {height} × "
-        f"{width} pixels apart, pruned and exported with [oba](https://arxiv.org/abs/2502.17941) as "
-        f"{code(metadata.format)}.\n\n"
+        f"An image classifier, exported as {code(metadata.format)} by oba: {code(metadata.architecture)} for "
+        f"{metadata.num_classes} classes of {colours}images of {height} × {width} pixels.\n\n"
         f"- **Input** `images`: float32, shape (N, {channels}, {height}, {width}), any batch size N. "
         f"{given}{known if metadata.input.mean else ''}.\n"
         f"- **Output** `logits`: float32, shape (N, {metadata.num_classes}); the largest is the class.\n"
@@ -92,7 +92,7 @@ def _accuracy(metadata: Metadata) -> str:
     rows = [[split, *_measures(accuracy)] for split, accuracy in found.items() if accuracy]
     if not rows:
         return ""
-    text = _table(["images", "number", "top-1 %", "top-5 %", "loss"], rows)
+    text = _table(["split", "images", "top-1 %", "top-5 %", "loss"], rows)
     before = metadata.origin is not None and metadata.origin.stage == "prune"
     return text + ("\n\nRight after pruning, before any fine-tuning." if before else "")
 
@@ -124,9 +124,8 @@ def _size(metadata: Metadata) -> str:
             "exported in the same format; the speedup is the median of the paired ratios, with quartiles."
         )
     if weights:
-        text += " Masked weights are stored as zeros, and dense kernels gain nothing from them."
-        if metadata.format == Format.STATE_DICT:
-            text = text.replace("are stored as zeros", "take one bit each in the file")
+        stored = "take one bit each in the file" if metadata.format == Format.STATE_DICT else "are stored as zeros"
+        text += f" Masked weights {stored}, and dense kernels gain nothing from them."
     return text
 
 
@@ -170,7 +169,10 @@ def _provenance(metadata: Metadata) -> str:
         at = ", ".join(f"{key} {value}" for key, value in origin.at.items())
         rows.append(["made by", f"stage {code(origin.stage)} of {code(at)}, {origin.time}"])
         rows.append(["epochs in all", "" if origin.epochs is None else str(origin.epochs)])
-        rows.append(["made with", f"oba {origin.oba} ({_commit(origin.git)}), torch {origin.torch}, Python {origin.python}"])
+        rows.append([
+            "made with",
+            f"oba {origin.oba} ({_commit(origin.git)}), torch {origin.torch}, Python {origin.python}",
+        ])
     versions = ", ".join(f"{name} {number}" for name, number in exported.versions.items())
     rows.append(["exported with", f"{versions} ({_commit(exported.git)}), {exported.time}"])
     if metadata.opset:
@@ -178,7 +180,7 @@ def _provenance(metadata: Metadata) -> str:
     return _table(["", ""], rows)
 
 
-def _commit(git: Any) -> str:
+def _commit(git: Git) -> str:
     if git.commit is None:
         return "not from a checkout"
     return f"commit {code(git.commit[:12])}" + (" with local changes" if git.dirty else "")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from oba.errors import ExportError
 from oba.export.graph import Run
+from oba.models.stored import ModelCard
 
 TOLERANCE = 1e-4
 """Largest difference between an exported net's logits and the net's, divided by the largest logit.
@@ -22,17 +23,13 @@ BATCHES = (1, 2, 5)
 """Sizes of the batches that are compared."""
 
 
-def check_outputs(
-    run: Run, reference: Run, input_size: tuple[int, int, int], mean: Sequence[float], std: Sequence[float], inside: bool
-) -> dict[str, float]:
+def check_outputs(run: Run, reference: Run, card: ModelCard, *, inside: bool) -> dict[str, float]:
     """Compare an exported net with the net on random images.
 
     Args:
         run: The exported net.
         reference: The net, in eval mode, which takes normalised images.
-        input_size: Channels, height and width of an image.
-        mean: Mean of each channel, in [0, 1] units; empty if not known.
-        std: Standard deviation of each channel; empty if not known.
+        card: The size of the images, and how they are normalised.
         inside: Whether the exported net normalises the images itself.
 
     Returns:
@@ -44,8 +41,8 @@ def check_outputs(
     generator = torch.Generator().manual_seed(0)
     found = {}
     for size in BATCHES:
-        images = torch.rand(size, *input_size, generator=generator)
-        normalized = _normalized(images, mean, std) if mean else 2 * images - 1
+        images = torch.rand(size, *card.input_size, generator=generator)
+        normalized = _normalized(images, card.mean, card.std) if card.mean else 2 * images - 1
         with torch.no_grad():
             expected = reference(normalized)
             try:
@@ -66,7 +63,7 @@ def _normalized(images: Tensor, mean: Sequence[float], std: Sequence[float]) -> 
 def _difference(outputs: Tensor, expected: Tensor, size: int) -> float:
     """Return the relative difference, or refuse it."""
     if not expected.isfinite().all():
-        raise ExportError("the net's own outputs on random images are not finite; its weights or statistics are damaged")
+        raise ExportError("the net's own outputs on random images are not finite; check its weights and statistics")
     if outputs.shape != expected.shape:
         raise ExportError(
             f"the exported net gives outputs of shape {tuple(outputs.shape)} for a batch of {size}, "

@@ -79,14 +79,14 @@ def export_pruned(
         inside = _normalizes_inside(kind, card, normalize)
         facts = _write(kind, source, folder, inside=inside)
         run = _open(kind, folder, threads, dense)
-        differences = check_outputs(run, source.net, card.input_size, card.mean, card.std, inside=inside)
+        differences = check_outputs(run, source.net, card, inside=inside)
         latency = _time(kind, source, run, inside, latency_batch, latency_runs, threads) if latency_runs else None
         metadata = describe(
             kind,
             folder,
             source,
             input=Input(
-                size=card.input_size,
+                size=list(card.input_size),
                 normalization="inside" if inside else "outside" if card.mean else "unknown",
                 mean=list(card.mean),
                 std=list(card.std),

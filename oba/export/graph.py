@@ -62,34 +62,27 @@ def write_graph(kind: Format, net: nn.Module, input_size: tuple[int, int, int], 
 
     Returns:
         What else there is to say of the file: an ONNX graph's ``opset``.
-
-    Raises:
-        ExportError: If PyTorch cannot export the net, or not for batches of any size.
     """
     path = folder / FILES[kind]
-    try:
+    with _explained(kind):
         program = _traced(net, input_size)
-        if kind is Format.ONNX:
-            with _quiet():
-                graph = torch.onnx.export(
-                    program,
-                    input_names=[INPUT],
-                    output_names=[OUTPUT],
-                    dynamic_shapes=({0: "batch"},),
-                    dynamo=True,
-                    verbose=False,
-                )
-            assert graph is not None
-    except Exception as error:  # whatever a library raises: the net has a construct that it does not know
-        lines = str(error).strip().splitlines() or [""]
-        raise ExportError(f"the net cannot be exported as {kind} ({type(error).__name__}: {lines[0]})") from error
-    if kind is Format.ONNX:
-        graph.save(path)  # weights beyond 2 GB go into a file beside it
-        return {"opset": graph.model.opset_imports[""]}
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    write_atomic(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
-    return {}
+    if kind is Format.TORCH_EXPORT:
+        buffer = io.BytesIO()
+        torch.export.save(program, buffer)
+        write_atomic(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
+        return {}
+    with _explained(kind), _quiet():
+        graph = torch.onnx.export(
+            program,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: "batch"},),
+            dynamo=True,
+            verbose=False,
+        )
+    assert graph is not None, "it is None where a file is given"
+    graph.save(path)  # weights beyond 2 GB go into a file beside it
+    return {"opset": graph.model.opset_imports[""]}
 
 
 def open_graph(kind: Format, folder: Path, threads: int) -> Run:
@@ -132,6 +125,16 @@ def _traced(net: nn.Module, input_size: tuple[int, int, int]) -> torch.export.Ex
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)
     return program
+
+
+@contextmanager
+def _explained(kind: Format) -> Iterator[None]:
+    """Say in one line why a net cannot be exported."""
+    try:
+        yield
+    except Exception as error:  # whatever a library raises: the net has a construct that it does not know
+        lines = str(error).strip().splitlines() or ["no reason given"]
+        raise ExportError(f"the net cannot be exported as {kind} ({type(error).__name__}: {lines[0]})") from error
 
 
 @contextmanager

@@ -27,7 +27,7 @@ images = np.random.rand(1, {size}).astype(np.float32)  # {given}
 [logits] = session.run(["logits"], {{"images": images}})
 ```"""
 _STATE_DICT = """\
-Needs [oba](https://arxiv.org/abs/2502.17941), which builds the dense architecture, cuts it as `plan.json` says and \
+Needs oba, which builds the dense architecture, cuts it as `plan.json` says and \
 loads `{file}`:
 
 ```python

@@ -17,7 +17,7 @@ class Input(Record):
     in [0, 1]), the caller (``outside``), or whoever knows them (``unknown``).
     """
 
-    size: tuple[int, int, int]
+    size: Annotated[list[int], Field(min_length=3, max_length=3)]
     normalization: Literal["inside", "outside", "unknown"]
     mean: list[float]
     std: list[float]
