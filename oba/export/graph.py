@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -116,6 +117,9 @@ def open_graph(kind: Format, folder: Path, threads: int) -> Run:
 
 def _traced(net: nn.Module, input_size: tuple[int, int, int]) -> torch.export.ExportedProgram:
     """Trace a net; what the trace says of this machine's files is left out."""
+    # Which attention kernel runs, and so the layout of its outputs, depends on whether gradients are needed: a graph
+    # must not be traced without them and run with them.
+    net = copy.deepcopy(net).requires_grad_(False)
     # Two images: a dimension of size 1 may be taken for one that is broadcast.
     example = torch.zeros(2, *input_size)
     with torch.no_grad():
@@ -133,8 +137,9 @@ def _explained(kind: Format) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever a library raises: the net has a construct that it does not know
-        lines = str(error).strip().splitlines() or ["no reason given"]
-        raise ExportError(f"the net cannot be exported as {kind} ({type(error).__name__}: {lines[0]})") from error
+        reason = error.__cause__ or error  # the ONNX exporter wraps what was wrong in advice on reporting it
+        lines = str(reason).strip().splitlines() or ["no reason given"]
+        raise ExportError(f"the net cannot be exported as {kind} ({type(reason).__name__}: {lines[0]})") from error
 
 
 @contextmanager
