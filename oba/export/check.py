@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import shorten
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def check_outputs(run: Run, reference: Run, card: ModelCard, *, inside: bool) ->
             try:
                 outputs = run(images if inside else normalized)
             except Exception as error:  # whatever a runtime raises
-                reason = " ".join(str(error).split())[:300]
+                reason = shorten(str(error), 300, placeholder=" …")
                 raise ExportError(f"the exported net does not run on a batch of {size} ({reason})") from error
         found[str(size)] = _difference(outputs, expected, size)
     return found

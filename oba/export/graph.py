@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 from torch import Tensor, nn
@@ -138,8 +139,8 @@ def _explained(kind: Format) -> Iterator[None]:
         yield
     except Exception as error:  # whatever a library raises: the net has a construct that it does not know
         reason = error.__cause__ or error  # the ONNX exporter wraps what was wrong in advice on reporting it
-        lines = str(reason).strip().splitlines() or ["no reason given"]
-        raise ExportError(f"the net cannot be exported as {kind} ({type(reason).__name__}: {lines[0]})") from error
+        told = shorten(str(reason), 300, placeholder=" …")
+        raise ExportError(f"the net cannot be exported as {kind} ({type(reason).__name__}: {told})") from error
 
 
 @contextmanager
