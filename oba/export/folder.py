@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from oba.errors import ConfigError
+from oba.errors import ConfigError, explain_oserror
 from oba.export.formats import CARD, FILES, METADATA
 
 _OURS = {*FILES.values(), "model.onnx.data", "plan.json", METADATA, CARD}
@@ -26,6 +26,10 @@ def new_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
 
     Yields:
         The temporary folder, beside the final one.
+
+    Raises:
+        FileError: If the disk is full, read-only or failing, or the folder may not be written.
+        OSError: If the system refuses for another reason.
     """
     output = output.resolve()
     _check_free(output, overwrite=overwrite)
@@ -40,6 +44,10 @@ def new_folder(output: Path, *, overwrite: bool) -> Iterator[Path]:
         _check_free(output, overwrite=overwrite)
         output.parent.mkdir(parents=True, exist_ok=True)
         _replace(part, output)
+    except OSError as error:
+        if explained := explain_oserror(error, output):
+            raise explained from error
+        raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from oba.errors import ConfigError
+from oba.errors import ConfigError, FileError
 from oba.export.folder import _replace, new_folder
 
 
-def fail(output: Path, *, overwrite: bool) -> None:
+def fail(output: Path, error: Exception, *, overwrite: bool = False) -> None:
     with new_folder(output, overwrite=overwrite) as folder:
         (folder / "model.onnx").write_text("half")
-        raise KeyError
+        raise error
 
 
 def fill(output: Path, text: str = "new", *, overwrite: bool = False) -> None:
@@ -39,14 +40,14 @@ def test_an_empty_folder_may_be_filled(tmp_path):
 
 def test_an_error_leaves_nothing(tmp_path):
     with pytest.raises(KeyError):
-        fail(tmp_path / "deep" / "out", overwrite=False)
+        fail(tmp_path / "deep" / "out", KeyError())
     assert not list(tmp_path.iterdir())
 
 
 def test_an_error_leaves_the_earlier_export(tmp_path):
     fill(tmp_path / "out", "old")
     with pytest.raises(KeyError):
-        fail(tmp_path / "out", overwrite=True)
+        fail(tmp_path / "out", KeyError(), overwrite=True)
     assert (tmp_path / "out" / "model.onnx").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -99,3 +100,11 @@ def test_a_rename_that_fails_gives_the_old_folder_back(tmp_path):
     with pytest.raises(FileNotFoundError):
         _replace(tmp_path / "gone.part", tmp_path / "out")
     assert (tmp_path / "out" / "model.onnx").read_text() == "old"
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path):
+    with pytest.raises(FileError, match=r"/out: no space left on device; free some space and run again"):
+        fail(tmp_path / "out", OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(ChildProcessError):
+        fail(tmp_path / "out", ChildProcessError())
+    assert not list(tmp_path.iterdir())
