@@ -6,8 +6,8 @@ In five lines, without the pipeline::
 
     small = oba.prune(model, images, keep=0.5, method="oba")
 
-:func:`find_groups` says what could go, :func:`score` what it is worth, :func:`prune` returns the smaller net, and
-:func:`load_pruned` reads a stored one.
+:func:`find_groups` says what could go, :func:`score` what it is worth, :func:`prune` returns the smaller net,
+:func:`load_pruned` reads a stored one, and :func:`export_pruned` turns it into what runs without this project.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oba.export.export import export_pruned as export_pruned
     from oba.models.attention import open_attention as open_attention
     from oba.pruning.dependencies import find_groups as find_groups
     from oba.pruning.prune import prune as prune
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from oba.pruning.replay import load_pruned as load_pruned
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "find_groups", "load_pruned", "open_attention", "prune", "score"]
+__all__ = ["__version__", "export_pruned", "find_groups", "load_pruned", "open_attention", "prune", "score"]
 
 _HOMES = {
+    "export_pruned": "export.export",
     "find_groups": "pruning.dependencies",
     "load_pruned": "pruning.replay",
     "open_attention": "models.attention",

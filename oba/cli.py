@@ -15,6 +15,7 @@ import typer
 from oba.config import Study
 from oba.dag import STAGES, stage_of
 from oba.errors import ConfigError, ObaError, TrackingError, explain_oserror
+from oba.export.formats import Format
 from oba.files import write_text
 from oba.layout import RESULTS, Coordinates, Layout, nets
 from oba.study import load_resolved, load_study
@@ -158,6 +159,36 @@ def sync(
 
     sent = sync_journals(sorted(results.glob("*/journal/**/*.jsonl")), resolve_uri(uri, results), results)
     typer.echo(sent)
+
+
+@app.command()
+def export(
+    net: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a stored net, such as .../finetuned.")],
+    output: Annotated[Path, typer.Option(help="Folder to make.")],
+    kind: Annotated[Format, typer.Option("--format", help="What to make of the net.")] = Format.TORCH_EXPORT,
+    normalize: Annotated[
+        bool | None,
+        typer.Option(help="Take images in [0, 1] and normalise them inside; the default where the format is a graph."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+    latency_batch: Annotated[int, typer.Option(help="Images per timed pass.", min=1)] = 32,
+    latency_runs: Annotated[int, typer.Option(help="Timed passes, 3 or more; 0 to time nothing.", min=0)] = 30,
+    threads: Annotated[int, typer.Option(help="CPU threads of the timed passes.", min=1)] = 1,
+) -> None:
+    """Export a stored net, checked against it, with a model card: to run it without this project."""
+    from oba.export.export import export_pruned
+
+    made = export_pruned(
+        net,
+        output,
+        kind,
+        normalize=normalize,
+        overwrite=overwrite,
+        latency_batch=latency_batch,
+        latency_runs=latency_runs,
+        threads=threads,
+    )
+    typer.echo(f"{made}: {', '.join(sorted(path.name for path in made.iterdir()))}")
 
 
 @bench.command(name="importance")

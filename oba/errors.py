@@ -66,6 +66,12 @@ class TrackingError(ObaError):
     exit_code = 10
 
 
+class ExportError(ObaError):
+    """A net cannot be exported as asked, or what was exported computes something else."""
+
+    exit_code = 12
+
+
 _REMEDIES = {
     errno.ENOSPC: "free some space and run again: finished jobs and epochs are kept",
     errno.EDQUOT: "free some space or raise the quota and run again: finished jobs and epochs are kept",

@@ -29,9 +29,9 @@ def test_every_kind_of_error_has_its_own_code_in_the_readme():
     classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
     kinds = [kind for kind in classes if issubclass(kind, errors.ObaError) and kind is not errors.ObaError]
     codes = {kind.exit_code: kind for kind in [*kinds, LockedError]}
-    assert sorted(codes) == list(range(3, 12))
+    assert sorted(codes) == list(range(3, 13))
     assert len(codes) == len(kinds) + 1
-    line = "3 study, 4 data, 5 model, 6 budget, 7 scores, 8 training, 9 files, 10 tracking, 11 lock"
+    line = "3 study, 4 data, 5 model, 6 budget, 7 scores, 8 training, 9 files, 10 tracking, 11 lock, 12 export"
     assert line in (ROOT / "README.md").read_text()
 
 

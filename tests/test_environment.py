@@ -37,6 +37,16 @@ def test_lock_pins_every_requirement_within_its_bounds():
         assert all(need.specifier.contains(v, prereleases=True) for v in versions), f"{text}: locked {versions}"
 
 
+def test_the_tests_have_what_exporting_needs():
+    from oba.export.formats import NEEDED
+
+    extras = project()["project"]["optional-dependencies"]
+    assert set(extras["export"]) <= set(extras["dev"])
+    assert {name for names in NEEDED.values() for name in names} == {
+        Requirement(text).name for text in extras["export"]
+    }
+
+
 def test_lock_holds_the_torch_pair_that_was_built_together():
     lock = (ROOT / "requirements.lock").read_text()
     pair = dict(re.findall(r"^(torch|torchvision)==(\S+)", lock, re.MULTILINE))

@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "oba"
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"stages", "bench", "validate"},
+    {"stages", "bench", "export", "validate"},
     {"report", "tracking"},
     {"training"},
     {"pruning"},
@@ -63,7 +63,13 @@ def test_imports_go_downwards(path):
 
 @pytest.mark.parametrize(
     ("library", "door"),
-    [("mlflow", "tracking"), ("torch_pruning", "pruning"), ("matplotlib", "report"), ("sklearn", "data")],
+    [
+        ("mlflow", "tracking"),
+        ("torch_pruning", "pruning"),
+        ("matplotlib", "report"),
+        ("sklearn", "data"),
+        ("onnxruntime", "export"),
+    ],
 )
 def test_each_heavy_library_has_one_door(library, door):
     users = {room_of(path) for path in MODULES if any(m.split(".")[0] == library for m in imports_of(path))}

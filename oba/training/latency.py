@@ -46,10 +46,7 @@ def compare_latency(
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Latency:
-    """Time two nets in turns, so that other load on the machine affects both alike.
-
-    Each turn times both, the one that starts alternating, and gives one ratio. A few untimed turns come first, in
-    which cuDNN chooses its kernels. Deterministic kernels are off: users of the nets would not run them.
+    """Time two nets in turns, see :func:`compare_passes`.
 
     Args:
         model: The net to time, on ``device``; its modes stay as they were.
@@ -64,26 +61,55 @@ def compare_latency(
         Medians and quartiles over the turns.
     """
     images = torch.randn(batch, *input_size, generator=torch.Generator().manual_seed(0)).to(device)
-    own: list[float] = []
-    other: list[float] = []
-    with fastest_kernels(), evaluating(model), evaluating(reference), torch.inference_mode():
+    with evaluating(model), evaluating(reference):
+        return compare_passes(model, reference, images, runs=runs, clock=clock)
+
+
+def compare_passes(
+    own: Callable[[Tensor], object],
+    reference: Callable[[Tensor], object],
+    images: Tensor,
+    *,
+    runs: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Latency:
+    """Time two ways of classifying images in turns, so that other load on the machine affects both alike.
+
+    Each turn times both, the one that starts alternating, and gives one ratio. A few untimed turns come first, in
+    which cuDNN chooses its kernels. Deterministic kernels are off: users of the nets would not run them.
+
+    Args:
+        own: What is timed: a net in eval mode, or what runs one.
+        reference: What it is compared with.
+        images: One batch.
+        runs: Timed turns, at least 2.
+        clock: Gives the time in seconds.
+
+    Returns:
+        Medians and quartiles over the turns.
+    """
+    times: list[float] = []
+    reference_times: list[float] = []
+    with fastest_kernels(), torch.inference_mode():
         kernels = (torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark)
         for _ in range(_WARM_UP):
-            model(images)
+            own(images)
             reference(images)
         for turn in range(runs):
-            pair = [(model, own), (reference, other)]
-            for net, times in reversed(pair) if turn % 2 else pair:
-                times.append(_time(net, images, clock))
-    low, middle, high = statistics.quantiles([b / a for a, b in zip(own, other, strict=True)], method="inclusive")
-    return Latency(batch, runs, statistics.median(own), statistics.median(other), middle, low, high, *kernels)
+            pair = [(own, times), (reference, reference_times)]
+            for classify, into in reversed(pair) if turn % 2 else pair:
+                into.append(_time(classify, images, clock))
+    ratios = [b / a for a, b in zip(times, reference_times, strict=True)]
+    low, middle, high = statistics.quantiles(ratios, method="inclusive")
+    medians = (statistics.median(times), statistics.median(reference_times))
+    return Latency(len(images), runs, *medians, middle, low, high, *kernels)
 
 
-def _time(net: nn.Module, images: Tensor, clock: Callable[[], float]) -> float:
+def _time(classify: Callable[[Tensor], object], images: Tensor, clock: Callable[[], float]) -> float:
     """Return the milliseconds of one pass."""
     _wait(images.device)
     start = clock()
-    net(images)
+    classify(images)
     _wait(images.device)
     return (clock() - start) * 1000
 
