@@ -41,7 +41,7 @@ T = TypeVar("T")
 class LostRankError(ObaError):
     """A rank of the job ended early, so the job ends."""
 
-    exit_code = 12
+    exit_code = 13
 
 
 def sum_over_ranks(tensors: Iterable[Tensor]) -> None:

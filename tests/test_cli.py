@@ -16,6 +16,7 @@ from oba import errors
 from oba.cli import app
 from oba.dag import STAGES
 from oba.locks import LockedError
+from oba.ranks import LostRankError
 from oba.schema import study_schema
 
 ROOT = Path(__file__).parents[1]
@@ -28,10 +29,10 @@ def oba(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_every_kind_of_error_has_its_own_code_in_the_readme():
     classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
     kinds = [kind for kind in classes if issubclass(kind, errors.ObaError) and kind is not errors.ObaError]
-    codes = {kind.exit_code: kind for kind in [*kinds, LockedError]}
-    assert sorted(codes) == list(range(3, 13))
-    assert len(codes) == len(kinds) + 1
-    line = "3 study, 4 data, 5 model, 6 budget, 7 scores, 8 training, 9 files, 10 tracking, 11 lock, 12 export"
+    codes = {kind.exit_code: kind for kind in [*kinds, LockedError, LostRankError]}
+    assert sorted(codes) == list(range(3, 14))
+    assert len(codes) == len(kinds) + 2
+    line = "3 study, 4 data, 5 model, 6 budget, 7 scores, 8 training, 9 files, 10 tracking, 11 lock, 12 export, 13 lost rank"
     assert line in (ROOT / "README.md").read_text()
 
 

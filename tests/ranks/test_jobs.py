@@ -137,7 +137,7 @@ def test_a_killed_rank_ends_the_job_with_one_line_and_the_job_can_be_started_aga
     ranks = ranks_of(process)
     ranks[killed].kill()
     out, said = process.communicate(timeout=60)
-    assert (process.returncode, out) == (12, "")
+    assert (process.returncode, out) == (13, "")
     assert said.startswith(f"error: rank {killed} of 2 was killed by signal 9 (SIGKILL")
     assert said.count("\n") == 1
     assert not any(rank.is_running() for rank in ranks)

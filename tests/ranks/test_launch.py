@@ -77,34 +77,34 @@ ENDS = {
     ),
     "killed": (
         "os.kill(os.getpid(), 9) if rank == 1 else time.sleep(60)",
-        12,
+        13,
         "rank 1 of 2 was killed by signal 9 (SIGKILL; perhaps memory ran out); start the job again: it goes on after "
         "the last finished epoch",
     ),
     "killed, and the other lost it": (
         "os.kill(os.getpid(), 11) if rank == 0 else leave(LostRankError('lost'), LostRankError('lost'))",
-        12,
+        13,
         "rank 0 of 2 was killed by signal 11 (SIGSEGV); start the job again: it goes on after the last finished epoch",
     ),
     "terminated by somebody": (
         "os.kill(os.getpid(), 15) if rank == 1 else time.sleep(60)",
-        12,
+        13,
         "rank 1 of 2 was killed by signal 15 (SIGTERM); start the job again: it goes on after the last finished epoch",
     ),
     "a bug": (
         "int('x') if rank == 1 else time.sleep(60)",
-        12,
+        13,
         "rank 1 of 2 failed (ValueError: invalid literal for int() with base 10: 'x'); what it said is in "
         "logs/job.rank1.log",
     ),
     "all lost each other": (
         "raise LostRankError('Timed out')",
-        12,
+        13,
         "rank 0 of 2 failed (Timed out); what it said is above",
     ),
     "an exit": (
         "sys.exit(5) if rank == 1 else time.sleep(60)",
-        12,
+        13,
         "rank 1 of 2 failed (exit code 5); what it said is in logs/job.rank1.log",
     ),
 }
