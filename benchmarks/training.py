@@ -116,7 +116,9 @@ class Sides:
         batches = self._split.batches(self._batch, shuffle_seed=seed, augment=True)
         waiting = []
         for number, (inputs, targets) in enumerate(batches):
-            loss, _ = self._learner.step(inputs, targets, epochs_done=self._done, number=number + 1, seed=seed)
+            loss, _ = self._learner.step(
+                inputs, targets, whole=len(targets), epochs_done=self._done, number=number + 1, seed=seed
+            )
             waiting.append(loss)
         torch.stack(waiting).tolist()
         self._done += 1

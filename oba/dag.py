@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from oba import registry
-from oba.config import PARTS, Study
+from oba import chosen, registry
+from oba.config import Study
 from oba.data.fingerprint import fingerprint
 from oba.data.split_files import parts_file
 from oba.data.types import INFO, PREPARED_FILES
@@ -28,7 +28,6 @@ from oba.layout import (
     start_of,
 )
 from oba.models.parse import family
-from oba.recipes import TrainConfig
 from oba.sections import STAGES as SECTIONS
 from oba.sections import StageSections
 
@@ -175,30 +174,6 @@ def _finetune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
     return {**_with_images()(study, layout, at), **files}
 
 
-def _dense_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
-    return _chosen(study, model_of(study, at.model).dense)
-
-
-def _finetune_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
-    return _chosen(study, finetune_of(study, at))
-
-
-def _scratch_recipe(study: Study, at: Coordinates) -> list[tuple[str, str]]:
-    return _chosen(study, study.scratch or model_of(study, at.model).dense)
-
-
-def _chosen(study: Study, recipe: TrainConfig) -> list[tuple[str, str]]:
-    augmentations = [("augmentation", name) for name in study.augment.augmentations]
-    return [("ingredient", name) for name in recipe.ingredients] + augmentations
-
-
-def _parts(study: Study, at: Coordinates) -> list[tuple[str, str]]:
-    if at.method == DENSE_LONGER:
-        return []
-    method = method_of(study, at.method)
-    return [(method.kind(part), getattr(method, part).name) for part in PARTS]
-
-
 _STAGES = (
     Stage(
         "prepare",
@@ -228,7 +203,7 @@ _STAGES = (
         writes=_in(Layout.dense, TRAINED_FILES),
         reads=_dense_inputs,
         after=_images,
-        uses=_dense_recipe,
+        uses=chosen.for_dense,
         builds=True,
         gpu=True,
         priority=10,
@@ -249,7 +224,7 @@ _STAGES = (
         writes=_in(_pruned, NET_FILES),
         reads=_prune_inputs,
         after=_images,
-        uses=_parts,
+        uses=chosen.parts_of_method,
         builds=True,
         gpu=True,
     ),
@@ -259,7 +234,7 @@ _STAGES = (
         writes=_in(_finetuned, TRAINED_FILES),
         reads=_finetune_inputs,
         after=_images,
-        uses=_finetune_recipe,
+        uses=chosen.for_finetune,
         builds=True,
         gpu=True,
     ),
@@ -269,7 +244,7 @@ _STAGES = (
         writes=_in(_scratch, TRAINED_FILES),
         reads=_with_images(pruned=_in(_pruned, NET_FILES[:2]), finetuned=_in(_finetuned, ["metrics.json"])),
         after=_images,
-        uses=_scratch_recipe,
+        uses=chosen.for_scratch,
         builds=True,
         gpu=True,
     ),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from oba.section import Section
 
@@ -30,6 +30,14 @@ class RuntimeConfig(DeviceConfig):
     """Layout of images and convolutions; `auto` is `channels-last` on a GPU."""
     compile: bool = False
     """Whether the training step's forward and backward passes are compiled (`torch.compile`): faster after minutes."""
+    sync_batchnorm: bool = False
+    """Whether batch norms take their statistics over the batch of all GPUs of a job, while they train."""
+
+    @model_validator(mode="after")
+    def _synchronises_gpus(self) -> Self:
+        if self.sync_batchnorm and self.device == "cpu":
+            raise ValueError("sync_batchnorm is true, but device is 'cpu'; allowed on GPUs")
+        return self
 
 
 class ThreadsConfig(Section):

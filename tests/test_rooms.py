@@ -19,7 +19,7 @@ FLOORS = [
     {"curvature"},
     {"gaps"},
     {"dag"},
-    {"sections"},
+    {"sections", "chosen"},
     {"study", "schema", "layout", "codedigest", "locks"},
     {"options", "mistakes", "models", "data"},
     {"structures", "config", "registry", "files", "modes", "provenance"},

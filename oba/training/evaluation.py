@@ -73,9 +73,8 @@ def evaluate(
     """
     totals = torch.zeros(3, dtype=torch.float64, device=device)  # read once, so that no batch waits for the device
     images = classes = 0
-    mine = slice(ranks.rank(), None, ranks.count())
     with evaluating(model):
-        for inputs, targets in ((x[mine], y[mine]) for x, y in split.batches(batch_size)):
+        for inputs, targets in split.batches(batch_size, part=(ranks.rank(), ranks.count())):
             if not len(targets):
                 continue
             with autocast(device, precision):

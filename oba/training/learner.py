@@ -9,12 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oba import registry
+from oba import ranks, registry
 from oba.config import RuntimeConfig
 from oba.models.weight_masks import Masks, apply_masks
 from oba.recipes import DistillationConfig, FinetuneConfig, TrainConfig
 from oba.training.evaluation import autocast
 from oba.training.optimizers import make_optimizer, optimizer_state, restore_optimizer
+from oba.training.parallel import average_statistics, distribute, kept_back
 from oba.training.schedules import learning_rate
 from oba.training.state import TrainState
 
@@ -55,6 +56,8 @@ class Learner:
             net.to(device)
             for layout in formats:
                 net.to(memory_format=layout)
+        if runtime.sync_batchnorm and ranks.count() > 1:
+            registry.entry("ingredient", "synchronized")(model)
         kept = {name: mask.to(device) for name, mask in (masks or {}).items()}
         apply_masks(model, kept)
         self._gone = [(model.get_parameter(name), ~mask) for name, mask in kept.items()]
@@ -65,7 +68,8 @@ class Learner:
         self._mixer = needed["mixing"](config, classes) if "mixing" in needed else None
         self._teacher = teacher.eval() if teacher is not None else None
         self._distillation = config.distillation if isinstance(config, FinetuneConfig) else None
-        self._forward: Any = torch.compile(model) if runtime.compile else model
+        self._shared = distribute(model, device)
+        self._forward: Any = torch.compile(self._shared) if runtime.compile else self._shared
         self.lr = config.lr
 
     @property
@@ -74,19 +78,21 @@ class Learner:
         return self.model if self._average is None else self._average.module
 
     def step(
-        self, inputs: Tensor, targets: Tensor, *, epochs_done: float, number: int, seed: int
+        self, inputs: Tensor, targets: Tensor, *, whole: int, epochs_done: float, number: int, seed: int
     ) -> tuple[Tensor, Tensor]:
-        """Learn one batch.
+        """Learn one batch, of which every rank has a part.
 
         Args:
             inputs: (B, C, H, W), on the device; may be overwritten.
             targets: (B,) int64.
+            whole: Images of the batch on all ranks together.
             epochs_done: Epochs since the start, at the middle of this step.
             number: Of this step, 1 for the first of the training.
             seed: Of how the batch is mixed.
 
         Returns:
-            The loss, and the number of images whose largest output was their class; scalars that were not waited for.
+            This rank's part of the loss, and its number of images whose largest output was their class; scalars that
+            were not waited for.
         """
         self.lr = learning_rate(self._config, epochs_done)
         for group in self._optimizer.param_groups:
@@ -97,15 +103,22 @@ class Learner:
         self._optimizer.zero_grad()
         total, correct = torch.zeros((), device=self._device), torch.zeros((), dtype=torch.int64, device=self._device)
         for part in _parts(len(targets), self._config.accumulate):
-            with autocast(self._device, self._precision):
-                logits = self._forward(inputs[part])
-            share = (part.stop - part.start) / len(targets)
-            loss = self._loss(logits.float(), inputs[part], wanted[part]) * share
-            self._scaler.scale(loss).backward()
+            share = (part.stop - part.start) / whole
+            with kept_back(self._shared, part.stop < len(targets)):
+                with autocast(self._device, self._precision):
+                    logits = self._forward(inputs[part])
+                loss = self._loss(logits.float(), inputs[part], wanted[part]) * share
+                # Ranks average their gradients, and the batch's is the sum.
+                self._scaler.scale(loss * ranks.count()).backward()
             total += loss.detach()
             correct += (logits.detach().argmax(dim=1) == targets[part]).sum()
         self._update(number)
         return total, correct
+
+    def end_epoch(self) -> None:
+        """Let all ranks have the same statistics of norms."""
+        for net in {self.model, self.counted}:
+            average_statistics(net)
 
     def save(self, state: TrainState) -> None:
         """Put what the next step needs into a state."""

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from oba import ranks
 from oba.config import RuntimeConfig
 from oba.data.bundle import DataBundle
 from oba.errors import TrainingError
@@ -51,7 +52,8 @@ def train(
     """Train a net, going on from the state in ``state_dir`` if there is one.
 
     The learning rate is set at every step, to the schedule's value at the step's middle. A last batch of
-    one image, which batch norm cannot take, is left out.
+    one image, which batch norm cannot take, is left out. Ranks train together: each learns its part of every batch,
+    and the first one keeps the state.
 
     Args:
         model: The net; moved to ``device``; ends there in eval mode with the selected epoch's weights.
@@ -81,7 +83,7 @@ def train(
     )
     steps = _steps(len(bundle.train), config.batch_size)
     if config.epochs and steps == 0:
-        raise TrainingError(f"{label}: {len(bundle.train)} training images; at least 2 are needed")
+        raise TrainingError(f"{label}: {len(bundle.train)} training images; at least {2 * ranks.count()} are needed")
     key = _key(model, config, seed, runtime)
     state = load_state(state_dir, key) or TrainState()
     learner.restore(state)
@@ -89,13 +91,15 @@ def train(
         on_epoch(record)
 
     with Progress(label, config.epochs) as progress:
-        run = _Run(learner, config, steps, device, seed, progress, label)
+        run = _Run(learner, config, len(bundle.train), steps, device, seed, progress, label)
         for epoch in range(len(state.history) + 1, config.epochs + 1):
             start = time.perf_counter()
             shuffle_seed = derive_seed(seed, "images", epoch)
-            batches = bundle.train.batches(config.batch_size, shuffle_seed=shuffle_seed, augment=True)
-            with seeded(derive_seed(seed, "dropout", epoch)):
+            mine = (ranks.rank(), ranks.count())
+            batches = bundle.train.batches(config.batch_size, shuffle_seed=shuffle_seed, augment=True, part=mine)
+            with seeded(derive_seed(seed, "dropout", epoch, *mine[:1] * (mine[1] > 1))):
                 loss, top1, images = _train_epoch(run, batches, epoch)
+            learner.end_epoch()
             trained = time.perf_counter()
             val = evaluate(
                 learner.counted,
@@ -132,6 +136,7 @@ class _Run:
 
     learner: Learner
     config: TrainConfig
+    images: int
     steps: int
     device: torch.device
     seed: int
@@ -148,30 +153,34 @@ def _train_epoch(run: _Run, batches: Iterable[tuple[Tensor, Tensor]], epoch: int
     run.learner.model.train()
     run.progress.start(epoch, run.steps)
     for step, (inputs, targets) in zip(range(run.steps), batches, strict=False):
+        sizes.append(min(run.config.batch_size, run.images - step * run.config.batch_size))
         loss, right = run.learner.step(
             inputs,
             targets,
+            whole=sizes[-1],
             epochs_done=epoch - 1 + (step + 0.5) / run.steps,
             number=(epoch - 1) * run.steps + step + 1,
             seed=derive_seed(run.seed, "mix", epoch, step),
         )
-        sizes.append(len(targets))
         correct += right
         waiting.append(loss)
         if len(waiting) == _FETCH_EVERY or step == run.steps - 1:
-            losses += torch.stack(waiting).tolist()
+            together = torch.stack(waiting)
+            ranks.sum_over_ranks([together])
+            losses += together.tolist()
             waiting.clear()
             _check_finite(losses, run, epoch)
         run.progress.step()
+    ranks.sum_over_ranks([correct])
     images = sum(sizes)
     mean = sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / images
     return mean, correct.item() / images, images
 
 
 def _steps(images: int, batch_size: int) -> int:
-    """Count the batches of an epoch, without a last one of a single image."""
+    """Count the batches of an epoch, without a last one of which a rank would get a single image or none."""
     full, rest = divmod(images, batch_size)
-    return full + (rest > 1)
+    return full + (rest >= 2 * ranks.count())
 
 
 def _check_finite(losses: list[float], run: _Run, epoch: int) -> None:

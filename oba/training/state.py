@@ -13,6 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from oba import ranks
 from oba.errors import FileError
 from oba.files import digest_file, read_json, read_tensors, write_json, write_tensors
 from oba.training.records import EpochRecord
@@ -42,13 +43,15 @@ class TrainState:
 
 
 def save_state(directory: Path, state: TrainState, key: str) -> None:
-    """Write the state after an epoch, atomically, and drop all but the one before it.
+    """Write the state after an epoch, atomically, and drop all but the one before it; of several ranks, the first does.
 
     Args:
         directory: Where; nothing else may write there.
         state: The state, of at least one epoch.
         key: Names what the training depends on; only a state with the same key is loaded again.
     """
+    if not ranks.is_main():
+        return
     epoch = len(state.history)
     tensors = {f"{part}/{name}": tensor for part in _PARTS for name, tensor in getattr(state, part).items()}
     weights = directory / f"epoch-{epoch:04d}.safetensors"

@@ -83,9 +83,10 @@ def adjusted(images: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Iterato
 class FewImages:
     """Seven images in batches of any size: the last ranks have none of the last batch."""
 
-    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, batch_size: int, part: tuple[int, int]) -> Iterator[tuple[Tensor, Tensor]]:
         inputs, targets = MEMBER.batch(7, seed=1)
-        yield from zip(inputs.split(batch_size), targets.split(batch_size), strict=True)
+        for some, of_them in zip(inputs.split(batch_size), targets.split(batch_size), strict=True):
+            yield some[part[0] :: part[1]], of_them[part[0] :: part[1]]
 
 
 def evaluated() -> Iterator[tuple[str, Tensor]]:

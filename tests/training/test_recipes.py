@@ -93,7 +93,9 @@ def linear() -> nn.Module:
 def one_step(config: TrainConfig, images: int = 12, **given: Any) -> tuple[nn.Module, Tensor, Tensor]:
     model = linear().double()
     inputs, targets = batch(images)
-    loss, correct = learner(model, config, **given).step(inputs.double(), targets, epochs_done=0.5, number=1, seed=3)
+    loss, correct = learner(model, config, **given).step(
+        inputs.double(), targets, whole=images, epochs_done=0.5, number=1, seed=3
+    )
     return model, loss, correct
 
 
@@ -113,7 +115,7 @@ def test_no_part_is_a_single_image() -> None:
     for images in (2, 3, 7, 9, 16):
         sizes.clear()
         learner(model, TrainConfig(epochs=1, batch_size=16, accumulate=8)).step(
-            *batch(images), epochs_done=0.5, number=1, seed=3
+            *batch(images), whole=images, epochs_done=0.5, number=1, seed=3
         )
         assert sum(sizes) == images
         assert min(sizes) > 1
@@ -140,7 +142,7 @@ def test_the_average_is_what_counts(toy: SimpleNamespace, warmup: bool) -> None:
     learning = learner(model, config)
     average = {name: t.clone() for name, t in model.state_dict().items()}
     for number in range(1, 5):
-        learning.step(*batch(), epochs_done=0.5, number=number, seed=number)
+        learning.step(*batch(), whole=12, epochs_done=0.5, number=number, seed=number)
         decay = 0.0 if number <= 1 else min(0.7, 1 - (1 + number - 1) ** (-2 / 3)) if warmup else 0.7
         for name, tensor in model.state_dict().items():
             average[name] = average[name] * decay + tensor * (1 - decay) if tensor.is_floating_point() else tensor
@@ -170,7 +172,7 @@ def test_masked_weights_are_0_in_the_average_too(toy: SimpleNamespace) -> None:
     for precision in ("fp32", "fp16"):
         learning = learner(model, config, RuntimeConfig(precision=precision), masks=masks)
         for number in range(1, 4):
-            learning.step(*batch(), epochs_done=0.5, number=number, seed=number)
+            learning.step(*batch(), whole=12, epochs_done=0.5, number=number, seed=number)
         for net in (model, learning.counted):
             assert not net.get_parameter("head.weight")[~masks["head.weight"]].any()
             assert net.get_parameter("head.weight")[masks["head.weight"]].all()
@@ -241,7 +243,10 @@ def test_a_net_that_learns_from_its_teacher_alone_comes_to_agree_with_it() -> No
     config = FinetuneConfig(epochs=1, batch_size=12, lr=0.2, distillation=DistillationConfig(weight=1.0, temperature=1))
     model, (inputs, targets) = linear(), batch()
     learning = learner(model, config, teacher=teacher)
-    losses = [float(learning.step(inputs.clone(), targets, epochs_done=0, number=n, seed=0)[0]) for n in range(1, 200)]
+    losses = [
+        float(learning.step(inputs.clone(), targets, whole=12, epochs_done=0, number=n, seed=0)[0])
+        for n in range(1, 200)
+    ]
     assert losses[-1] < 1e-3 < losses[0]
     torch.testing.assert_close(model(inputs).softmax(1), teacher(inputs).softmax(1), atol=0.05, rtol=0)
     assert same(teacher, frozen)
@@ -256,11 +261,11 @@ def test_fp16_scales_losses_and_skips_steps_that_overflow() -> None:
     assert state.scaler["scale"] == 2.0**16
     before = copy.deepcopy(model)
     inputs, targets = batch()
-    learning.step(inputs * 30, targets, epochs_done=0, number=1, seed=0)
+    learning.step(inputs * 30, targets, whole=12, epochs_done=0, number=1, seed=0)
     learning.save(state)
     assert state.scaler["scale"] == 2.0**15
     assert same(model, before)
-    learning.step(inputs, targets, epochs_done=0, number=2, seed=0)
+    learning.step(inputs, targets, whole=12, epochs_done=0, number=2, seed=0)
     assert not same(model, before)
 
 

@@ -35,7 +35,12 @@ class ToySplit:
         return len(self.targets)
 
     def batches(
-        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False
+        self,
+        batch_size: int,
+        *,
+        shuffle_seed: int | None = None,
+        augment: bool = False,
+        part: tuple[int, int] = (0, 1),
     ) -> Iterator[tuple[Tensor, Tensor]]:
         self.calls.append((shuffle_seed, augment))
         order, inputs = torch.arange(len(self)), self.inputs
@@ -43,8 +48,9 @@ class ToySplit:
             generator = torch.Generator().manual_seed(shuffle_seed)
             order = torch.randperm(len(self), generator=generator)
             inputs = inputs + (0.1 * torch.randn(inputs.shape, generator=generator) if augment else 0)
-        for part in order.split(batch_size):
-            yield inputs[part], self.targets[part]
+        for batch in order.split(batch_size):
+            mine = batch[part[0] :: part[1]]
+            yield inputs[mine], self.targets[mine]
 
 
 class StoppingSplit(ToySplit):
@@ -55,9 +61,10 @@ class StoppingSplit(ToySplit):
         self.at, self.marker = at, marker
 
     def batches(
-        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False
+        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, part: tuple[int, int] = (0, 1)
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        for number, batch in enumerate(super().batches(batch_size, shuffle_seed=shuffle_seed, augment=augment)):
+        every = super().batches(batch_size, shuffle_seed=shuffle_seed, augment=augment, part=part)
+        for number, batch in enumerate(every):
             if len(self.calls) == self.at and number == 2:
                 self.marker.touch()
                 time.sleep(600)
