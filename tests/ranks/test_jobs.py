@@ -168,3 +168,41 @@ def test_an_error_of_all_ranks_is_one_line(desk):
     assert (process.returncode, out) == (9, "")
     assert said.startswith("error: ")
     assert said.count("\n") == 1
+
+
+def test_a_training_of_which_a_rank_is_killed_goes_on_and_ends_with_the_same_bits(desk):
+    desk.study(gpus={"dense": 2, "finetune": 2}, dense={"epochs": 8, "batch_size": 64})
+    whole = Desk(desk.root.parent / "whole")
+    shutil.copytree(desk.root, whole.root)
+    whole.run("dense", *AT)
+    process = desk.start("dense", *AT)
+    ranks = ranks_of(process)
+    state = desk.path("results/tiny/.state/resnet8/seed0/dense")
+    deadline = time.monotonic() + 120
+    while not list(state.rglob("epoch-0002.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    ranks[1].kill()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 13
+    last = said.splitlines()[-1]
+    assert last.startswith("error: rank 1 of 2 was killed by signal 9 (SIGKILL")
+    assert last.endswith("start the job again: it goes on after the last finished epoch")
+    resumed = desk.run("dense", *AT)
+    assert "epoch 1/8" not in resumed
+    assert resumed.count("epoch 8/8") == 1
+    for name in ("model.safetensors", "plan.json", "metrics.json"):
+        found, expected = (each.path(f"results/tiny/resnet8/seed0/dense/{name}") for each in (desk, whole))
+        if name == "metrics.json":
+            found, expected = (json.loads(p.read_text()) | {"seconds": 0} for p in (found, expected))
+            assert found == expected
+        else:
+            assert digest_file(found) == digest_file(expected)
+    for stage, options in (
+        ("evaluate", [*AT, "--variant", "dense"]),
+        ("prune", LEVEL),
+        ("finetune", LEVEL),
+        ("evaluate", [*LEVEL, "--variant", "finetuned"]),
+    ):
+        desk.run(stage, *options)
+    finetuned = json.loads(desk.path(PRUNED).parent.joinpath("finetuned/run.json").read_text())
+    assert finetuned["settings"]["gpus"] == 2

@@ -1,0 +1,114 @@
+"""What ranks train together: run as a script by each rank, and called by the test as the one rank of its own job."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from oba import ranks
+from oba.machine import RuntimeConfig
+from oba.recipes import EmaConfig, TrainConfig
+from oba.training.device import seeded
+from oba.training.loop import train
+from oba.training.records import EpochRecord
+
+BASE: dict[str, Any] = {"epochs": 3, "batch_size": 10, "lr": 0.05}
+PLAIN: dict[str, dict[str, Any]] = {
+    "sgd": {},
+    "adamw, average, parts": {
+        "optimizer": "adamw", "lr": 0.01, "ema": EmaConfig(decay=0.8), "accumulate": 2, "clip_norm": 0.5,
+        "select": "best",
+    },
+    "smoothed, uneven": {"batch_size": 15, "label_smoothing": 0.1},
+}  # fmt: skip
+"""Recipes in which it does not matter how a batch is divided."""
+STOP_AFTER = 2
+
+
+class Images:
+    """A split of random images, all of which fit into memory."""
+
+    def __init__(self, images: int) -> None:
+        draw = torch.Generator().manual_seed(1)
+        self.inputs = torch.randn(images, 2, 6, 6, generator=draw, dtype=torch.float64)
+        self.targets = torch.randint(3, (images,), generator=draw)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def batches(
+        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, part: tuple[int, int]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.arange(len(self))
+        if shuffle_seed is not None:
+            order = order[torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle_seed))]
+        for batch in order.split(batch_size):
+            mine = batch[part[0] :: part[1]]
+            yield self.inputs[mine].clone(), self.targets[mine]
+
+
+class Net(nn.Module):
+    """A small net with a layer that nothing uses, as some have."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head, self.unused = nn.Conv2d(2, 4, 3), norm, nn.Linear(64, 3), nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.conv(x)).relu().flatten(1))
+
+
+def net(norm: type[nn.Module] = nn.Identity) -> nn.Module:
+    with seeded(0):
+        return Net(norm(4)).double()
+
+
+class Stopped(Exception):
+    pass
+
+
+def trained(folder: Path, model: nn.Module, recipe: dict[str, Any], stop: bool = False) -> list[EpochRecord]:
+    """Train a net with the images above."""
+
+    def on_epoch(record: EpochRecord) -> None:
+        if stop and record.epoch == STOP_AFTER:
+            raise Stopped
+
+    parts = SimpleNamespace(train=Images(50), val=Images(7), info=SimpleNamespace(classes=["a", "b", "c"]))
+    settings: dict[str, Any] = {"seed": 3, "state_dir": folder, "device": torch.device("cpu"), "label": "net"}
+    settings |= {"runtime": RuntimeConfig(), "on_epoch": on_epoch}
+    return train(model, parts, TrainConfig(**(BASE | recipe)), **settings).history  # pyright: ignore
+
+
+def everything(folder: Path) -> dict[str, Tensor]:
+    """Weights and figures of all trainings by name."""
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str, model: nn.Module, history: list[EpochRecord]) -> None:
+        figures = [[r.train_loss, r.train_top1, r.val_loss, r.val_top1, r.lr] for r in history]
+        found[f"{name} figures"] = torch.tensor(figures, dtype=torch.float64)
+        found.update({f"{name} {key}": t.detach().clone() for key, t in model.state_dict().items()})
+
+    for name, recipe in PLAIN.items():
+        model = net()
+        keep(name, model, trained(folder / name, model, recipe))
+    model = net(nn.BatchNorm2d)
+    keep("norms", model, trained(folder / "norms", model, {}))
+    stopped, again = net(nn.BatchNorm2d), net(nn.BatchNorm2d)
+    try:
+        trained(folder / "again", stopped, {}, stop=True)
+    except Stopped:
+        keep("again", again, trained(folder / "again", again, {}))
+    return found
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with ranks.connected(cuda=False):
+        torch.save(everything(Path(sys.argv[1], "state")), f"{sys.argv[1]}/{ranks.rank()}.pt")
