@@ -60,9 +60,11 @@ def make_folder(root: Path, count: int) -> None:
 
 
 def memory(process: psutil.Process) -> Figures:
-    """Return a process's memory in MB: resident, and its share of what it shares."""
-    info = process.memory_full_info()
-    return {"rss": info.rss / 1e6, "pss": info.pss / 1e6, "own": info.uss / 1e6}
+    """Return a process's memory in MB, without what is mapped from files: its part of what it shares, and its own."""
+    fields = [line.split() for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines()[1:]]
+    kilobytes = {field[0].rstrip(":"): int(field[1]) for field in fields}
+    part = kilobytes["Pss_Anon"] + kilobytes["Pss_Shmem"]
+    return {"part": part / 1e3, "own": kilobytes["Private_Dirty"] / 1e3}
 
 
 def timed(work: Callable[[], object]) -> tuple[float, object]:
@@ -154,12 +156,10 @@ def torchvision(root: Path, out: Path) -> Figures:
 
 
 def measured(process: psutil.Process, before: Figures) -> Figures:
-    """Return what the process has taken since it began, and the mean of its children, in MB."""
-    now, children = memory(process), [memory(child) for child in process.children()]
-    figures = {f"main {kind}": now[kind] - before[kind] for kind in ("rss", "pss")}
-    return figures | {
-        f"worker {kind}": sum(c[kind] for c in children) / len(children) for kind in ("rss", "pss", "own")
-    }
+    """Return what main process and workers have taken together since the former began, and the mean worker's own."""
+    children = [memory(child) for child in process.children()]
+    together = memory(process)["part"] + sum(child["part"] for child in children) - before["part"]
+    return {"together": together, "own of a worker": sum(child["own"] for child in children) / len(children)}
 
 
 STEPS = {"look": look, "prepare": prepare, "look again": look, "split": split, "train": train}
@@ -204,7 +204,7 @@ def main() -> None:
         for step in (*STEPS, *OTHERS):
             results[step] = run(step, options, Path(folder))
             for name, value in results[step].items():
-                unit = "MB" if name.startswith(("main", "worker", "peak")) else "s"
+                unit = "MB" if name in {"together", "own of a worker", "peak"} else "s"
                 print(f"{step:<14}{name:<32}{value:>10,.2f} {unit}", flush=True)
     write_figures(options, {"steps": results})
 

@@ -12,12 +12,12 @@ import hashlib
 import os
 import time
 import zipfile
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -30,7 +30,6 @@ from oba.errors import FileError
 from oba.files import write_atomic
 from oba.recipes import DataConfig
 
-T = TypeVar("T")
 _UNSETTLED = 2_000_000_000
 """Nanoseconds in which a file may change twice and keep its time: the coarsest clock of a common file system."""
 _NO_TIME = -1
@@ -56,8 +55,8 @@ class FileStates:
     def digest(self, *more: bytes) -> str:
         """Return the digest of all of this except the root, and of more."""
         sha = hashlib.sha256()
-        for array in (self.names.ends, self.names.text, self.labels, self.sizes, self.times):
-            sha.update(np.ascontiguousarray(array).data)
+        for part in (self.names.ends, self.names.text, self.labels, self.sizes, self.times):
+            sha.update(np.ascontiguousarray(part).data)
         for content in more:
             sha.update(content)
         return sha.hexdigest()[:16]
@@ -180,27 +179,28 @@ def _states(source: ArraySource | ImageFiles, sizes: np.ndarray, times: np.ndarr
 
 def _digest_files(states: FileStates, indices: np.ndarray) -> np.ndarray:
     """Read some files; return their digests, (n, 8) uint8: zeros where one cannot be read."""
+    digests = np.zeros((len(indices), DIGEST_BYTES), dtype=np.uint8)
 
-    def digest(index: int) -> bytes:
-        return _digest(f"{states.root}/{states.names[index]}")
+    def digest(row: int) -> None:
+        content = _digest(f"{states.root}/{states.names[int(indices[row])]}")
+        digests[row] = np.frombuffer(content, dtype=np.uint8)
 
-    found = _in_threads(digest, indices.tolist(), f"looking for changes in {states.root}")
-    return np.frombuffer(b"".join(found), dtype=np.uint8).reshape(-1, DIGEST_BYTES)
+    _in_threads(digest, len(indices), f"looking for changes in {states.root}")
+    return digests
 
 
 def _look(source: ArraySource | ImageFiles) -> FileStates:
     """Ask the file system about all files of a source."""
-    root = os.path.abspath(source.root.expanduser())
+    root, names = os.path.abspath(source.root.expanduser()), source.files
+    sizes, times = array("q", [-1]) * len(names), array("q", [_NO_TIME]) * len(names)
 
-    def stat(name: str) -> tuple[int, int]:
-        try:
-            status = os.stat(f"{root}/{name}")
-        except OSError:  # such as a link to nowhere: `prepare` reports all of them together
-            return -1, _NO_TIME
-        return status.st_size, status.st_mtime_ns
+    def stat(index: int) -> None:
+        with suppress(OSError):  # such as a link to nowhere: `prepare` reports all of them together
+            status = os.stat(f"{root}/{names[index]}")
+            sizes[index], times[index] = status.st_size, status.st_mtime_ns
 
-    found = np.array(_in_threads(stat, source.files, f"listing {root}"), dtype=np.int64)
-    return _states(source, found[:, 0], found[:, 1])
+    _in_threads(stat, len(names), f"listing {root}")
+    return _states(source, np.array(sizes, dtype=np.int64), np.array(times, dtype=np.int64))
 
 
 def _load(cache: Path) -> tuple[str, FileStates, np.ndarray] | None:
@@ -214,18 +214,21 @@ def _load(cache: Path) -> tuple[str, FileStates, np.ndarray] | None:
         return None
 
 
-def _in_threads(work: Callable[[T], object], items: list[T], what: str) -> list:
-    """Map a function that waits for the file system over many items."""
-    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
-    done: list = []
+def _in_threads(work: Callable[[int], None], count: int, what: str) -> None:
+    """Do something that waits for the file system for every index."""
+
+    def chunk(start: int) -> int:
+        rows = range(start, min(start + _CHUNK, count))
+        for row in rows:
+            work(row)
+        return len(rows)
+
     with (
         ThreadPoolExecutor(min(32, 2 * usable_cpus())) as pool,
-        tqdm(total=len(items), desc=what, unit="file", delay=2, disable=None) as bar,
+        tqdm(total=count, desc=what, unit="file", delay=2, disable=None) as bar,
     ):
-        for found in pool.map(lambda chunk: [work(item) for item in chunk], chunks):
-            done += found
-            bar.update(len(found))
-    return done
+        for done in pool.map(chunk, range(0, count, _CHUNK)):
+            bar.update(done)
 
 
 def _digest(path: str) -> bytes:

@@ -7,6 +7,7 @@ because looking counts references inside of each string. Arrays do neither, and 
 from __future__ import annotations
 
 import os
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,9 +33,11 @@ class Names:
         Returns:
             The same as arrays.
         """
-        encoded = [os.fsencode(name) for name in names]
-        lengths = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
-        return cls(np.frombuffer(b"".join(encoded), dtype=np.uint8), np.cumsum(lengths))
+        text, ends = bytearray(), array("q")
+        for name in names:
+            text += os.fsencode(name)
+            ends.append(len(text))
+        return cls(np.frombuffer(bytes(text), dtype=np.uint8), np.array(ends, dtype=np.int64))
 
     def __len__(self) -> int:
         """Return the number of names."""

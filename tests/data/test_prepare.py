@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from oba.data.fingerprint import fingerprint
 from oba.data.prepare import prepare
-from oba.data.store import open_prepared
+from oba.data.store import digest_of, open_prepared
 from oba.data.types import PREPARED_FILES, DataInfo
 from oba.errors import ConfigError, DataError
 from oba.recipes import DataConfig
@@ -136,6 +137,21 @@ def test_files_are_listed_with_sizes(tmp_path: Path, make_folder: MakeFolder) ->
     assert files.digests[2].tobytes().hex() == hashlib.sha256((root / "b/000.jpeg").read_bytes()).hexdigest()[:16]
     assert files.digest() == info.files_digest
     assert files.sizes[2] == (root / "b/000.jpeg").stat().st_size
+
+
+def test_every_image_is_read_once(tmp_path: Path, make_folder: MakeFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, read = make_folder({"a": 5, "b": 5}, size=(80, 80)), []
+
+    def noted(content: bytes) -> bytes:
+        read.append(content)
+        return digest_of(content)
+
+    monkeypatch.setattr("oba.data.prepare.digest_of", noted)
+    seen = fingerprint(folder(root), tmp_path / "cache")
+    prepare(folder(root), tmp_path / "out", cache=tmp_path / "cache", seen=seen)
+    first, *others = read  # one image is looked at before, to tell what all are like
+    assert sorted(others) == sorted(path.read_bytes() for path in root.rglob("*.png"))
+    assert first == others[0]
 
 
 @pytest.mark.parametrize("storage", ["arrays", "files", "no files"])
