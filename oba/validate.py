@@ -192,6 +192,8 @@ def _inspect(
         with problems.gathered(where):
             head = classifier_of(model.name, net)
             check_weights(net, Path(dense.source), entry=dense.weights, head=head, replace_head=dense.replace_head)
+    with problems.gathered(where):
+        _check_rates(study, model, net, classes, input_size)
     wanted = model.structures
     by_structures = any(method.granularity == "structures" for method in study.methods)
     structures = find_structures(net, input_size, **wanted.model_dump()) if by_structures else None
@@ -207,6 +209,21 @@ def _inspect(
                 _require_structures(ready, ready.steps, net, structures, cost, study.keep)
     may_go = sum(weight.numel() for weight in weights.values()) if weights else None
     return _Net(model.name, sum(p.numel() for p in net.parameters()), cost.macs, structures, lowest, may_go, warnings)
+
+
+def _check_rates(
+    study: Study, model: ModelConfig, net: nn.Module, classes: int, input_size: tuple[int, int, int]
+) -> None:
+    """Refuse rates of dropout and stochastic depth that a net has no place for."""
+    from copy import deepcopy
+
+    from oba.models.dropping import set_dropping, wanted_rates
+
+    recipes = [model.dense, study.scratch, *(method.finetune for method in study.methods)]
+    for rates in {tuple(wanted_rates(recipe).items()): None for recipe in recipes if recipe is not None}:
+        if rates:
+            sizes = {"num_classes": classes, "input_size": input_size}
+            set_dropping(deepcopy(net), model.name, **sizes, rates=dict(rates))
 
 
 def _require_structures(

@@ -205,6 +205,12 @@ def test_a_criterion_that_cannot_score_a_net_is_refused(study: Callable[..., Stu
     assert line.endswith("criterion 'bn-scale' needs a batch norm with a scale")
 
 
+def test_rates_that_a_net_has_no_place_for_are_refused(study: Callable[..., Study]) -> None:
+    methods = ["magnitude", {"name": "own", "criterion": "magnitude", "finetune": {"stochastic_depth": 0.1}}]
+    with pytest.raises(ModelError, match="models.resnet8: resnet8: takes no rate of stochastic_depth; allowed: nets of"):
+        validate(study(methods=methods))
+
+
 def test_an_ignored_layer_that_a_model_does_not_have_is_told_with_the_model(study: Callable[..., Study]) -> None:
     with pytest.raises(ConfigError) as caught:
         validate(study(models=["resnet8", "vgg11x0.125"], structures={"ignore": ["layer1.*"]}, keep=[0.6]))

@@ -12,6 +12,7 @@ from torch import nn
 
 from oba.data.bundle import DataBundle
 from oba.files import write_record, write_text
+from oba.models.dropping import set_dropping, wanted_rates
 from oba.models.stored import ModelCard, SupportsJson, save_pruned
 from oba.models.weight_masks import Masks
 from oba.recipes import TrainConfig
@@ -52,6 +53,8 @@ def train_and_save(
         What the job's record adds.
     """
     device = next(model.parameters()).device
+    if rates := wanted_rates(config):
+        set_dropping(model, card.name, num_classes=card.num_classes, input_size=card.input_size, rates=rates)
     started = perf_counter()
 
     def on_epoch(epoch: EpochRecord) -> None:

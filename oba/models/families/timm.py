@@ -14,6 +14,8 @@ def build(
     input_size: tuple[int, int, int],
     tag: str | None = None,
     replace_head: bool = False,
+    dropout: float | None = None,
+    stochastic_depth: float | None = None,
 ) -> nn.Module:
     """Build one of timm's nets; timm adapts the stem's channels, the classifier and position embeddings itself.
 
@@ -23,6 +25,8 @@ def build(
         input_size: Channels, height and width of the images.
         tag: Of the pretrained weights to load; without it weights are random.
         replace_head: Whether the classifier is random whatever was loaded.
+        dropout: Rate of dropout before the classifier; the library's if not given.
+        stochastic_depth: Rate at which the last block is skipped; the library's if not given.
 
     Returns:
         The net.
@@ -37,6 +41,8 @@ def build(
         name = f"{name.partition('.')[0]}.{tag}"
     channels, *image_size = input_size
     settings: dict[str, Any] = {"pretrained": tag is not None, "num_classes": num_classes, "in_chans": channels}
+    rates = {"drop_rate": dropout, "drop_path_rate": stochastic_depth}
+    settings |= {key: rate for key, rate in rates.items() if rate is not None}
     try:
         model: Any = timm.create_model(name, img_size=tuple(image_size), **settings)
     except TypeError as error:  # convolutional nets take images of any size, and no such argument

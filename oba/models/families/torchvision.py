@@ -18,6 +18,8 @@ def build(
     input_size: tuple[int, int, int],
     tag: str | None = None,
     replace_head: bool = False,
+    dropout: float | None = None,
+    stochastic_depth: float | None = None,
 ) -> nn.Module:
     """Build one of torchvision's nets and exchange the classifier and the first convolution where they do not fit.
 
@@ -27,6 +29,8 @@ def build(
         input_size: Channels, height and width of the images.
         tag: Of the pretrained weights to load; without it weights are random.
         replace_head: Whether the classifier is random whatever was loaded.
+        dropout: Rate of dropout; the library's if not given.
+        stochastic_depth: Rate at which the last block is skipped; the library's if not given.
 
     Returns:
         The net.
@@ -34,7 +38,9 @@ def build(
     from torchvision import models
 
     name = name.removeprefix("torchvision/")
-    model: Any = models.get_model(name, weights=tag, **_settings(name, input_size, tag))
+    rates = {"dropout": dropout, "stochastic_depth_prob": stochastic_depth}
+    settings = _settings(name, input_size, tag) | {key: rate for key, rate in rates.items() if rate is not None}
+    model: Any = models.get_model(name, weights=tag, **settings)
     if name in AUXILIARY:
         model.aux_logits = False
     if hasattr(model, "AuxLogits"):
