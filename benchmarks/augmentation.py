@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from oba.data.bundle import ArrayPixels, Split
-from oba.recipes import AugmentConfig
+from oba.datasets import AugmentConfig
 
 MEAN, STD, PADDING, EDGE = [0.5, 0.5, 0.5], [0.25, 0.25, 0.25], 4, 32
 

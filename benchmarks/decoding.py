@@ -32,7 +32,7 @@ from oba.data.changes import View, view_batch
 from oba.data.images import crop_and_resize, decode, with_channels
 from oba.data.prepare import prepare
 from oba.data.store import digest_of
-from oba.recipes import AugmentConfig, DataConfig, SplitsConfig
+from oba.datasets import AugmentConfig, DataConfig, SplitsConfig
 
 EDGE, MEAN, STD = 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 BATCH = 64

@@ -78,7 +78,7 @@ def look(root: Path, out: Path) -> Figures:
     """List the images, and take their fingerprint: what every start of a study does, dry runs included."""
     from oba.data.describe import describe
     from oba.data.fingerprint import fingerprint
-    from oba.recipes import DataConfig
+    from oba.datasets import DataConfig
 
     config = DataConfig(name="imagefolder", root=str(root), image_size=72)
     described = timed(lambda: describe(config))[0]
@@ -88,7 +88,7 @@ def look(root: Path, out: Path) -> Figures:
 def prepare(root: Path, out: Path) -> Figures:
     """Prepare the images; read and decoded are those of 72 pixels."""
     from oba.data.prepare import prepare
-    from oba.recipes import DataConfig
+    from oba.datasets import DataConfig
 
     config = DataConfig(name="imagefolder", root=str(root), image_size=72)
     return {"prepare": timed(lambda: prepare(config, out / "data", cache=out / "source.npz", seen="seen"))[0]}
@@ -100,7 +100,7 @@ def split(root: Path, out: Path) -> Figures:
     from oba.data.split_files import write_splits
     from oba.data.splits import make_splits
     from oba.data.store import open_prepared
-    from oba.recipes import DataConfig, SplitsConfig
+    from oba.datasets import DataConfig, SplitsConfig
 
     config = DataConfig(name="imagefolder", root=str(root), image_size=72, normalization="imagenet")
     seconds, splits = timed(lambda: make_splits(out / "data", config, SplitsConfig(val=0.05), 0))
@@ -114,7 +114,7 @@ def train(root: Path, out: Path) -> Figures:
     """Open the images as every job does, and take the first batches of two epochs of 256 images a batch."""
     from oba.data import load_bundle
     from oba.data.split_files import read_splits
-    from oba.recipes import AugmentConfig
+    from oba.datasets import AugmentConfig
 
     process, cpu = psutil.Process(), torch.device("cpu")
     before = memory(process)

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from oba.config import RuntimeConfig
 from oba.data.bundle import ArrayPixels, Split
+from oba.datasets import AugmentConfig
 from oba.models import build_model
-from oba.recipes import AugmentConfig, TrainConfig
+from oba.recipes import TrainConfig
 from oba.training.device import derive_seed, keep_freed_memory, make_deterministic
 from oba.training.evaluation import autocast
 from oba.training.learner import Learner

@@ -21,7 +21,8 @@ from pathlib import Path
 NEUTRAL = {
     "oba.config": "settings: their values are part of a job's parameters",
     "oba.sections": "settings, cut to what a stage sees",
-    "oba.recipes": "settings of images and training",
+    "oba.datasets": "settings of images",
+    "oba.recipes": "settings of training",
     "oba.section": "reads settings, whose values are part of a job's parameters",
     "oba.errors": "exceptions: a stage that raises has no result",
     "oba.models.names": "refuses names that no net has",

@@ -13,16 +13,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from oba.datasets import AugmentConfig, CalibrationConfig, DataConfig, SplitsConfig
 from oba.machine import GpusConfig, RuntimeConfig, ThreadsConfig
-from oba.recipes import (
-    AugmentConfig,
-    CalibrationConfig,
-    DataConfig,
-    DenseConfig,
-    FinetuneConfig,
-    ScratchConfig,
-    SplitsConfig,
-)
+from oba.recipes import DenseConfig, FinetuneConfig, ScratchConfig
 from oba.section import Fraction, Name, Section
 
 Granularity = Literal["structures", "weights"]

@@ -10,17 +10,10 @@ from collections.abc import Callable
 from typing import Any, Self, get_args
 
 from oba.config import EvaluationConfig, MethodConfig, StructuresConfig, Study
+from oba.datasets import AugmentConfig, CalibrationConfig, DataConfig, SplitsConfig
 from oba.layout import DENSE_LONGER, Coordinates, finetune_of, method_of, model_of, prunes_weights
 from oba.machine import DeviceConfig, RuntimeConfig
-from oba.recipes import (
-    AugmentConfig,
-    CalibrationConfig,
-    DataConfig,
-    DenseConfig,
-    FinetuneConfig,
-    ScratchConfig,
-    SplitsConfig,
-)
+from oba.recipes import DenseConfig, FinetuneConfig, ScratchConfig
 from oba.section import Section
 
 _OWN: dict[str, Callable[[Study, Coordinates], Any]] = {

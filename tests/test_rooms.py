@@ -23,7 +23,7 @@ FLOORS = [
     {"study", "schema", "layout", "codedigest", "locks"},
     {"options", "mistakes", "models", "data"},
     {"structures", "config", "registry", "files", "modes", "provenance"},
-    {"recipes", "machine", "ranks", "seeds"},
+    {"datasets", "recipes", "machine", "ranks", "seeds"},
     {"section", "errors", "records", "identity"},
 ]
 """Rooms from top to bottom; those of one floor know nothing of each other."""

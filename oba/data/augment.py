@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from oba.data.draws import Purpose, uniforms
-from oba.recipes import AugmentConfig
+from oba.datasets import AugmentConfig
 
 _TRIES = 10
 _ASPECT = (3 / 4, 4 / 3)

@@ -16,8 +16,8 @@ from oba.data.calibration import calibration_images
 from oba.data.loader import ArrayPixels, FilePixels, Pixels
 from oba.data.store import open_prepared
 from oba.data.types import DataInfo, Splits
+from oba.datasets import AugmentConfig
 from oba.errors import FileError
-from oba.recipes import AugmentConfig
 
 WHOLE = (0, 1)
 """The part of every batch that a single process takes: all of it."""

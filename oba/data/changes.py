@@ -19,7 +19,7 @@ from oba import registry
 from oba.data.augment import Changes, crop_boxes, draw_bicubic, draw_boxes, draw_flips, draw_offsets
 from oba.data.draws import Purpose, random_bits
 from oba.data.images import crop_and_resize, fit, to_array
-from oba.recipes import AugmentConfig
+from oba.datasets import AugmentConfig
 
 Change = Callable[[Image.Image], Image.Image]
 

@@ -12,8 +12,8 @@ from oba import registry
 from oba.data.splits import shares_of
 from oba.data.streams import Stream
 from oba.data.types import ArraySource, ImageFiles
+from oba.datasets import DataConfig, SplitsConfig
 from oba.errors import DataError
-from oba.recipes import DataConfig, SplitsConfig
 
 _SAMPLES = 16
 """Image files that are looked at to tell what all are like."""

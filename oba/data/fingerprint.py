@@ -26,9 +26,9 @@ from oba import registry
 from oba.data.names import Names
 from oba.data.store import DIGEST_BYTES, usable_cpus
 from oba.data.types import ArraySource, ImageFiles
+from oba.datasets import DataConfig
 from oba.errors import FileError
 from oba.files import write_atomic
-from oba.recipes import DataConfig
 
 _UNSETTLED = 2_000_000_000
 """Nanoseconds in which a file may change twice and keep its time: the coarsest clock of a common file system."""

@@ -30,9 +30,9 @@ from oba.data.types import (
     ImageArrays,
     ImageFiles,
 )
+from oba.datasets import DataConfig
 from oba.errors import ConfigError, DataError
 from oba.files import write_atomic, write_json
-from oba.recipes import DataConfig
 
 ARRAY_EDGE = 64
 """Images whose edges are at most this many pixels are stored decoded; larger ones stay files."""

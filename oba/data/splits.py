@@ -16,8 +16,8 @@ from oba.data.images import fit, to_array
 from oba.data.store import Prepared, open_prepared
 from oba.data.streams import Stream, stream
 from oba.data.types import PARTS, Splits
+from oba.datasets import DataConfig, SplitsConfig
 from oba.errors import ConfigError, DataError
-from oba.recipes import DataConfig, SplitsConfig
 
 IMAGENET_MEAN, IMAGENET_STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 STATISTICS_IMAGES = 2048

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from oba import ranks
+from oba.datasets import AugmentConfig
 from oba.files import read_record, write_record
-from oba.recipes import AugmentConfig
 from oba.records import Accuracy, Cost, Evaluation, Timing
 from oba.sections import EvaluateSections
 from oba.stages.job import Job, label_of

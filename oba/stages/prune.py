@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from oba.datasets import AugmentConfig
 from oba.files import read_json, read_record, write_record
-from oba.recipes import AugmentConfig
 from oba.records import Accuracy, Effort, Parts, Pruned, Trained
 from oba.sections import PruneSections
 from oba.stages.job import Job, label_of

@@ -6,7 +6,7 @@ import torch
 
 from oba.data.bundle import DataBundle, load_bundle
 from oba.data.split_files import read_splits
-from oba.recipes import AugmentConfig
+from oba.datasets import AugmentConfig
 from oba.stages.job import Job
 from oba.training.device import allow_tf32, keep_freed_memory, make_deterministic, pick_device, set_threads
 

@@ -91,6 +91,7 @@ def test_every_function_moves_the_stages_that_reach_it_and_no_other(moved, mutat
         ("oba.layout", {"collect", "report"}),
         ("oba.config", set()),
         ("oba.recipes", set()),
+        ("oba.datasets", set()),
         ("oba.section", set()),
         ("oba.tracking.run", set()),
         ("oba.models.names", set()),

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from oba.data.prepare import prepare
-from oba.recipes import DataConfig
+from oba.datasets import DataConfig
 
 
 def random_picture(seed: int, height: int, width: int, mode: str) -> Image.Image:

@@ -18,7 +18,7 @@ from oba.data.augment import (
     pad_and_crop,
     resize_boxes,
 )
-from oba.recipes import AugmentConfig
+from oba.datasets import AugmentConfig
 
 
 def some_images(batch: int, channels: int, height: int, width: int) -> torch.Tensor:

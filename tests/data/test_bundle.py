@@ -16,8 +16,8 @@ from oba.data.augment import Changes, draw_flips, draw_offsets
 from oba.data.bundle import ArrayPixels, DataBundle, Split
 from oba.data.calibration import calibration_images
 from oba.data.types import Splits
+from oba.datasets import AugmentConfig, DataConfig, SplitsConfig
 from oba.errors import ConfigError, FileError
-from oba.recipes import AugmentConfig, DataConfig, SplitsConfig
 
 CPU = torch.device("cpu")
 AUGMENTS = [

@@ -16,7 +16,7 @@ from oba.data.augment import Changes, draw_flips, draw_offsets
 from oba.data.augmentations.policy import policy_changes
 from oba.data.changes import View, view_batch
 from oba.data.draws import Purpose, random_bits
-from oba.recipes import AugmentConfig
+from oba.datasets import AugmentConfig
 
 MEAN = (0.5, 0.4, 0.3)
 HINTS = {"translate_const": 14, "img_mean": (128, 102, 76), "interpolation": Image.Resampling.BILINEAR}

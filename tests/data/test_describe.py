@@ -14,9 +14,9 @@ from PIL import Image
 from oba.data.describe import describe, expected_input_size
 from oba.data.prepare import prepare
 from oba.data.types import DataInfo
+from oba.datasets import DataConfig
 from oba.errors import ConfigError, DataError
 from oba.files import read_json
-from oba.recipes import DataConfig
 
 
 def test_digits(digits: Path) -> None:
@@ -59,7 +59,7 @@ def test_what_the_study_decides_is_refused(tmp_path: Path, make_folder: Callable
 def test_describing_imports_nothing_heavy() -> None:
     code = """
 import sys
-from oba.recipes import DataConfig
+from oba.datasets import DataConfig
 from oba.data.describe import describe
 from oba.data.fingerprint import fingerprint
 for name in ("digits", "cifar10", "cifar100"):

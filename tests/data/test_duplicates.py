@@ -14,8 +14,8 @@ from PIL import Image
 from oba.data.duplicates import Duplicates, find_duplicates
 from oba.data.prepare import prepare
 from oba.data.store import Prepared, open_prepared
+from oba.datasets import DataConfig
 from oba.errors import DataError
-from oba.recipes import DataConfig
 
 Open = Callable[[Path], Prepared]
 

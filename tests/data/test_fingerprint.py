@@ -15,8 +15,8 @@ from oba.data import fingerprint as module
 from oba.data.fingerprint import fingerprint
 from oba.data.prepare import prepare
 from oba.data.types import ArraySource, ImageArrays
+from oba.datasets import DataConfig
 from oba.errors import DataError
-from oba.recipes import DataConfig
 
 Look = Callable[[], str]
 

@@ -17,8 +17,8 @@ from oba.data.bundle import DataBundle, Split
 from oba.data.loader import FilePixels
 from oba.data.prepare import prepare
 from oba.data.store import open_prepared
+from oba.datasets import AugmentConfig, DataConfig, SplitsConfig
 from oba.errors import DataError
-from oba.recipes import AugmentConfig, DataConfig, SplitsConfig
 
 CPU = torch.device("cpu")
 MakeBundle = Callable[[AugmentConfig], DataBundle]

@@ -17,8 +17,8 @@ from oba.data.fingerprint import fingerprint
 from oba.data.prepare import prepare
 from oba.data.store import digest_of, open_prepared
 from oba.data.types import PREPARED_FILES, DataInfo
+from oba.datasets import DataConfig
 from oba.errors import ConfigError, DataError
-from oba.recipes import DataConfig
 
 MakeFolder = Callable[..., Path]
 Picture = Callable[[int, int, int, str], Image.Image]
@@ -67,7 +67,7 @@ def test_preparing_and_splitting_imports_no_torch(tmp_path: Path, make_folder: M
 import sys
 from pathlib import Path
 import oba.data.prepare
-from oba.recipes import DataConfig, SplitsConfig
+from oba.datasets import DataConfig, SplitsConfig
 from oba.data import make_splits
 splits = SplitsConfig(val=0.34, test=0.26)
 for config in (DataConfig(name="digits"), DataConfig(name="imagefolder", root={str(root)!r})):

@@ -18,9 +18,9 @@ from oba.data.describe import describe, train_images
 from oba.data.prepare import prepare
 from oba.data.splits import _rounded, make_splits
 from oba.data.types import Splits
+from oba.datasets import DataConfig, SplitsConfig
 from oba.errors import ConfigError, DataError
 from oba.files import digest_json
-from oba.recipes import DataConfig, SplitsConfig
 
 DIGITS = DataConfig(name="digits")
 MakeFolder = Callable[..., Path]

@@ -15,9 +15,9 @@ from oba.data.images import fit, to_array
 from oba.data.prepare import prepare
 from oba.data.store import FileList, digest_of, open_prepared, usable_cpus
 from oba.data.types import PREPARED_FILES
+from oba.datasets import DataConfig
 from oba.errors import DataError, FileError
 from oba.files import write_json
-from oba.recipes import DataConfig
 
 
 @pytest.fixture

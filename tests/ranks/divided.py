@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+from rank_runs import save_found
 from scoring import WITH_NORMS, own
 from torch import Tensor, nn
 from zoo import ZOO
 
 import oba
-from oba import ranks, registry
+from oba import registry
 from oba.importance import parameter_scores, score_structures
 from oba.importance.criterion import make_criterion
 from oba.importance.weights import weight_scores
@@ -96,7 +97,7 @@ def evaluated() -> Iterator[tuple[str, Tensor]]:
         yield f"evaluated {size}", torch.tensor([found.loss, found.top1, found.images], dtype=torch.float64)
 
 
-def everything() -> dict[str, Tensor]:
+def everything(folder: Path) -> dict[str, Tensor]:
     """All results by name."""
     found = dict(evaluated())
     for kind, sizes, dtype in CASES:
@@ -107,6 +108,4 @@ def everything() -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    with ranks.connected(cuda=False):
-        torch.save(everything(), f"{sys.argv[1]}/{ranks.rank()}.pt")
+    save_found(everything)

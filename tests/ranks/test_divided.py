@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from divided import UPDATES, VARIANTS, WEIGHTS, everything
-from rank_runs import run_ranks
-from torch import Tensor
+from rank_runs import Found, found_by_one, found_by_two
 
 from oba import registry
 
-Found = dict[str, Tensor]
-
 
 @pytest.fixture(scope="module")
-def one() -> Found:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    found = everything()
-    torch.set_num_threads(threads)
-    return found
+def one(tmp_path_factory) -> Found:
+    return found_by_one(everything, tmp_path_factory.mktemp("one"))
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> tuple[Found, Found]:
-    folder = tmp_path_factory.mktemp("two")
-    run_ranks([str(Path(__file__).with_name("divided.py")), str(folder)])
-    return torch.load(folder / "0.pt"), torch.load(folder / "1.pt")
+    return found_by_two("divided.py", tmp_path_factory.mktemp("two"))
 
 
 def test_nothing_is_left_out():

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
-from rank_runs import run_ranks
-from torch import Tensor
+from rank_runs import Found, found_by_one, found_by_two
 from trained import PLAIN, everything
 
 from oba import ranks
@@ -15,23 +12,15 @@ from oba.errors import ConfigError
 from oba.study import parse_study
 from oba.training.loop import _steps
 
-Found = dict[str, Tensor]
-
 
 @pytest.fixture(scope="module")
 def one(tmp_path_factory) -> Found:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    found = everything(tmp_path_factory.mktemp("one"))
-    torch.set_num_threads(threads)
-    return found
+    return found_by_one(everything, tmp_path_factory.mktemp("one"))
 
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory) -> tuple[Found, Found]:
-    folder = tmp_path_factory.mktemp("two")
-    run_ranks([str(Path(__file__).with_name("trained.py")), str(folder)])
-    return torch.load(folder / "0.pt"), torch.load(folder / "1.pt")
+    return found_by_two("trained.py", tmp_path_factory.mktemp("two"))
 
 
 @pytest.mark.parametrize("recipe", PLAIN)

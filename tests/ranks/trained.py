@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from rank_runs import save_found
 from torch import Tensor, nn
 
-from oba import ranks
 from oba.machine import RuntimeConfig
 from oba.recipes import EmaConfig, TrainConfig
 from oba.training.device import seeded
@@ -109,6 +108,4 @@ def everything(folder: Path) -> dict[str, Tensor]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    with ranks.connected(cuda=False):
-        torch.save(everything(Path(sys.argv[1], "state")), f"{sys.argv[1]}/{ranks.rank()}.pt")
+    save_found(everything)

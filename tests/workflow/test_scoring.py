@@ -11,9 +11,9 @@ from safetensors import safe_open
 import oba
 from oba.data.bundle import load_bundle
 from oba.data.split_files import read_splits
+from oba.datasets import AugmentConfig
 from oba.files import read_json, read_tensors
 from oba.importance import score_structures
-from oba.recipes import AugmentConfig
 from oba.structures import groups_from_json
 
 LEVEL = "taylor-iterative/keep0.70/pruned"

@@ -13,7 +13,7 @@ from timm.data.auto_augment import auto_augment_transform, posterize, rand_augme
 from torchvision.transforms import ColorJitter, InterpolationMode, TrivialAugmentWide
 
 from oba.data.images import RESAMPLING
-from oba.recipes import AugmentConfig
+from oba.datasets import AugmentConfig
 
 Change = Callable[[Image.Image], Image.Image]
 

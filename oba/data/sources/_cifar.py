@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from oba.data.types import ImageArrays
+from oba.datasets import DataConfig
 from oba.errors import DataError
-from oba.recipes import DataConfig
 
 if TYPE_CHECKING:
     from torchvision.datasets import CIFAR10

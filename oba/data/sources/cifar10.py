@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from oba.data.sources._cifar import read_cifar
 from oba.data.types import ArraySource, ImageArrays
-from oba.recipes import DataConfig
+from oba.datasets import DataConfig
 
 
 def open_source(config: DataConfig) -> ArraySource:

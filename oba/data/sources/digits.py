@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from oba.data.types import ArraySource, ImageArrays
-from oba.recipes import DataConfig
+from oba.datasets import DataConfig
 
 _CLASS_SIZES = [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from oba.data.sources._labels import label_file, read_labels
 from oba.data.types import ImageFiles
+from oba.datasets import DataConfig
 from oba.errors import ConfigError, DataError
-from oba.recipes import DataConfig
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 """Image files by the end of their name, in lower or upper case."""

@@ -12,7 +12,7 @@ from timm.data.random_erasing import RandomErasing
 from oba.data.augment import Changes
 from oba.data.augmentations.erasing import erase
 from oba.data.draws import Purpose, random_bits, uniforms
-from oba.recipes import AugmentConfig
+from oba.datasets import AugmentConfig
 
 IMAGES = np.arange(400)
 

@@ -12,8 +12,8 @@ import pytest
 from torchvision import datasets
 
 from oba.data.prepare import prepare
+from oba.datasets import DataConfig
 from oba.errors import DataError
-from oba.recipes import DataConfig
 
 PER_FILE = 4
 

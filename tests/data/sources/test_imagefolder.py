@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from oba.data.sources.imagefolder import open_source
+from oba.datasets import DataConfig
 from oba.errors import ConfigError, DataError
-from oba.recipes import DataConfig
 
 
 def make(root: Path, *files: str) -> DataConfig:

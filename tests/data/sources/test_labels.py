@@ -9,8 +9,8 @@ import pytest
 
 from oba.data.sources.imagefolder import open_source
 from oba.data.types import ImageFiles
+from oba.datasets import DataConfig
 from oba.errors import ConfigError, DataError
-from oba.recipes import DataConfig
 
 Open = Callable[..., ImageFiles]
 LABELS = "val_1.JPEG b\nval_3.JPEG a\n\nval_2.JPEG b\n"
