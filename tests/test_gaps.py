@@ -12,7 +12,7 @@ from oba.dag import STAGES
 from oba.files import digest_file, read_json, write_json, write_text
 from oba.gaps import find_gaps
 from oba.layout import Coordinates, Layout, nets
-from oba.study import parse_study
+from oba.study import dump_study, parse_study
 
 LEVEL = Coordinates("resnet8", 0, "magnitude", "iterative", "0.60")
 NEXT = replace(LEVEL, keep="0.30")
@@ -107,7 +107,7 @@ def test_a_silent_end_is_told(sweep):
 
 
 def test_other_settings_make_a_net_another_one(sweep, study_values):
-    sweep.study = sweep.study.model_copy(update={"finetune": sweep.study.finetune.model_copy(update={"epochs": 9})})
+    sweep.study = parse_study({**dump_study(sweep.study), "methods": ["magnitude"], "finetune": {"epochs": 9}}, "study")
     assert sweep.reasons["0.60", "finetuned"] == "finetune has not run"
     assert sweep.reasons["0.30", "finetuned"] == "not run: finetune (keep 0.60) has not run"
     assert ("", "dense") not in sweep.reasons

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def results(tmp_path_factory):
             ("finetune", level),
             ("evaluate", Coordinates("resnet8x0.5", 0, "small", "iterative", "0.50", "finetuned")),
         ]:
-            execute(command, study, at)
+            execute(command, study, at, source=Path("study.yaml"))
     layout = Layout("tiny", project / "results")
     torch.set_num_threads(threads)
     return {"dense": layout.dense(dense), **{v: layout.level(level) / v for v in ("pruned", "finetuned")}}

@@ -145,7 +145,7 @@ def test_a_rank_whose_starter_is_gone_does_not_begin():
     program = "from oba.training.launch import follow; follow(); print('begins')"
     environment = os.environ | {ranks.LAUNCHER: "999999999", "RANK": "0", "WORLD_SIZE": "2"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (12, "", "")
+    assert (done.returncode, done.stdout, done.stderr) == (13, "", "")
 
 
 def test_a_process_that_is_no_rank_follows_nobody():

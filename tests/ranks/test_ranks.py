@@ -127,7 +127,7 @@ except ranks.LostRankError as error:
     main, other = start_ranks(["-c", program])
     _, said = main.communicate(timeout=60)
     other.communicate()
-    assert (main.returncode, other.returncode) == (12, 9)
+    assert (main.returncode, other.returncode) == (13, 9)
     assert said.startswith("rank 0 of 2 lost another rank: ")
     assert said.count("\n") == 1
 

@@ -35,7 +35,7 @@ def run(tmp_path: Path, study_values: dict[str, Any], monkeypatch: pytest.Monkey
         study = parse_study(study_values | changes, "study")
         at = Coordinates(model=model.replace("/", "-"), seed=0)
         for stage, where in (("prepare", Coordinates()), ("split", Coordinates(seed=0)), ("dense", at)):
-            execute(stage, study, where)
+            execute(stage, study, where, source=Path("study.yaml"))
         net = Path("results/tiny") / at.model / "seed0/dense"
         return load_file(net / "model.safetensors"), read_json(net / "run.json")
 
