@@ -48,7 +48,7 @@ class Split:
         """
         self._pixels = pixels
         self._labels = labels
-        self._indices = np.array(indices, dtype=np.int64)
+        self._indices = np.asarray(indices, dtype=np.int64)
         self._mean = tuple(mean)
         deviation = torch.tensor(std, dtype=torch.float64)
         self._scale = (1 / (255 * deviation)).to(labels.device, torch.float32).view(-1, 1, 1)

@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import warnings
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
@@ -79,6 +80,7 @@ class Workers(Generic[Item]):
                     raise batch
                 yield batch.to(self._device, non_blocking=True)
         except RuntimeError as error:
+            crew.stop()
             if not str(error).startswith("DataLoader worker (pid"):
                 raise
             raise DataError(
@@ -108,10 +110,19 @@ class _Crew:
                 generator=torch.Generator(),  # else it would draw from, and so change, the global random state
             )
 
+        # Left to the garbage collector, torch would start threads for queues whose ends it is about to close.
+        self.stop = weakref.finalize(self, _stop, self._loader)
+
     def read(self, items: Iterable[Any]) -> Iterator[Any]:
         self._asked.items = items
         with _own_signals(), _unwarned():
             return iter(self._loader)
+
+
+def _stop(loader: DataLoader[Any]) -> None:
+    """End a loader's processes, if it has started them."""
+    if loader._iterator is not None:
+        loader._iterator._shutdown_workers()  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Asked:
