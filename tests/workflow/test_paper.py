@@ -17,8 +17,8 @@ ROWS = {
     "cifar100-iterative": {"models": ["resnet32x4"], "methods": ["oba"]},
     "cifar10-unstructured": {},
     "cifar10-disagreements": {"methods": ["paper", "best-epoch"]},
-    "imagenet-resnet50": {"methods": ["oba", "reconstruction"]},
-    "imagenet-vit-b-16": {"methods": ["oba", "reconstruction"]},
+    "imagenet-resnet50": {"methods": ["oba"]},
+    "imagenet-vit-b-16": {"methods": ["oba"]},
 }
 """The studies, and what of their lists runs: what other rows run as well is left out."""
 
