@@ -6,9 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from oba.data import prepare
-from oba.datasets import AugmentConfig, DataConfig
+from oba.datasets import _ARRAY_EDGE, AugmentConfig, DataConfig
 from oba.errors import ConfigError
-from oba.recipes import _ARRAY_EDGE
 from oba.study import parse_study
 
 POLICIES = [

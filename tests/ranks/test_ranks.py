@@ -37,6 +37,7 @@ with ranks.connected(cuda=False):
 assert not torch.distributed.is_initialized()
 try:
     with ranks.connected(cuda=False):
+        ranks.barrier()  # the first rank must not leave before all are there
         raise RuntimeError("sizes differ")
 except RuntimeError as error:
     found["error"] = f"{type(error).__name__} {error}"
