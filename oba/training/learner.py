@@ -117,7 +117,7 @@ class Learner:
 
     def end_epoch(self) -> None:
         """Let all ranks have the same statistics of norms."""
-        for net in {self.model, self.counted}:
+        for net in dict.fromkeys((self.model, self.counted)):  # in one order on all ranks
             average_statistics(net)
 
     def save(self, state: TrainState) -> None:

@@ -76,7 +76,8 @@ def train(
         The history and the selected epoch.
 
     Raises:
-        TrainingError: If fewer than two images are left to train on, or a loss is not finite.
+        TrainingError: If fewer than two images are left to train on, a batch has fewer than two for each rank, or a
+            loss is not finite.
     """
     learner = Learner(
         model, config, runtime, device=device, classes=len(bundle.info.classes), masks=masks, teacher=teacher
@@ -84,20 +85,26 @@ def train(
     steps = _steps(len(bundle.train), config.batch_size)
     if config.epochs and steps == 0:
         raise TrainingError(f"{label}: {len(bundle.train)} training images; at least {2 * ranks.count()} are needed")
+    if config.batch_size < (fewest := 2 * ranks.count()) and ranks.count() > 1:
+        raise TrainingError(
+            f"{label}: batch_size {config.batch_size} leaves a rank fewer than two images; allowed with "
+            f"{ranks.count()} ranks: at least {fewest}"
+        )
     key = _key(model, config, seed, runtime)
     state = load_state(state_dir, key) or TrainState()
     learner.restore(state)
     for record in state.history:
         on_epoch(record)
 
-    with Progress(label, config.epochs) as progress:
+    with Progress(label, config.epochs, quiet=not ranks.is_main()) as progress:
         run = _Run(learner, config, len(bundle.train), steps, device, seed, progress, label)
         for epoch in range(len(state.history) + 1, config.epochs + 1):
             start = time.perf_counter()
             shuffle_seed = derive_seed(seed, "images", epoch)
             mine = (ranks.rank(), ranks.count())
             batches = bundle.train.batches(config.batch_size, shuffle_seed=shuffle_seed, augment=True, part=mine)
-            with seeded(derive_seed(seed, "dropout", epoch, *mine[:1] * (mine[1] > 1))):
+            own = mine[:1] if ranks.count() > 1 else ()  # ranks drop different units
+            with seeded(derive_seed(seed, "dropout", epoch, *own)):
                 loss, top1, images = _train_epoch(run, batches, epoch)
             learner.end_epoch()
             trained = time.perf_counter()

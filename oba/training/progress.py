@@ -18,19 +18,20 @@ _RECENT = 5
 class Progress:
     """Shows a training on standard error; to be entered with ``with``."""
 
-    def __init__(self, label: str, epochs: int, stream: TextIO | None = None) -> None:
+    def __init__(self, label: str, epochs: int, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         """Prepare the display.
 
         Args:
             label: What is trained, such as ``dense resnet8 seed 0``.
             epochs: Epochs in all.
             stream: Where to write; standard error if not given.
+            quiet: Whether nothing is shown.
         """
         self._label = label
         self._epochs = epochs
-        self._console = Console(file=stream or sys.stderr)
+        self._console = Console(file=stream or sys.stderr, quiet=quiet)
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-        self._bar = Bar(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
+        self._bar = Bar(*columns, console=self._console, transient=True, disable=quiet or not self._console.is_terminal)
         self._task = self._bar.add_task(label)
 
     def __enter__(self) -> Self:

@@ -190,6 +190,7 @@ def test_a_training_of_which_a_rank_is_killed_goes_on_and_ends_with_the_same_bit
     resumed = desk.run("dense", *AT)
     assert "epoch 1/8" not in resumed
     assert resumed.count("epoch 8/8") == 1
+    assert not list(desk.path("results/tiny/logs").rglob("*.rank*.log")), "one rank tells the progress"
     for name in ("model.safetensors", "plan.json", "metrics.json"):
         found, expected = (each.path(f"results/tiny/resnet8/seed0/dense/{name}") for each in (desk, whole))
         if name == "metrics.json":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from rank_runs import Found, found_by_one, found_by_two
-from trained import PLAIN, everything
+from trained import PLAIN, everything, net, trained
 
 from oba import ranks
-from oba.errors import ConfigError
+from oba.errors import ConfigError, TrainingError
 from oba.study import parse_study
 from oba.training.loop import _steps
 
@@ -58,13 +58,21 @@ def test_a_last_batch_that_leaves_a_rank_a_single_image_is_left_out(monkeypatch,
     assert _steps(images, batch) == steps
 
 
+def test_a_batch_of_too_few_images_for_the_ranks_is_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("oba.training.loop.ranks.count", lambda: 3)
+    monkeypatch.setattr("oba.training.learner.distribute", lambda model, device: model)
+    with pytest.raises(
+        TrainingError, match=r"^net: batch_size 5 leaves a rank fewer than two images; allowed with 3 r"
+    ):
+        trained(tmp_path, net(), {"batch_size": 5})
+
+
 def test_batch_norms_are_synchronised_on_gpus_alone(study_values):
     with pytest.raises(ConfigError, match="runtime: sync_batchnorm is true, but device is 'cpu'; allowed on GPUs"):
         parse_study({**study_values, "runtime": {"device": "cpu", "sync_batchnorm": True}}, "study")
 
 
 def test_a_net_on_the_cpu_cannot_be_synchronised():
-    from oba.errors import TrainingError
     from oba.training.ingredients.synchronized import make
 
     with pytest.raises(TrainingError, match=r"runtime\.sync_batchnorm: true, but training runs on a CPU"):

@@ -73,3 +73,12 @@ def test_the_bar_goes_away_when_training_fails() -> None:
     with pytest.raises(KeyError):
         fail()
     assert stream.getvalue().endswith(("\x1b[?25h", "\x1b[2K"))  # cursor shown again, line erased
+
+
+def test_a_quiet_display_shows_nothing() -> None:
+    stream = io.StringIO()
+    with Progress("x", 2, stream, quiet=True) as progress:
+        progress.start(1, 2)
+        progress.step()
+        progress.finish([replace(RECORD, epoch=1)])
+    assert stream.getvalue() == ""
