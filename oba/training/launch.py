@@ -62,6 +62,8 @@ def launch(count: int, command: Sequence[str], *, log: Path, notes: Path) -> Non
     told = {ranks.LAUNCHER: str(os.getpid()), _NOTES_IN: str(notes.absolute()), _LOG: str(log.absolute())}
     # One machine: no name of it has to be resolved. Ranks set their threads themselves.
     told |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    # torch's warnings from C++: among them, that looking for unused parameters was not needed.
+    told |= {"TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")}
     torchrun = ["--standalone", f"--nproc-per-node={count}", "--local-addr=127.0.0.1", *command]
     failures: Mapping[int, ProcessFailure] = {}
     try:

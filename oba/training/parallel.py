@@ -26,11 +26,13 @@ def distribute(model: nn.Module, device: torch.device) -> nn.Module:
         return model
     from torch.nn.parallel import DistributedDataParallel
 
-    # Looking for unused parameters also keeps torch from dividing the gradients into other buckets after the first
-    # step: sums over more than two ranks would then differ in their last bits after a restart.
-    warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
     devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True)
+    with warnings.catch_warnings():
+        # What torch 2.14 names in its place also leaves buffers alone, and is unknown to earlier versions.
+        warnings.filterwarnings("ignore", message="`broadcast_buffers` is deprecated", category=FutureWarning)
+        # Looking for unused parameters also keeps torch from dividing the gradients into other buckets after the first
+        # step: sums over more than two ranks would then differ in their last bits after a restart.
+        return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False, find_unused_parameters=True)
 
 
 def kept_back(net: nn.Module, wanted: bool) -> AbstractContextManager[Any]:

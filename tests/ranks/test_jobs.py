@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,9 +94,10 @@ def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """Wait until both ranks of a job are there and have imported what they need; return them in order."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
-        children = [p for p in psutil.Process(process.pid).children() if "RANK" in p.environ()]
-        if len(children) == 2 and all(len(p.net_connections("tcp")) >= 2 for p in children):
-            return sorted(children, key=lambda p: p.environ()["RANK"])
+        with suppress(psutil.Error, ProcessLookupError):  # a child that has just ended
+            children = [p for p in psutil.Process(process.pid).children() if "RANK" in p.environ()]
+            if len(children) == 2 and all(len(p.net_connections("tcp")) >= 2 for p in children):
+                return sorted(children, key=lambda p: p.environ()["RANK"])
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     raise AssertionError("the ranks did not begin")
