@@ -76,7 +76,8 @@ class Sides:
         draw = np.random.default_rng(0)
         pixels = draw.integers(0, 256, (images, EDGE, EDGE, 3), dtype=np.uint8)
         self._labels = torch.from_numpy(draw.integers(0, CLASSES, images)).to(device)
-        self._normal = (torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.25
+        planes = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).contiguous()
+        self._normal = (planes.float() / 255 - 0.5) / 0.25
         augment = AugmentConfig(crop="pad", padding=PADDING, flip=True)
         self._split = Split(
             ArrayPixels(pixels, device), self._labels, list(range(images)), mean=MEAN, std=STD, augment=augment
