@@ -19,12 +19,13 @@ import torch.nn.functional as F
 from command import argument_parser, write_figures
 from torch import Tensor, nn
 
-from oba.config import RuntimeConfig
 from oba.data.bundle import ArrayPixels, Split
 from oba.datasets import AugmentConfig
+from oba.machine import RuntimeConfig
 from oba.models import build_model
 from oba.recipes import TrainConfig
-from oba.training.device import derive_seed, keep_freed_memory, make_deterministic
+from oba.seeds import derive_seed
+from oba.training.device import keep_freed_memory, make_deterministic
 from oba.training.evaluation import autocast
 from oba.training.learner import Learner
 

@@ -22,6 +22,7 @@ NEUTRAL = {
     "oba.config": "settings: their values are part of a job's parameters",
     "oba.sections": "settings, cut to what a stage sees",
     "oba.datasets": "settings of images",
+    "oba.machine": "settings of what stages run on",
     "oba.recipes": "settings of training",
     "oba.section": "reads settings, whose values are part of a job's parameters",
     "oba.errors": "exceptions: a stage that raises has no result",

@@ -11,7 +11,6 @@ import torch
 import torch.utils.deterministic
 
 from oba.errors import ConfigError
-from oba.seeds import derive_seed as derive_seed
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _GIGABYTE = -1, -3, 1 << 30
 """Settings of glibc's ``mallopt``, and their value in bytes."""

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from oba import ranks, registry
-from oba.config import RuntimeConfig
+from oba.machine import RuntimeConfig
 from oba.models.weight_masks import Masks, apply_masks
 from oba.recipes import DistillationConfig, FinetuneConfig, TrainConfig
 from oba.training.evaluation import autocast

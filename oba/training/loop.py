@@ -18,13 +18,14 @@ import torch
 from torch import Tensor, nn
 
 from oba import ranks
-from oba.config import RuntimeConfig
 from oba.data.bundle import DataBundle
 from oba.errors import TrainingError
 from oba.files import digest_json
+from oba.machine import RuntimeConfig
 from oba.models.weight_masks import Masks
 from oba.recipes import TrainConfig
-from oba.training.device import derive_seed, seeded
+from oba.seeds import derive_seed
+from oba.training.device import seeded
 from oba.training.evaluation import evaluate
 from oba.training.learner import Learner
 from oba.training.progress import Progress

@@ -92,6 +92,7 @@ def test_every_function_moves_the_stages_that_reach_it_and_no_other(moved, mutat
         ("oba.config", set()),
         ("oba.recipes", set()),
         ("oba.datasets", set()),
+        ("oba.machine", set()),
         ("oba.section", set()),
         ("oba.tracking.run", set()),
         ("oba.models.names", set()),

@@ -105,7 +105,7 @@ def test_neutral_modules_import_nothing_that_computes_arrays(module):
         ("oba.models.parse", "parse_own"),
         ("oba.files", "read_json"),
         ("oba.files", "read_tensors"),
-        ("oba.training.device", "derive_seed"),
+        ("oba.seeds", "derive_seed"),
         ("oba.pruning.cost", "CostModel"),
         ("oba.pruning.cost", "LayerCost"),
     ],

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from oba.errors import ConfigError
+from oba.seeds import derive_seed
 from oba.training.device import (
-    derive_seed,
     fastest_kernels,
     keep_freed_memory,
     make_deterministic,
