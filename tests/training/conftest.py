@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 
-from oba.config import RuntimeConfig
+from oba.machine import RuntimeConfig
 from oba.recipes import TrainConfig
 from oba.training.loop import train
 from oba.training.records import TrainOutcome
 
 TOY = Path(__file__).with_name("toy.py")
+if str(TOY.parent) not in sys.path:  # so that tests import what they share by name
+    sys.path.insert(0, str(TOY.parent))
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from resuming import Interrupted, same, stop_after
 from torch import Tensor, nn
 
-from oba.config import RuntimeConfig
 from oba.errors import TrainingError
+from oba.machine import RuntimeConfig
 from oba.recipes import TrainConfig
 from oba.tracking import RunIdentity, stage_run
 from oba.tracking.journal import read_attempt
@@ -30,26 +31,9 @@ Run = Callable[..., tuple[nn.Module, TrainOutcome]]
 TIMES = ("images_per_second", "seconds")
 
 
-def same(a: nn.Module, b: nn.Module) -> bool:
-    states = a.state_dict(), b.state_dict()
-    return states[0].keys() == states[1].keys() and all(torch.equal(states[0][k], states[1][k]) for k in states[0])
-
-
 def figures(history: list[EpochRecord]) -> list[dict[str, Any]]:
     """The history without what differs from run to run."""
     return [{k: v for k, v in asdict(record).items() if k not in TIMES} for record in history]
-
-
-class Interrupted(Exception):
-    pass
-
-
-def stop_after(epoch: int) -> Callable[[EpochRecord], None]:
-    def on_epoch(record: EpochRecord) -> None:
-        if record.epoch == epoch:
-            raise Interrupted
-
-    return on_epoch
 
 
 def test_a_small_net_learns_a_separable_problem(run: Run, toy: SimpleNamespace) -> None:

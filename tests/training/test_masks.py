@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from resuming import Interrupted, stop_after
 from torch import Tensor, nn
 
-from oba.config import RuntimeConfig
 from oba.files import read_tensors
+from oba.machine import RuntimeConfig
 from oba.recipes import TrainConfig
 from oba.training.loop import train
 from oba.training.records import EpochRecord, TrainOutcome
@@ -92,19 +93,11 @@ def test_momentum_of_masked_weights_is_0_in_the_saved_state(trained, tmp_path):
             assert state[path][mask].any() or not mask.any()
 
 
-class Interrupted(Exception):
-    pass
-
-
 @pytest.mark.parametrize("select", ["last", "best"])
 def test_an_interrupted_training_of_a_masked_net_ends_with_the_same_bits(trained, select):
-    def stop(record: EpochRecord) -> None:
-        if record.epoch == 2:
-            raise Interrupted
-
     whole, masks, _ = trained(state="whole", select=select)
     with pytest.raises(Interrupted):
-        trained(state="cut", on_epoch=stop, select=select)
+        trained(state="cut", on_epoch=stop_after(2), select=select)
     again, _, outcome = trained(state="cut", select=select)
     assert [record.epoch for record in outcome.history] == [1, 2, 3]
     for name, tensor in whole.state_dict().items():

@@ -11,14 +11,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from resuming import Interrupted, same, stop_after
 from torch import Tensor, nn
 
-from oba.config import RuntimeConfig
+from oba.machine import RuntimeConfig
+from oba.models import build_model
+from oba.models.dropping import set_dropping
 from oba.recipes import DistillationConfig, EmaConfig, FinetuneConfig, TrainConfig
 from oba.training.device import seeded
 from oba.training.ingredients.mixing import Mixer
 from oba.training.learner import Learner, distilled
-from oba.training.records import EpochRecord, TrainOutcome
+from oba.training.records import TrainOutcome
 from oba.training.state import TrainState
 
 Run = Callable[..., tuple[nn.Module, TrainOutcome]]
@@ -37,22 +40,6 @@ RECIPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-class Interrupted(Exception):
-    pass
-
-
-def stop_after(epoch: int) -> Callable[[EpochRecord], None]:
-    def on_epoch(record: EpochRecord) -> None:
-        if record.epoch == epoch:
-            raise Interrupted
-
-    return on_epoch
-
-
-def same(a: nn.Module, b: nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-
-
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_bits(
@@ -67,6 +54,25 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bits(
     assert same(whole, resumed)
     assert [r.val_loss for r in outcome.history] == [r.val_loss for r in expected.history]
     assert outcome.selected_epoch == expected.selected_epoch
+
+
+def test_stochastic_depth_and_dropout_go_on_with_the_same_bits(run: Run, tmp_path: Path) -> None:
+    sizes: dict[str, Any] = {"num_classes": 4, "input_size": (1, 8, 8)}
+
+    def net() -> nn.Module:
+        with seeded(0):
+            model = build_model("timm/test_resnet", **sizes)
+        set_dropping(model, "timm/test_resnet", **sizes, rates={"dropout": 0.3, "stochastic_depth": 0.4})
+        return model
+
+    config = TrainConfig(**(BASE | {"epochs": 2}))
+    whole, _ = run(config, model=net(), state_dir=tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        run(config, model=net(), on_epoch=stop_after(1))
+    resumed, _ = run(config, model=net())
+    assert same(whole, resumed)
+    plain = build_model("timm/test_resnet", **sizes)
+    plain.load_state_dict(whole.state_dict())  # what is dropped has no place in the weights
 
 
 def test_every_ingredient_changes_the_result(run: Run, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from oba.config import RuntimeConfig
+from oba.machine import RuntimeConfig
 from oba.models import build_model
 from oba.recipes import TrainConfig
 from oba.training.device import seeded
