@@ -75,10 +75,12 @@ class ExportError(ObaError):
 _REMEDIES = {
     errno.ENOSPC: "free some space and run again: finished jobs and epochs are kept",
     errno.EDQUOT: "free some space or raise the quota and run again: finished jobs and epochs are kept",
+    errno.EFBIG: "raise the limit on the size of files (`ulimit -f`) and run again: finished jobs and epochs are kept",
     errno.EROFS: "choose a folder that can be written, or remount the file system",
     errno.EACCES: "give the user who runs this the permission, or choose another folder",
     errno.EPERM: "give the user who runs this the permission, or choose another folder",
     errno.EIO: "the disk or its network connection is failing; check it before the next run",
+    errno.ESTALE: "its network disk has lost it; run again once the disk is back: finished jobs and epochs are kept",
 }
 _CODE_IN_TEXT = re.compile(r"\(os error (\d+)\)")
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")

@@ -93,12 +93,11 @@ def read_json(path: Path) -> Any:
     Raises:
         FileError: If the file is missing or damaged.
     """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: no such file; the stage that makes it has not run") from error
-    except ValueError as error:
-        raise FileError(f"{path}: not valid JSON ({error})") from error
+    with _reading(path):
+        try:
+            return json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise FileError(f"{path}: not valid JSON ({error})") from error
 
 
 def write_record(path: Path, record: BaseModel) -> None:
@@ -127,11 +126,18 @@ def read_record(path: Path, kind: type[R]) -> R:
     try:
         return kind.model_validate(read_json(path))
     except ValidationError as error:
-        raise FileError(f"{path}: {_wrong(error)}") from error
+        raise FileError(f"{path}: {explain_record(error)}") from error
 
 
-def _wrong(error: ValidationError) -> str:
-    """Say in one line what the first wrong value of a record is, and what may be there."""
+def explain_record(error: ValidationError) -> str:
+    """Say in one line what the first wrong value of a record is, and what may be there.
+
+    Args:
+        error: What the record's class raised.
+
+    Returns:
+        The line.
+    """
     first = error.errors(include_url=False)[0]
     key = ".".join(map(str, first["loc"])) or "the content"
     if first["type"] == "missing":
@@ -167,7 +173,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         The tensors by name, on the CPU.
 
     Raises:
-        FileError: If the file is missing or damaged.
+        FileError: If the file is missing or damaged, or its disk fails.
     """
     from safetensors.torch import load_file
 
@@ -195,12 +201,24 @@ def _explained(path: Path) -> Iterator[None]:
     """Say in one line why a safetensors file cannot be read."""
     from safetensors import SafetensorError
 
+    with _reading(path):
+        try:
+            yield
+        except SafetensorError as error:
+            raise FileError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Say in one line that a file is not there, or that its disk fails; such an error does not always name it."""
     try:
         yield
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file; the stage that makes it has not run") from error
-    except SafetensorError as error:
-        raise FileError(f"{path}: not a readable safetensors file ({error})") from error
+    except OSError as error:
+        if explained := explain_oserror(error, path):
+            raise explained from error
+        raise
 
 
 def digest_json(value: Any) -> str:
@@ -223,24 +241,36 @@ def digest_file(path: Path) -> str:
 
     Returns:
         16 hexadecimal digits.
+
+    Raises:
+        FileError: If the file is missing, or its disk fails.
     """
-    with Path(path).open("rb") as stream:
+    with _reading(path), Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 @contextmanager
-def locked(directory: Path, name: str = ".lock") -> Iterator[None]:
+def locked(directory: Path, name: str = ".lock", *, wait: bool = True) -> Iterator[bool]:
     """Hold a directory's lock, waiting for whoever holds it; the kernel frees it when a process dies.
 
     Args:
         directory: The directory to own; made if missing.
         name: The lock's own name.
+        wait: Whether to wait; otherwise go on without the lock where somebody holds it.
 
     Yields:
-        Nothing.
+        Whether the lock is held.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     Path(directory).mkdir(parents=True, exist_ok=True)
-    with FileLock(Path(directory) / name):
-        yield
+    lock = FileLock(Path(directory) / name, timeout=-1 if wait else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

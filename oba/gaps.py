@@ -13,9 +13,9 @@ from pathlib import Path
 from oba.config import Study
 from oba.dag import STAGES, Stage
 from oba.errors import FileError
-from oba.files import digest_file, read_record
+from oba.files import digest_file
 from oba.layout import Coordinates, Layout, nets
-from oba.records import Run
+from oba.made import read_run
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ def find_gaps(study: Study, layout: Layout) -> Gaps:
     reasons: dict[Coordinates, str] = {}
     failed: dict[Blocker, None] = {}
     for net in nets(study):
-        blockers = survey.blockers(_Job(STAGES["evaluate_dense"], Coordinates(net.model, net.seed)))
+        blockers = survey.blockers(Job(STAGES["evaluate_dense"], Coordinates(net.model, net.seed)))
         if net.variant != "dense":
-            blockers = blockers or survey.blockers(_Job(STAGES["evaluate"], net))
+            blockers = blockers or survey.blockers(Job(STAGES["evaluate"], net))
         if blockers:
             reasons[net] = blockers[0].explains(net)
             failed |= dict.fromkeys(blocker for blocker in blockers if blocker.error)
@@ -84,7 +84,14 @@ def find_gaps(study: Study, layout: Layout) -> Gaps:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """A job of a sweep.
+
+    Attributes:
+        stage: Its stage.
+        at: Its coordinates.
+    """
+
     stage: Stage
     at: Coordinates
 
@@ -94,16 +101,11 @@ class _Survey:
 
     def __init__(self, study: Study, layout: Layout) -> None:
         self._study, self._layout = study, layout
-        self._makers = {
-            path: job
-            for stage in STAGES.values()
-            for job in _jobs(study, stage)
-            for path in stage.writes(layout, job.at)
-        }
+        self._makers = {path: job for job in jobs(study) for path in job.stage.writes(layout, job.at)}
         self.blockers = cache(self._blockers)
         self._is_current = cache(self._compare)
 
-    def _blockers(self, job: _Job) -> list[Blocker]:
+    def _blockers(self, job: Job) -> list[Blocker]:
         """Return the unfinished jobs at the root of this one's not being finished; none if it is."""
         stage, at = job.stage, job.at
         if all(path.exists() for path in stage.writes(self._layout, at)) and self._is_current(job):
@@ -117,12 +119,12 @@ class _Survey:
         log = self._layout.log(record)
         return [Blocker(stage.name, at, "" if record.exists() else _failure(log), log)]
 
-    def _compare(self, job: _Job) -> bool:
+    def _compare(self, job: Job) -> bool:
         """Tell whether a job's record agrees with the study and with the files that it read, and theirs likewise."""
         stage, at = job.stage, job.at
         record = stage.record(self._layout, at)
         try:
-            run = read_record(record, Run)
+            run = read_run(record)
         except FileError:
             return False
         settings = stage.sections.of(self._study, at).model_dump(mode="json", by_alias=True)
@@ -134,10 +136,24 @@ class _Survey:
         )
 
 
-def _jobs(study: Study, stage: Stage) -> set[_Job]:
-    """Return the jobs of a stage that some net of the sweep may need."""
-    known = [{axis: getattr(net, axis) for axis in stage.axes} for net in nets(study)]
-    return {_Job(stage, Coordinates(**axes)) for axes in known if "" not in axes.values()}
+def jobs(study: Study) -> list[Job]:
+    """Return the jobs that some net of a sweep needs, the report apart.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Each once, stage by stage.
+    """
+    sweep = nets(study)
+    trained = {"evaluate_dense": "dense", "scratch": "scratch"}
+    found = dict.fromkeys(
+        Job(stage, Coordinates(**{axis: getattr(net, axis) for axis in stage.axes}))
+        for stage in STAGES.values()
+        for net in sweep
+        if net.variant == trained.get(stage.name, net.variant)
+    )
+    return [job for job in found if "" not in (getattr(job.at, axis) for axis in job.stage.axes)]
 
 
 def _is_unchanged(path: Path, digest: str | None, record: Path) -> bool:

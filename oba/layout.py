@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oba.config import ModelConfig, Study, SweepMethod
+from oba.errors import ConfigError
 from oba.models.names import slug
 from oba.recipes import FinetuneConfig
 
@@ -118,6 +119,10 @@ class Layout:
         """Return the log of the job that writes a file as its main output or record."""
         return self.root / "logs" / output.relative_to(self.root).with_suffix(".log")
 
+    def state(self, record: Path) -> Path:
+        """Return the folder of the job that leaves a record: its lock, resumable state and finished work."""
+        return self.root / ".state" / self.within(record)
+
     def within(self, path: Path) -> str:
         """Return a path below the experiment's folder as a name without its suffix."""
         return path.relative_to(self.root).with_suffix("").as_posix()
@@ -126,6 +131,29 @@ class Layout:
 def level_name(keep: float) -> str:
     """Return a level as paths write it, ``0.30``."""
     return f"{keep:.2f}"
+
+
+def check_in_sweep(study: Study, at: Coordinates) -> None:
+    """Refuse coordinates of which a study says nothing, such as those of a job that was started for an earlier one.
+
+    Args:
+        study: The study.
+        at: The coordinates.
+
+    Raises:
+        ConfigError: If the study has no such model, method or level.
+    """
+    known = {
+        "model": list(models_by_slug(study)),
+        "method": [*(method.name for method in study.methods), DENSE_LONGER],
+        "keep": [level_name(keep) for keep in study.keep],
+    }
+    for axis, names in known.items():
+        if (given := getattr(at, axis)) and given not in names:
+            raise ConfigError(
+                f"{axis}: got {given!r}, but the study {study.experiment} has {', '.join(names)}; "
+                "it may have changed since the job was started"
+            )
 
 
 def start_of(study: Study, layout: Layout, at: Coordinates) -> Path:

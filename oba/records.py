@@ -160,4 +160,7 @@ class Run(Record):
 
     settings: dict[str, Any]
     inputs: dict[str, str]
+    stage: str = ""
+    key: str = ""
+    outputs: dict[str, str] = {}
     duplicates: Duplicates | None = None

@@ -2,7 +2,8 @@
 
 A killed Snakemake leaves its jobs running. When it starts again, it deletes the outputs of every job that it did
 not see end, also of one that has finished meanwhile. So a finished job keeps its outputs a second time, out of
-Snakemake's sight; hard links cost no space.
+Snakemake's sight. Small files are copied, so that damage to one of the two leaves the other; hard links of large ones
+cost no space, and are for files that were deleted or replaced.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from oba.files import digest_file, read_json, write_atomic, write_json
 
 _log = logging.getLogger(__name__)
 _DIGESTS = "digests.json"
+COPIED = 1 << 20
+"""Bytes up to which a file is copied: plans, metrics, labels, small nets."""
 
 
 def keep(outputs: Sequence[Path], folder: Path) -> bool:
@@ -39,7 +43,7 @@ def keep(outputs: Sequence[Path], folder: Path) -> bool:
     try:
         part.mkdir(parents=True)
         for output, kept in zip(outputs, _kept(outputs, part), strict=True):
-            _link(output, kept)
+            _second(output, kept)
         write_json(part / _DIGESTS, _digests(_kept(outputs, part)))
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
@@ -69,9 +73,46 @@ def restore(outputs: Sequence[Path], folder: Path) -> bool:
         _log.warning("finished work not used: %s", error)
         return False
     for source, output in zip(kept, outputs, strict=True):
-        _replace(source, output)
-        os.utime(output)
+        os.utime(source)
+        put_back(source, output)
     return True
+
+
+def intact(output: Path, base: Path, digest: str | None = None) -> Path | None:
+    """Find the kept copy of an output.
+
+    Args:
+        output: The output.
+        base: The job's folder of state.
+        digest: What the copy must be; what it was when it was kept, if not given.
+
+    Returns:
+        The copy, or None if there is none, or it is damaged as well.
+    """
+    for folder in base.glob("*-finished"):
+        try:
+            digests = read_json(folder / _DIGESTS)
+            for path in folder.glob(f"*-{output.name}"):
+                if digest_file(path) == (digest or digests.get(path.name)):
+                    return path
+        except (FileError, AttributeError) as error:
+            _log.warning("finished work not used: %s", error)
+    return None
+
+
+def put_back(kept: Path, output: Path) -> None:
+    """Give an output its name again, and the time that it had.
+
+    Args:
+        kept: A copy that :func:`keep` made.
+        output: The output; one that exists is replaced.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    second = output.with_name(f".{output.name}.kept")
+    second.unlink(missing_ok=True)
+    _second(kept, second)
+    second.replace(output)
+    second.unlink(missing_ok=True)  # two names of one file: POSIX leaves both
 
 
 def _kept(outputs: Sequence[Path], folder: Path) -> list[Path]:
@@ -88,19 +129,12 @@ def _check(kept: Sequence[Path], folder: Path) -> None:
         raise FileError(f"{folder}: damaged, its files are not those that were kept")
 
 
-def _link(source: Path, target: Path) -> None:
-    """Give a file a second name; copy it where the file system, or the file's owner, allows no links."""
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        write_atomic(target, partial(shutil.copyfile, source))
-
-
-def _replace(source: Path, target: Path) -> None:
-    """Link a file to a name that may be taken."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    linked = target.with_name(f".{target.name}.kept")
-    linked.unlink(missing_ok=True)
-    _link(source, linked)
-    linked.replace(target)
-    linked.unlink(missing_ok=True)  # two names of one file: POSIX leaves both
+def _second(source: Path, target: Path) -> None:
+    """Make a file a second time, of the same age: a copy where it is small, or links are not allowed, else a link."""
+    status = source.stat()
+    if status.st_size > COPIED:
+        with suppress(OSError):
+            target.hardlink_to(source)
+            return
+    write_atomic(target, partial(shutil.copyfile, source))
+    os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

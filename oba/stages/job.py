@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -20,11 +20,15 @@ from oba import ranks
 from oba.codedigest import stage_code
 from oba.config import PARTS, Study
 from oba.dag import STAGES, Files, stage_of
-from oba.files import digest_file, digest_json, locked, read_json, write_json
-from oba.layout import Coordinates, Layout, models_by_slug
+from oba.errors import ConfigError, FileError, ObaError
+from oba.files import digest_json, locked, read_json
+from oba.layout import Coordinates, Layout, check_in_sweep, models_by_slug
+from oba.made import read_run, write_run
 from oba.provenance import git_state, provenance
 from oba.sections import StageSections
 from oba.stages.finished import keep, restore
+from oba.stages.repair import checked, is_as_said, is_intact
+from oba.study import load_resolved
 from oba.tracking import RunIdentity, StageRun, UnheardRun, resolve_uri, stage_run
 from oba.training.launch import launch
 from oba.training.slots import device_slots
@@ -80,31 +84,38 @@ def execute(command: str, study: Study, at: Coordinates, *, source: Path) -> Non
     they are, or put back where Snakemake deleted them, as it does after a kill. A job that wants several GPUs runs as
     ranks: this process holds its lock and devices, and they call this function again.
 
+    While a job waits for its lock, the study may become another. A resolved study is read again then, so that the job
+    does what is wanted now: never does one that outlived its run replace newer work by older.
+
     Args:
         command: The stage's command.
         study: The whole study; the stage gets its slice.
         at: The job's coordinates.
         source: The file that the study was read from.
+
+    Raises:
+        ObaError: Whatever ends the job.
     """
-    task = _Task(command, study, at)
     if ranks.count() > 1:
-        task.perform()
+        _Task(command, study, at).perform()
         return
-    base, finished = task.base, task.base / f"{task.key}-finished"
+    layout = Layout(study.experiment)
+    base = layout.state(stage_of(command, at).record(layout, at))
     with locked(base):
-        done = all(path.exists() for path in task.outputs) and read_json(task.record).get("key") == task.key
-        if done or restore(task.outputs, finished):
+        task = _Task(command, load_resolved(source) if source.suffix == ".json" else study, at)
+        finished = base / f"{task.key}-finished"
+        if task.is_done() or restore(task.outputs, finished):
             return
         for stale in base.iterdir():
             if stale.is_dir() and stale.name not in {task.key, finished.name}:
                 shutil.rmtree(stale)
-        count = getattr(task.sections, "gpus", 1)
-        with _slots(task.sections, count):
-            if count == 1:
-                task.perform()
-            else:
-                again = ["-m", "oba", command, "--study", str(source), *task.stage.options(at).split()]
-                launch(count, again, log=task.layout.log(task.record), notes=base / "notes")
+        with _slots(task.sections, task.count):
+            try:
+                task.work(source)
+            except ObaError as error:
+                if error.exit_code != FileError.exit_code or not task.mended():
+                    raise
+                task.work(source)
         if keep(task.outputs, finished):
             shutil.rmtree(base / task.key, ignore_errors=True)
 
@@ -113,19 +124,48 @@ class _Task:
     """A job, from what it depends on to what it leaves."""
 
     def __init__(self, command: str, study: Study, at: Coordinates) -> None:
+        check_in_sweep(study, at)
         self.layout, self.stage = Layout(study.experiment), stage_of(command, at)
         self.sections = self.stage.sections.of(study, at)
         self._command, self._study, self._at = command, study, at
         self._settings = self.sections.model_dump(mode="json", by_alias=True)
         self._code = stage_code(command, self.stage.roots(study, at))
         self._reads = self.stage.reads(study, self.layout, at)
-        self._digests = {str(path): digest_file(path) for paths in self._reads.values() for path in paths}
+        self._digests = {str(path): checked(path, self.layout) for paths in self._reads.values() for path in paths}
         self._seen = self.stage.sees(study, self.layout)
         self.key = digest_json([command, at.given(), self._settings, self._code, self._digests, self._seen])
         self.outputs = self.stage.writes(self.layout, at)
         self.record = self.outputs[-1]
         self._place = self.stage.place(self.layout, at)
-        self.base = self.layout.root / ".state" / self._place
+        self.base = self.layout.state(self.record)
+        self.count: int = getattr(self.sections, "gpus", 1)
+
+    def is_done(self) -> bool:
+        """Tell whether the job was finished with this key, and its outputs are what its record says."""
+        try:
+            run = read_run(self.record)
+        except FileError:
+            return False
+        return run.key == self.key and all(is_as_said(path, run.outputs.get(path.name)) for path in self.outputs[:-1])
+
+    def mended(self) -> bool:
+        """Put back images that were damaged; tell whether there were any."""
+        after = self.stage.after(self._study, self.layout, self._at)
+        damaged = [path for paths in after.values() for path in paths if not is_intact(path)]
+        for path in damaged:
+            checked(path, self.layout)
+        return bool(damaged)
+
+    def work(self, source: Path) -> None:
+        """Do the work, as ranks if there are to be several."""
+        if self.count == 1:
+            self.perform()
+            return
+        again = ["-m", "oba", self._command, "--study", str(source), *self.stage.options(self._at).split()]
+        launch(self.count, again, log=self.layout.log(self.record), notes=self.base / "notes")
+        with suppress(FileError):  # deleted meanwhile, by a Snakemake that started again
+            if read_run(self.record).key != self.key:
+                raise ConfigError(f"{source}: changed while the job's ranks started; run again")
 
     def perform(self) -> None:
         """Do the work; of several ranks all do it together, and the first reports it."""
@@ -141,7 +181,8 @@ class _Task:
             facts = import_module(f"oba.stages.{command}").perform(job)
             summary = {"stage": command, "at": at.given(), "key": self.key, "settings": settings, "code": self._code}
             summary |= {"inputs": self._digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
-            write_json(self.record, summary)
+            if ranks.is_main():
+                write_run(self.record, summary, self.outputs[:-1])
             run.artifact(self.record)
 
     @contextmanager

@@ -1,0 +1,89 @@
+"""What a sweep had and lost, found at the start of a run by the times of files alone.
+
+Snakemake looks at what its targets need: it does not miss a net whose report is there. So before it plans, each
+finished job's outputs are asked for. One that is gone, or newer than the job's record, which is written last, is
+compared with its digest, and put back if it was lost or damaged. What cannot be put back has to be made again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from oba.config import Study
+from oba.files import locked
+from oba.gaps import jobs
+from oba.layout import Layout
+from oba.stages.finished import intact
+from oba.stages.repair import mend
+
+_NAMED = 10
+
+
+def find_lost(study: Study, layout: Layout, *, repair: bool) -> list[Path]:
+    """Find outputs that were made before and are lost or damaged.
+
+    Args:
+        study: The study.
+        layout: Its paths.
+        repair: Whether to put back what can be put back, and to move damaged files aside. Jobs that somebody else is
+            working on are left alone.
+
+    Returns:
+        Files that have to be made again.
+    """
+    reported = (layout.report / "summary.md").exists()
+    lost: list[Path] = []
+    kept: list[Path] = []
+    for job in jobs(study):
+        outputs = job.stage.writes(layout, job.at)
+        suspects = _suspects(outputs)
+        state = layout.state(outputs[-1])
+        if not suspects or not (reported or len(suspects) < len(outputs) or any(state.glob("*-finished"))):
+            continue
+        if repair:
+            lost += _repaired(suspects, outputs, state)
+        else:
+            missing = [path for path in suspects if not path.exists()]
+            back = [path for path in missing if intact(path, state)]
+            kept += back
+            lost += [path for path in missing if path not in back]
+    if kept:
+        sys.stderr.write(f"A run puts back {len(kept)} lost files: {_named(kept)}\n")
+    return lost
+
+
+def _suspects(outputs: Sequence[Path]) -> list[Path]:
+    """Return those of a job's outputs that are gone, or newer than its record."""
+    times = [_time(path) for path in outputs]
+    return [path for path, time in zip(outputs, times, strict=True) if time < 0 or time > times[-1]]
+
+
+def _time(path: Path) -> int:
+    """Return when a file was written, -1 if it is not there."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return -1
+
+
+def _repaired(suspects: list[Path], outputs: list[Path], state: Path) -> list[Path]:
+    """Put back what can be; return the rest."""
+    record = outputs[-1]
+    with locked(state, wait=False) as held:
+        if not held:
+            return []
+        lost = mend(suspects if record.exists() else outputs, record, state)
+        if not lost:
+            # What was only touched is as old as before: nothing that was made of it is out of date.
+            time = os.stat(record)
+            for path in set(suspects) - {record}:
+                os.utime(path, ns=(time.st_atime_ns, min(os.stat(path).st_mtime_ns, time.st_mtime_ns)))
+        return lost
+
+
+def _named(paths: Sequence[Path]) -> str:
+    rest = len(paths) - _NAMED
+    return ", ".join(map(str, paths[:_NAMED])) + (f" and {rest} more" if rest > 0 else "")
