@@ -16,7 +16,9 @@ include: "workflow/rules/report.smk"
 
 rule all:
     input:
-        layout.report / "summary.md",
+        rules.collect.output,
+        rules.report.output,
+        lost,
 
 
 onstart:

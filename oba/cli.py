@@ -261,5 +261,5 @@ def main() -> None:
             leave(error, known)
         if known is None:
             raise
-        sys.stderr.write("".join(f"error: {line}\n" for line in str(known).splitlines()))
+        sys.stderr.write("".join(f"{line}\n" for line in known.lines()))
         sys.exit(known.exit_code)

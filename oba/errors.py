@@ -13,9 +13,20 @@ from pathlib import Path
 
 
 class ObaError(Exception):
-    """Base of all errors that are reported without a traceback."""
+    """Base of all errors that are reported without a traceback.
+
+    Attributes:
+        exit_code: What the command ends with.
+        job: The job that met the error, as people name it; empty outside of jobs.
+    """
 
     exit_code = 1
+    job = ""
+
+    def lines(self) -> list[str]:
+        """Return what to tell, each line with the job."""
+        where = f"{self.job}: " if self.job else ""
+        return [f"error: {where}{line}" for line in str(self).splitlines()]
 
 
 class ConfigError(ObaError):

@@ -14,7 +14,7 @@ from oba.config import Study
 from oba.dag import STAGES, Stage
 from oba.errors import FileError
 from oba.files import digest_file
-from oba.layout import Coordinates, Layout, nets
+from oba.layout import Coordinates, Layout, name_of, nets
 from oba.made import read_run
 
 
@@ -116,8 +116,8 @@ class _Survey:
         if found:
             return list(found)
         record = stage.record(self._layout, at)
-        log = self._layout.log(record)
-        return [Blocker(stage.name, at, "" if record.exists() else _failure(log), log)]
+        log, name = self._layout.log(record), name_of(stage.module, at)
+        return [Blocker(stage.name, at, "" if record.exists() else _failure(log, name), log)]
 
     def _compare(self, job: Job) -> bool:
         """Tell whether a job's record agrees with the study and with the files that it read, and theirs likewise."""
@@ -163,15 +163,15 @@ def _is_unchanged(path: Path, digest: str | None, record: Path) -> bool:
     return path.stat().st_mtime <= record.stat().st_mtime or digest_file(path) == digest
 
 
-def _failure(log: Path) -> str:
-    """Return what a log says went wrong: its last error, or the last line of a traceback."""
+def _failure(log: Path, job: str) -> str:
+    """Return what a job's log says went wrong: its last error, without the job, or the last line of a traceback."""
     try:
         lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     except FileNotFoundError:
         return ""
     lines = [line for line in lines if line]
     if told := [line for line in lines if line.startswith("error: ")]:
-        return told[-1].removeprefix("error: ")
+        return told[-1].removeprefix("error: ").removeprefix(f"{job}: ")
     if any(line.startswith("Traceback ") for line in lines):
         return lines[-1]
     return "stopped without an error message, perhaps killed"

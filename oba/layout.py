@@ -133,6 +133,24 @@ def level_name(keep: float) -> str:
     return f"{keep:.2f}"
 
 
+def name_of(job: str, at: Coordinates) -> str:
+    """Return a job's name for people, such as ``dense resnet8 seed0``.
+
+    What tells jobs apart comes first, because lists of runs cut names short.
+
+    Args:
+        job: Its stage's command; nothing for what has no stage, such as a chain.
+        at: Its coordinates.
+
+    Returns:
+        Words such as ``seed0`` and ``keep0.30``.
+    """
+    given = at.given()
+    order = ("method", "schedule", "keep", "variant", "model", "seed")
+    words = [f"{name}{given[name]}" if name in {"seed", "keep"} else given[name] for name in order if name in given]
+    return " ".join([job, *words] if job else words)
+
+
 def check_in_sweep(study: Study, at: Coordinates) -> None:
     """Refuse coordinates of which a study says nothing, such as those of a job that was started for an earlier one.
 

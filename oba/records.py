@@ -160,7 +160,6 @@ class Run(Record):
 
     settings: dict[str, Any]
     inputs: dict[str, str]
-    stage: str = ""
     key: str = ""
     outputs: dict[str, str] = {}
     duplicates: Duplicates | None = None

@@ -94,5 +94,5 @@ def test_report_reads_files_and_never_a_model():
 
 def test_stages_stay_thin():
     for path in (PACKAGE / "stages").glob("*.py"):
-        if path.stem not in {"job", "nets", "finished", "__init__"}:
+        if path.stem not in {"job", "nets", "finished", "repair", "__init__"}:
             assert len(path.read_text().splitlines()) <= 130, path

@@ -20,9 +20,9 @@ from oba import ranks
 from oba.codedigest import stage_code
 from oba.config import PARTS, Study
 from oba.dag import STAGES, Files, stage_of
-from oba.errors import ConfigError, FileError, ObaError
+from oba.errors import ConfigError, FileError, ObaError, explain_oserror
 from oba.files import digest_json, locked, read_json
-from oba.layout import Coordinates, Layout, check_in_sweep, models_by_slug
+from oba.layout import Coordinates, Layout, check_in_sweep, models_by_slug, name_of
 from oba.made import read_run, write_run
 from oba.provenance import git_state, provenance
 from oba.sections import StageSections
@@ -101,7 +101,7 @@ def execute(command: str, study: Study, at: Coordinates, *, source: Path) -> Non
         return
     layout = Layout(study.experiment)
     base = layout.state(stage_of(command, at).record(layout, at))
-    with locked(base):
+    with _named(name_of(command, at)), locked(base):
         task = _Task(command, load_resolved(source) if source.suffix == ".json" else study, at)
         finished = base / f"{task.key}-finished"
         if task.is_done() or restore(task.outputs, finished):
@@ -195,7 +195,7 @@ class _Task:
         identity = RunIdentity(
             experiment=study.experiment,
             key=f"{study.experiment}/{self._place}",
-            name=" ".join([self._command, *readable(at)]),
+            name=name_of(self._command, at),
             parent=chain_identity(study, at) if at.schedule else None,
             tags=_tags(self._command, layout, at, digest_json(self._settings), self._code) | _method_tags(study, at),
             attempt=self.key,
@@ -204,6 +204,19 @@ class _Task:
         alone = locked(self.base, ".first-rank") if ranks.count() > 1 else nullcontext()
         with alone, _tracked(study, layout, self._place, identity, self._reads) as run:
             yield run
+
+
+@contextmanager
+def _named(job: str) -> Iterator[None]:
+    """Let an error that ends a job say which one."""
+    try:
+        yield
+    except (ObaError, OSError) as error:
+        known = error if isinstance(error, ObaError) else explain_oserror(error)
+        if known is None:
+            raise
+        known.job = job
+        raise known from error.__cause__ if known is error else error
 
 
 def _slots(sections: StageSections, count: int) -> AbstractContextManager[object]:
@@ -248,7 +261,7 @@ def chain_identity(study: Study, at: Coordinates) -> RunIdentity:
     return RunIdentity(
         experiment=layout.experiment,
         key=chain.relative_to(layout.results).as_posix(),
-        name=" ".join(readable(whole)),
+        name=name_of("", whole),
         tags={"sweep": layout.experiment, "stage": "chain"} | whole.given() | _method_tags(study, at),
         attempt=digest_json([settings, code]),
     )
@@ -256,23 +269,7 @@ def chain_identity(study: Study, at: Coordinates) -> RunIdentity:
 
 def label_of(job: Job) -> str:
     """Return a job's name for people, such as ``dense resnet8 seed0``."""
-    return " ".join([job.stage, *readable(job.at)])
-
-
-def readable(at: Coordinates) -> list[str]:
-    """Return coordinates as the names of runs show them.
-
-    What tells runs apart comes first, because lists of runs cut names short.
-
-    Args:
-        at: The coordinates.
-
-    Returns:
-        Words such as ``seed0`` and ``keep0.30``.
-    """
-    given = at.given()
-    order = ("method", "schedule", "keep", "variant", "model", "seed")
-    return [f"{name}{given[name]}" if name in {"seed", "keep"} else given[name] for name in order if name in given]
+    return name_of(job.stage, job.at)
 
 
 def _method_tags(study: Study, at: Coordinates) -> dict[str, str]:

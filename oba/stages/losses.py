@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from oba.config import Study
+from oba.errors import FileError
 from oba.files import locked
 from oba.gaps import jobs
 from oba.layout import Layout
 from oba.stages.finished import intact
-from oba.stages.repair import mend
+from oba.stages.repair import is_record, mend
 
 _NAMED = 10
 
@@ -53,6 +54,28 @@ def find_lost(study: Study, layout: Layout, *, repair: bool) -> list[Path]:
     if kept:
         sys.stderr.write(f"A run puts back {len(kept)} lost files: {_named(kept)}\n")
     return lost
+
+
+def mend_records(study: Study, layout: Layout) -> bool:
+    """Put back records of finished jobs that are damaged.
+
+    Args:
+        study: The study.
+        layout: Its paths.
+
+    Returns:
+        Whether there were any.
+
+    Raises:
+        FileError: If there is no intact copy of one; it has been moved aside.
+    """
+    records = [job.stage.record(layout, job.at) for job in jobs(study)]
+    damaged = [record for record in records if record.exists() and not is_record(record)]
+    for record in damaged:
+        with locked(layout.state(record)):
+            if mend([], record, layout.state(record)):
+                raise FileError(f"{record}: damaged, and no intact copy is kept; run again: its job runs again")
+    return bool(damaged)
 
 
 def _suspects(outputs: Sequence[Path]) -> list[Path]:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from oba.errors import FileError
 from oba.files import digest_file, locked
-from oba.layout import Layout
+from oba.layout import Coordinates, Layout
 from oba.made import read_run, record_of
 from oba.records import Run
 from oba.stages.finished import intact, put_back
 
+_REPORTED = ("evaluation.json", "metrics.json", "plan.json", "history.csv")
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +51,23 @@ def checked(path: Path, layout: Layout) -> str:
     return digest_file(path)
 
 
+def check_reported(layout: Layout, nets: Iterable[Coordinates]) -> None:
+    """Compare what the report reads of nets with their records, as :func:`checked` does.
+
+    Args:
+        layout: The experiment's paths.
+        nets: The nets.
+    """
+    for at in nets:
+        folder = layout.net(at)
+        paths = [folder / name for name in _REPORTED]
+        if at.method:
+            paths.append(layout.level(at) / "pruned" / "metrics.json")
+        for path in [*paths, layout.structures(at)]:
+            if record_of(path):
+                checked(path, layout)
+
+
 def is_intact(path: Path) -> bool:
     """Tell whether a file is there, and what its maker's record says, if there is one.
 
@@ -65,6 +83,23 @@ def is_intact(path: Path) -> bool:
     except FileError as error:
         _raise_unless_damaged(error)
         return False
+
+
+def is_record(path: Path) -> bool:
+    """Tell whether a file is a job's record, undamaged.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Whether it is.
+    """
+    try:
+        read_run(path)
+    except FileError as error:
+        _raise_unless_damaged(error)
+        return False
+    return True
 
 
 def mend(outputs: Iterable[Path], record: Path, state: Path) -> list[Path]:
@@ -117,7 +152,7 @@ def _put_back(output: Path, state: Path, said: str | None) -> bool:
     what = "damaged" if output.exists() else "lost"
     if kept is not None:
         put_back(kept, output)
-        _log.warning("%s: was %s; put back from %s", output, what, kept)
+        _log.warning("%s: was %s; put back", output, what)
     elif output.exists():
         aside = output.replace(output.with_name(f"{output.name}.damaged"))
         _log.warning("%s: damaged, and no intact copy is kept; moved to %s", output, aside)

@@ -38,6 +38,7 @@ STUDY = {
 }
 AT = ["--model", "resnet8", "--seed", "0"]
 LEVEL = [*AT, "--method", "kron-obs", "--schedule", "iterative", "--keep", "0.50"]
+JOB = "prune kron-obs iterative keep0.50 resnet8 seed0"
 PRUNED = "results/tiny/resnet8/seed0/kron-obs-iterative/keep0.50/pruned"
 
 pytestmark = pytest.mark.slow
@@ -140,7 +141,7 @@ def test_a_killed_rank_ends_the_job_with_one_line_and_the_job_can_be_started_aga
     ranks[killed].kill()
     out, said = process.communicate(timeout=60)
     assert (process.returncode, out) == (13, "")
-    assert said.startswith(f"error: rank {killed} of 2 was killed by signal 9 (SIGKILL")
+    assert said.startswith(f"error: {JOB}: rank {killed} of 2 was killed by signal 9 (SIGKILL")
     assert said.count("\n") == 1
     assert not any(rank.is_running() for rank in ranks)
     desk.run("prune", *LEVEL)
@@ -162,13 +163,11 @@ def test_ranks_do_not_outlive_the_process_that_started_them(desk, number):
 
 
 def test_an_error_of_all_ranks_is_one_line(desk):
-    desk.study(gpus={"prune": 2})
-    weights = desk.path("results/tiny/resnet8/seed0/dense/model.safetensors")
-    weights.write_bytes(weights.read_bytes()[:-8])
-    process = desk.start("prune", *LEVEL)
+    desk.study(gpus={"prune": 2}, keep=[0.01])
+    process = desk.start("prune", *LEVEL[:-1], "0.01")
     out, said = process.communicate(timeout=60)
-    assert (process.returncode, out) == (9, "")
-    assert said.startswith("error: ")
+    assert (process.returncode, out) == (6, "")
+    assert said.startswith("error: prune kron-obs iterative keep0.01 resnet8 seed0: keep=0.01 cannot be reached")
     assert said.count("\n") == 1
 
 
@@ -187,7 +186,7 @@ def test_a_training_of_which_a_rank_is_killed_goes_on_and_ends_with_the_same_bit
     _, said = process.communicate(timeout=60)
     assert process.returncode == 13
     last = said.splitlines()[-1]
-    assert last.startswith("error: rank 1 of 2 was killed by signal 9 (SIGKILL")
+    assert last.startswith("error: dense resnet8 seed0: rank 1 of 2 was killed by signal 9 (SIGKILL")
     assert last.endswith("start the job again: it goes on after the last finished epoch")
     resumed = desk.run("dense", *AT)
     assert "epoch 1/8" not in resumed

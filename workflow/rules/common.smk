@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -22,6 +23,7 @@ from oba.layout import (
     nets,
 )
 from oba.locks import remember_host
+from oba.stages.losses import find_lost
 from oba.study import dump_study, parse_study, retyped
 from oba.training.slots import visible_gpus
 from oba.validate import quick_check
@@ -122,6 +124,18 @@ def options(stage):
 def per_stage(section, stage):
     """Return a stage's number of threads or GPUs; a job on several has the threads once for each."""
     return getattr(section, stage.kind, 1)
+
+
+@cache
+def lost(wildcards=None):
+    """Return what finished jobs left and is gone: Snakemake itself looks no further than the report."""
+    if not workflow.is_main_process:
+        return []
+    runs = workflow.executor_plugin and not workflow.dryrun and not workflow.touch
+    try:
+        return find_lost(study, layout, repair=bool(runs))
+    except ObaError as error:
+        raise WorkflowError(str(error))
 
 
 def validate_nets(jobs):
