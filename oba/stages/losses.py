@@ -42,7 +42,7 @@ def find_lost(study: Study, layout: Layout, *, repair: bool) -> list[Path]:
         outputs = job.stage.writes(layout, job.at)
         suspects = _suspects(outputs)
         state = layout.state(outputs[-1])
-        if not suspects or not (reported or len(suspects) < len(outputs) or any(state.glob("*-finished"))):
+        if not suspects or not (reported or _was_made(outputs, state)):
             continue
         if repair:
             lost += _repaired(suspects, outputs, state)
@@ -82,6 +82,11 @@ def _suspects(outputs: Sequence[Path]) -> list[Path]:
     """Return those of a job's outputs that are gone, or newer than its record."""
     times = [_time(path) for path in outputs]
     return [path for path, time in zip(outputs, times, strict=True) if time < 0 or time > times[-1]]
+
+
+def _was_made(outputs: Sequence[Path], state: Path) -> bool:
+    """Tell whether there is a trace of a job: some of what it left, or what was kept of it."""
+    return any(path.exists() for path in outputs) or any(state.glob("*-finished"))
 
 
 def _time(path: Path) -> int:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from oba import ranks
 from oba.errors import ConfigError
 from oba.files import read_json, write_json
 from oba.layout import Coordinates
+from oba.made import write_run
 from oba.stages import job
 from oba.stages.job import execute
 from oba.study import dump_study, parse_study
@@ -95,16 +95,10 @@ def test_a_job_that_is_no_longer_wanted_says_so_and_leaves_everything(bench):
 
 def test_ranks_of_another_study_than_their_starters_are_found_out(bench, monkeypatch):
     def launch(*_, **__):
-        monkeypatch.setattr(ranks, "count", lambda: 2)
-        other = parse_study(dump_study(bench.study) | {"calibration": {"images": 64}}, "study")
-        at = Coordinates("resnet8", 0, "magnitude", "iterative", "0.50")
-        try:
-            execute("prune", other, at, source=Path("study.yaml"))
-        finally:
-            monkeypatch.setattr(ranks, "count", lambda: 1)
+        write_run(bench.layout.level(at) / "pruned/run.json", {"settings": {}, "inputs": {}, "key": "another"}, [])
 
+    at = Coordinates("resnet8", 0, "magnitude", "iterative", "0.50")
     monkeypatch.setattr(job, "launch", launch)
     study = parse_study(dump_study(bench.study) | {"gpus": {"prune": 2}}, "study")
-    at = Coordinates("resnet8", 0, "magnitude", "iterative", "0.50")
-    with pytest.raises(ConfigError, match=r"^study.yaml: changed while the job's ranks started; run again$"):
+    with pytest.raises(ConfigError, match=r"^study\.yaml: changed while the job's ranks started; run again$"):
         execute("prune", study, at, source=Path("study.yaml"))
