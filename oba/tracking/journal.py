@@ -11,10 +11,12 @@ import os
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
+from oba.errors import explain_oserror
 from oba.tracking.limits import clean_tags
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -148,6 +150,7 @@ class Journal:
         self.path = Path(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = self.path.open("ab")
+        self._failed = False
         self._stream.truncate(self.path.read_bytes().rfind(b"\n") + 1)
 
     def start(self, identity: RunIdentity, upstream: Iterable[Path] = ()) -> None:
@@ -162,10 +165,18 @@ class Journal:
 
     def write(self, kind: str, **fields: Any) -> None:
         """Add one event of plain values and flush it to the disk."""
+        if self._failed:
+            return  # The job ends with the first failure, which is told; what it says while it ends has no place.
         line = json.dumps({"event": kind, "time": now_ms(), **fields}) + "\n"
-        self._stream.write(line.encode())
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
+        try:
+            self._stream.write(line.encode())
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except OSError as error:
+            self._failed = True
+            with suppress(OSError):  # it writes the rest
+                self._stream.close()
+            raise explain_oserror(error, self.path) or error from error
 
     def close(self) -> None:
         """Close the file."""
