@@ -14,6 +14,7 @@ from oba.config import Study
 from oba.dag import STAGES, Stage
 from oba.errors import FileError
 from oba.files import digest_file, read_record
+from oba.jobs import Jobs
 from oba.layout import Coordinates, Layout, nets
 from oba.records import Run
 
@@ -93,7 +94,7 @@ class _Survey:
     """The jobs of a study, and how far they are."""
 
     def __init__(self, study: Study, layout: Layout) -> None:
-        self._study, self._layout = study, layout
+        self._study, self._layout, self._jobs = study, layout, Jobs(study, layout)
         self._makers = {
             path: job
             for stage in STAGES.values()
@@ -114,7 +115,7 @@ class _Survey:
         if found:
             return list(found)
         record = stage.record(self._layout, at)
-        log = self._layout.log(record)
+        log = self._jobs.log(stage, at)
         return [Blocker(stage.name, at, "" if record.exists() else _failure(log), log)]
 
     def _compare(self, job: _Job) -> bool:
