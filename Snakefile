@@ -17,6 +17,7 @@ include: "workflow/rules/report.smk"
 rule all:
     input:
         layout.report / "summary.md",
+        forced,
 
 
 onstart:

@@ -23,16 +23,18 @@ from oba.layout import (
     nets,
 )
 from oba.locks import remember_host
-from oba.study import dump_study, parse_study, retyped
+from oba.study import dump_study, load_resolved, parse_study, retyped
 from oba.training.slots import visible_gpus
 from oba.validate import quick_check
 
 on_cluster = workflow.resource_settings.nodes is not None
 try:
     update_config(config, retyped(workflow.config_settings.config))
-    study = parse_study(config, "study")
     if workflow.is_main_process:
+        study = parse_study(config, "study")
         quick_check(study, local=not on_cluster)
+    else:  # a single job on a cluster reads what the run that submitted it has checked
+        study = load_resolved(Layout(config["experiment"]).study)
 except ObaError as error:
     raise WorkflowError(str(error))
 
@@ -66,11 +68,11 @@ def coordinates(wildcards):
     return Coordinates(**known)
 
 
-if workflow.is_main_process:
-    workflow.dag_settings.forcerun = {
-        *workflow.dag_settings.forcerun,
-        *jobs.doubtful(),
-    }
+def forced(wildcards):
+    """Have Snakemake run the jobs that it cannot judge, by way of an input function that it asks in time; no files."""
+    if workflow.is_main_process:
+        workflow.dag.forcerules.update(map(workflow.get_rule, jobs.doubtful()))
+    return []
 
 
 def pattern(of):
