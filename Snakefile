@@ -18,7 +18,7 @@ rule all:
     input:
         rules.collect.output,
         rules.report.output,
-        lost,
+        overlooked,
 
 
 onstart:
@@ -28,11 +28,13 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
     remember_host(Path.cwd())
     write_json(layout.study, dump_study(study))
+    jobs.remember(finished=False)
     validate_nets(workflow.dag.needrun_jobs())
     shell(f"oba begin --study {layout.study}")
 
 
 onsuccess:
+    jobs.remember(finished=True)
     shell(f"oba end --study {layout.study}")
     if (layout.report / "summary.md").exists():
         shell(f"oba show --study {layout.study}")

@@ -17,6 +17,7 @@ from oba.dag import STAGES, stage_of
 from oba.errors import ConfigError, ObaError, TrackingError, explain_oserror
 from oba.export.formats import Format
 from oba.files import write_text
+from oba.jobs import TOGETHER, Rule
 from oba.layout import RESULTS, Coordinates, Layout, nets
 from oba.study import load_resolved, load_study
 from oba.training.launch import follow, is_followed, leave
@@ -42,8 +43,8 @@ def _study(path: Path) -> Study:
     return load_resolved(path) if path.suffix == ".json" else load_study(path)
 
 
-def _add_stage(command: str) -> None:
-    """Make the command of a stage; the stage's module, and what it imports, is loaded when it runs."""
+def _add_job(command: str, summary: str, together: Rule | None = None) -> None:
+    """Make the command of a stage, or of stages that run together; their modules are loaded when they run."""
 
     def run(
         study: StudyFile,
@@ -54,21 +55,33 @@ def _add_stage(command: str) -> None:
         keep: Annotated[str, typer.Option(help="Level, two decimals.")] = "",
         variant: Annotated[str, typer.Option(help="dense, finetuned or scratch.")] = "",
     ) -> None:
-        from oba.stages.job import execute
-
         at = Coordinates(model, seed, method, schedule, keep, variant)
-        needed = [axis for axis in stage_of(command, at).axes if axis not in at.given()]
+        needed = [axis for axis in (together or stage_of(command, at)).axes if axis not in at.given()]
         if needed:
             raise ConfigError(f"{command}: missing {', '.join(f'--{axis}' for axis in needed)}")
-        execute(command, _study(study), at, source=study)
+        if together:
+            from oba.stages.together import execute_together
 
+            execute_together(together, _study(study), at, source=study)
+        else:
+            from oba.stages.job import execute
+
+            execute(command, _study(study), at, source=study)
+
+    app.command(name=command, help=summary, rich_help_panel=PANEL)(run)
+
+
+def _summary(command: str) -> str:
+    """Return what the module of a stage says of it."""
     module = Path(__file__).with_name("stages") / f"{command}.py"
     summary = module.read_text(encoding="utf-8").split('"""')[1].split(": ", 1)[1]
-    app.command(name=command, help=summary[0].upper() + summary[1:], rich_help_panel=PANEL)(run)
+    return summary[0].upper() + summary[1:]
 
 
 for _command in dict.fromkeys(stage.module for stage in STAGES.values()):
-    _add_stage(_command)
+    _add_job(_command, _summary(_command))
+for _rule in TOGETHER:
+    _add_job(_rule.command, "These stages in one process, with `job_per: level`.", _rule)
 
 
 @app.command(rich_help_panel=PANEL)

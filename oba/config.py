@@ -213,6 +213,9 @@ class Study(Section):
     """`scratch`: each pruned architecture trained from new weights, by the dense recipe over as many epochs as its
     pruned net had in all, or by the recipe `scratch`; `dense-longer`: the dense net given the fine-tuning epochs,
     nothing removed."""
+    job_per: Literal["stage", "level"] = "stage"
+    """What one job of the workflow runs: one `stage`, or all stages of a `level`, one after the other: a third of the
+    jobs, for large sweeps and for clusters where jobs wait long. The results are the same."""
     splits: SplitsConfig = SplitsConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     augment: AugmentConfig = AugmentConfig()

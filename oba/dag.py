@@ -125,7 +125,12 @@ def _scratch(layout: Layout, at: Coordinates) -> Path:
 
 def _in(folder: Place, names: Sequence[str]) -> Callable[[Layout, Coordinates], list[Path]]:
     """Return a function: the files of these names in a folder."""
-    return lambda layout, at: [folder(layout, at) / name for name in names]
+
+    def files(layout: Layout, at: Coordinates) -> list[Path]:
+        place = folder(layout, at)
+        return [place / name for name in names]
+
+    return files
 
 
 def _split_files(layout: Layout, at: Coordinates) -> list[Path]:

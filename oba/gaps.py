@@ -14,6 +14,7 @@ from oba.config import Study
 from oba.dag import STAGES, Stage
 from oba.errors import FileError
 from oba.files import digest_file
+from oba.jobs import Jobs
 from oba.layout import Coordinates, Layout, name_of, nets
 from oba.made import read_run
 
@@ -100,7 +101,7 @@ class _Survey:
     """The jobs of a study, and how far they are."""
 
     def __init__(self, study: Study, layout: Layout) -> None:
-        self._study, self._layout = study, layout
+        self._study, self._layout, self._jobs = study, layout, Jobs(study, layout)
         self._makers = {path: job for job in jobs(study) for path in job.stage.writes(layout, job.at)}
         self.blockers = cache(self._blockers)
         self._is_current = cache(self._compare)
@@ -116,7 +117,7 @@ class _Survey:
         if found:
             return list(found)
         record = stage.record(self._layout, at)
-        log, name = self._layout.log(record), name_of(stage.module, at)
+        log, name = self._jobs.log(stage, at), name_of(stage.module, at)
         return [Blocker(stage.name, at, "" if record.exists() else _failure(log, name), log)]
 
     def _compare(self, job: Job) -> bool:

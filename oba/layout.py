@@ -7,6 +7,7 @@ wildcards such as ``"{seed}"``.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,7 +62,7 @@ class Layout:
     experiment: str
     results: Path = RESULTS
 
-    @property
+    @cached_property
     def root(self) -> Path:
         """The experiment's folder."""
         return self.results / self.experiment
@@ -71,7 +72,7 @@ class Layout:
         """The resolved study that the stages read."""
         return self.root / "study.json"
 
-    @property
+    @cached_property
     def data(self) -> Path:
         """The prepared images."""
         return self.root / "data"
@@ -91,6 +92,11 @@ class Layout:
         """What is remembered of the data set's own files since it was prepared."""
         return self.root / ".state" / "source.npz"
 
+    @property
+    def made_by(self) -> Path:
+        """By what kinds of jobs (``job_per``) files were made."""
+        return self.root / ".state" / "job_per.json"
+
     def split(self, at: Coordinates) -> Path:
         """Return the file of one seed's splits; what part each image belongs to lies beside it."""
         return self.data / f"split-seed{at.seed}.json"
@@ -101,11 +107,11 @@ class Layout:
 
     def dense(self, at: Coordinates) -> Path:
         """Return the folder of one dense net."""
-        return self.root / at.model / f"seed{at.seed}" / "dense"
+        return self.root / f"{at.model}/seed{at.seed}/dense"
 
     def chain(self, at: Coordinates) -> Path:
         """Return the folder of one chain."""
-        return self.root / at.model / f"seed{at.seed}" / f"{at.method}-{at.schedule}"
+        return self.root / f"{at.model}/seed{at.seed}/{at.method}-{at.schedule}"
 
     def level(self, at: Coordinates) -> Path:
         """Return the folder of one level of a chain."""

@@ -18,6 +18,7 @@ FLOORS = [
     {"importance"},
     {"curvature"},
     {"gaps"},
+    {"jobs"},
     {"dag"},
     {"sections", "chosen"},
     {"study", "schema", "layout", "codedigest", "locks"},

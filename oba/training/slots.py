@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _POLL = 0.5
 """Seconds between two looks at devices that are all taken."""
+_held: list[str] = []
+"""The devices that this process holds."""
 
 
 def visible_gpus() -> int:
@@ -63,8 +65,9 @@ def device_slots(
 ) -> Iterator[list[str]]:
     """Hold GPUs alone inside the block, waiting until as many are free, and make CUDA see no others.
 
-    Enter it before anything asks CUDA for its devices: CUDA reads the environment only once. Under SLURM the
-    scheduler's choice stands: only jobs within one allocation share out the devices that it was given.
+    Enter it before anything asks CUDA for its devices: CUDA reads the environment only once. Inside a block, another
+    one has the first of those devices. Under SLURM the scheduler's choice stands: only jobs within one allocation
+    share out the devices that it was given.
 
     Args:
         device: ``cpu``, which needs no slot, ``cuda`` or ``auto``.
@@ -82,6 +85,10 @@ def device_slots(
     if device == "cpu" or (count == 1 and not devices):
         yield []
         return
+    if _held:
+        with _visible(_held[:count]) as chosen:
+            yield chosen
+        return
     if count > len(devices):
         raise ConfigError(f"gpus: {count}, but this job sees {too_few(len(devices))}")
     torch = sys.modules.get("torch")
@@ -89,15 +96,24 @@ def device_slots(
     locks = {name: folder / f"oba-gpu-{_allocation()}{name}.lock" for name in devices}
     with ExitStack() as held:
         chosen = _take(count, locks, folder / f"oba-gpu-{_allocation()}queue.lock", held)
-        before = os.environ.get(_VISIBLE)
-        os.environ[_VISIBLE] = ",".join(chosen)
-        try:
+        held.callback(_held.clear)
+        _held.extend(chosen)
+        with _visible(chosen):
             yield chosen
-        finally:
-            if before is None:
-                del os.environ[_VISIBLE]
-            else:
-                os.environ[_VISIBLE] = before
+
+
+@contextmanager
+def _visible(chosen: list[str]) -> Iterator[list[str]]:
+    """Let CUDA, and processes that are started, see some devices alone."""
+    before = os.environ.get(_VISIBLE)
+    os.environ[_VISIBLE] = ",".join(chosen)
+    try:
+        yield chosen
+    finally:
+        if before is None:
+            del os.environ[_VISIBLE]
+        else:
+            os.environ[_VISIBLE] = before
 
 
 def too_few(gpus: int) -> str:

@@ -1,10 +1,9 @@
 # Coordinates, settings and digests that the rules share. What a stage reads, writes and sees is said in oba.dag:
 # nothing is decided here.
-import json
 import re
 import subprocess
 import sys
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -14,6 +13,7 @@ from oba.codedigest import stage_code
 from oba.dag import STAGES
 from oba.errors import ObaError
 from oba.files import write_json
+from oba.jobs import Jobs
 from oba.layout import (
     DENSE_LONGER,
     Coordinates,
@@ -24,20 +24,23 @@ from oba.layout import (
 )
 from oba.locks import remember_host
 from oba.stages.losses import find_lost
-from oba.study import dump_study, parse_study, retyped
+from oba.study import dump_study, load_resolved, parse_study, retyped
 from oba.training.slots import visible_gpus
 from oba.validate import quick_check
 
 on_cluster = workflow.resource_settings.nodes is not None
 try:
     update_config(config, retyped(workflow.config_settings.config))
-    study = parse_study(config, "study")
     if workflow.is_main_process:
+        study = parse_study(config, "study")
         quick_check(study, local=not on_cluster)
+    else:  # a single job on a cluster reads what the run that submitted it has checked
+        study = load_resolved(Layout(config["experiment"]).study)
 except ObaError as error:
     raise WorkflowError(str(error))
 
 layout = Layout(study.experiment)
+jobs = Jobs(study, layout)
 methods = [*(method.name for method in study.methods), DENSE_LONGER]
 # One GPU job for each GPU of this machine, unless --resources gpu=N says otherwise or a cluster counts its own.
 if "gpu" not in workflow.global_resources and not on_cluster:
@@ -66,81 +69,70 @@ def coordinates(wildcards):
     return Coordinates(**known)
 
 
-def pattern(stage):
-    """Return the coordinates of all jobs of a stage: wildcards."""
-    return Coordinates(**{axis: f"{{{axis}}}" for axis in stage.axes})
+def pattern(of):
+    """Return the coordinates of all jobs of a rule: wildcards."""
+    return Coordinates(**{axis: f"{{{axis}}}" for axis in of.axes})
 
 
-def inputs(stage):
+def of_job(of, value):
+    """Return a function of wildcards: what a function of coordinates says of a job."""
+    return lambda wildcards: value(coordinates(wildcards))
+
+
+def inputs(of):
     """Return a function of wildcards: the files that a job reads, and those that only have to be there."""
 
     def files(wildcards):
         at = coordinates(wildcards)
         # Snakemake does not look at a job all of whose links to one that runs are ancient: each needs another link.
-        after = stage.after(study, layout, at).items()
-        return {**stage.reads(study, layout, at), **{k: ancient(v) for k, v in after}}
+        after = {name: ancient(paths) for name, paths in jobs.after(of, at).items()}
+        return {**jobs.reads(of, at), **after}
 
     return files
 
 
-def settings(stage):
-    """Return a function of wildcards: the slice of the study that a job sees; a change of it reruns the job."""
-
-    def text(wildcards):
-        sections = stage.sections.of(study, coordinates(wildcards))
-        return json.dumps(
-            sections.model_dump(mode="json", by_alias=True), sort_keys=True
-        )
-
-    return text
-
-
-def code(stage):
-    """Return a function of wildcards: the digest of the code that a job's result depends on."""
-    return lambda wildcards: stage_code(
-        stage.module, stage.roots(study, coordinates(wildcards))
+def of_nets(*names):
+    """Return a function of wildcards: files of all nets; a single job on a cluster need not list them."""
+    return lambda wildcards: jobs.asked(
+        layout.net(net) / name for net in nets(study) for name in names
     )
 
 
-def seen(stage):
-    """Return what else a stage depends on, such as the files of the data set; single jobs need not look again."""
+def seen(of):
+    """Return what else a rule depends on, such as the files of the data set; single jobs need not look again."""
     try:
-        return stage.sees(study, layout) if workflow.is_main_process else ""
+        return jobs.sees(of) if workflow.is_main_process else ""
     except ObaError as error:
         raise WorkflowError(str(error))
-
-
-def options(stage):
-    """Return a function of wildcards: a job's options on the command line."""
-    variant = "" if "variant" in stage.axes or stage.module != "evaluate" else "dense"
-
-    def text(wildcards):
-        at = coordinates(wildcards)
-        return stage.options(at) + (f" --variant {variant}" if variant else "")
-
-    return text
 
 
 def per_stage(section, stage):
     """Return a stage's number of threads or GPUs; a job on several has the threads once for each."""
-    return getattr(section, stage.kind, 1)
+    return getattr(getattr(study, section), stage.kind, 1)
 
 
-@cache
-def lost(wildcards=None):
-    """Return what finished jobs left and is gone: Snakemake itself looks no further than the report."""
+def most(of, number):
+    """Return the largest number that a stage of a rule wants."""
+    return max(map(number, of.stages))
+
+
+def overlooked(wildcards):
+    """Have Snakemake look at what it would not: what finished jobs left and is lost, and what it cannot judge."""
     if not workflow.is_main_process:
         return []
+    workflow.dag.forcerules.update(map(workflow.get_rule, jobs.doubtful()))
     runs = workflow.executor_plugin and not workflow.dryrun and not workflow.touch
     try:
-        return find_lost(study, layout, repair=bool(runs))
+        lost = jobs.asked(find_lost(study, layout, repair=bool(runs)))
     except ObaError as error:
         raise WorkflowError(str(error))
+    workflow.dag.forcefiles.update(map(str, lost))
+    return lost
 
 
-def validate_nets(jobs):
+def validate_nets(needed):
     """Try the nets and methods of a study before its first job, where any job would meet them."""
-    if not any(job.rule.name in {"trace", "dense", "prune"} for job in jobs):
+    if not any(job.rule.name in {"trace", "dense", "prune", "level"} for job in needed):
         return
     command = [sys.executable, "-m", "oba", "validate", layout.study]
     if on_cluster:

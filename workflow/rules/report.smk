@@ -3,8 +3,7 @@
 
 rule collect:
     input:
-        [layout.net(net) / "evaluation.json" for net in nets(study)],
-        [layout.net(net) / "metrics.json" for net in nets(study)],
+        of_nets("evaluation.json", "metrics.json"),
         [STAGES["split"].record(layout, Coordinates(seed=s)) for s in study.seeds],
     output:
         report(
@@ -29,8 +28,7 @@ rule report:
     input:
         layout.report / "runs.csv",
         [layout.structures(Coordinates(model)) for model in models_by_slug(study)],
-        [layout.net(net) / "plan.json" for net in nets(study)],
-        [layout.net(net) / "history.csv" for net in nets(study)],
+        of_nets("plan.json", "history.csv"),
     output:
         report(
             layout.report / "summary.csv",

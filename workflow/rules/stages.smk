@@ -1,34 +1,34 @@
-# One rule for each stage of oba.dag: prepare, split, trace, dense, evaluate_dense, prune, finetune, scratch, evaluate.
+# One rule for each stage of oba.dag, or for stages that run together: see oba.jobs.
 
-for stage in STAGES.values():
+for of in jobs.rules:
 
     rule:
         name:
-            stage.name
+            of.name
         input:
-            unpack(inputs(stage)),
+            unpack(inputs(of)),
         output:
-            stage.writes(layout, pattern(stage)),
+            of.outputs(layout, pattern(of)),
         log:
-            log_of(stage.record(layout, pattern(stage))),
+            log_of(of.record(layout, pattern(of))),
         benchmark:
-            times_of(stage.record(layout, pattern(stage)))
-        priority: stage.priority
+            times_of(of.record(layout, pattern(of)))
+        priority: of.priority
         conda:
             "../../environment.yml"
-        threads: per_stage(study.threads, stage) * per_stage(study.gpus, stage)
+        threads: most(of, lambda stage: per_stage("threads", stage) * per_stage("gpus", stage))
         resources:
             gpu=(
-                per_stage(study.gpus, stage)
-                if stage.gpu and study.runtime.device != "cpu"
+                most(of, lambda stage: per_stage("gpus", stage))
+                if of.gpu and study.runtime.device != "cpu"
                 else 0
             ),
         params:
-            command=stage.module,
-            options=options(stage),
-            settings=settings(stage),
-            code=code(stage),
-            seen=seen(stage),
+            command=of.command,
+            options=of_job(of, of.options),
+            settings=of_job(of, partial(jobs.settings, of)),
+            code=of_job(of, partial(jobs.code, of)),
+            seen=seen(of),
             study=layout.study,
         shell:
             "oba {params.command} --study {params.study} {params.options} > {log} 2>&1"
