@@ -42,12 +42,18 @@ class Images:
         return len(self.targets)
 
     def batches(
-        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, part: tuple[int, int]
+        self,
+        batch_size: int,
+        *,
+        shuffle_seed: int | None = None,
+        augment: bool = False,
+        part: tuple[int, int],
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.arange(len(self))
         if shuffle_seed is not None:
             order = order[torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle_seed))]
-        for batch in order.split(batch_size):
+        for batch in order.split(batch_size)[skip:]:
             mine = batch[part[0] :: part[1]]
             yield self.inputs[mine].clone(), self.targets[mine]
 

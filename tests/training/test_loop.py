@@ -25,7 +25,7 @@ from oba.tracking import RunIdentity, stage_run
 from oba.tracking.journal import read_attempt
 from oba.training.evaluation import Metrics, evaluate
 from oba.training.records import EpochRecord, TrainOutcome
-from oba.training.state import TrainState, load_state, save_state
+from oba.training.state import TrainState, TrainStates
 
 Run = Callable[..., tuple[nn.Module, TrainOutcome]]
 TIMES = ("images_per_second", "seconds")
@@ -138,13 +138,15 @@ def test_an_epoch_whose_report_a_kill_prevented_is_reported_when_the_training_go
         with stage_run(journal, identity, uri="sqlite:///unused", results_dir=tmp_path, min_seconds=math.inf) as stage:
             return run(on_epoch=lambda record: stage.metrics(asdict(record), step=record.epoch))[1]
 
-    def save_and_die(directory: Path, state: TrainState, key: str) -> None:
-        save_state(directory, state, key)
-        if len(state.history) == epoch:
-            raise Interrupted
+    class Dying(TrainStates):
+        def save(self, state: TrainState) -> bool:
+            super().save(state)
+            if len(state.history) == epoch:
+                raise Interrupted
+            return True
 
     with monkeypatch.context() as patch:
-        patch.setattr("oba.training.loop.save_state", save_and_die)
+        patch.setattr("oba.training.loop.TrainStates", Dying)
         with pytest.raises(Interrupted):
             start()
     outcome = start()
@@ -195,7 +197,7 @@ def test_a_state_of_another_training_is_not_taken(
     bundle = toy.ToyBundle()
     run(bundle=bundle, **change)
     assert len(bundle.train.calls) == 4
-    assert "saved by a training with other settings" in caplog.text
+    assert "saved by a job with other settings" in caplog.text
 
 
 @pytest.mark.parametrize(("select", "selected"), [("best", 3), ("last", 5)])
@@ -331,7 +333,7 @@ def test_the_state_holds_what_the_next_epoch_needs(run: Run, tmp_path: Path, toy
     with pytest.raises(Interrupted):
         run(on_epoch=stop_after(2))
     key = json.loads((tmp_path / "state" / "epoch-0002.json").read_text())["key"]
-    state = load_state(tmp_path / "state", key)
+    state = TrainStates(tmp_path / "state", key).load()
     assert state is not None
     model = toy.toy_net()
     assert state.weights.keys() == model.state_dict().keys() == state.best.keys()

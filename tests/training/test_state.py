@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from oba.training.records import EpochRecord
-from oba.training.state import TrainState, load_state, save_state
+from oba.training.state import TrainState, TrainStates
 
 
 def state(epochs: int) -> TrainState:
@@ -29,8 +29,8 @@ def files(directory: Path) -> list[str]:
 
 def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
     saved = state(2)
-    save_state(tmp_path, saved, "key")
-    loaded = load_state(tmp_path, "key")
+    TrainStates(tmp_path, "key").save(saved)
+    loaded = TrainStates(tmp_path, "key").load()
     assert loaded is not None
     assert (loaded.history, loaded.selected_epoch, loaded.scaler) == (saved.history, 1, saved.scaler)
     for part in ("weights", "optimizer", "average", "best"):
@@ -41,15 +41,16 @@ def test_a_state_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_the_last_two_epochs_are_kept(tmp_path: Path) -> None:
     (tmp_path / ".epoch-0001.safetensors.x1y2.part").touch()
+    states = TrainStates(tmp_path, "key")
     for epoch in (1, 2, 3):
-        save_state(tmp_path, state(epoch), "key")
+        assert states.save(state(epoch))
     assert files(tmp_path) == [
         "epoch-0002.json", "epoch-0002.safetensors", "epoch-0003.json", "epoch-0003.safetensors"
     ]  # fmt: skip
 
 
 def test_without_a_state_there_is_none(tmp_path: Path) -> None:
-    assert load_state(tmp_path / "nothing here", "key") is None
+    assert TrainStates(tmp_path / "nothing here", "key").load() is None
 
 
 def flip(path: Path) -> None:
@@ -72,27 +73,28 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_state_is_named_and_the_one_before_serves(
     tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save_state(tmp_path, state(2), "key")
-    save_state(tmp_path, state(3), "key")
+    states = TrainStates(tmp_path, "key")
+    states.save(state(2))
+    states.save(state(3))
     DAMAGES[damage](tmp_path)
-    loaded = load_state(tmp_path, "key")
+    loaded = (states := TrainStates(tmp_path, "key")).load()
     assert loaded is not None
     assert len(loaded.history) == 2
     assert ("epoch-0003" in caplog.text) == (damage != "no record")
-    save_state(tmp_path, state(3), "key")  # over what is damaged
-    again = load_state(tmp_path, "key")
+    states.save(state(3))  # over what is damaged
+    again = TrainStates(tmp_path, "key").load()
     assert again is not None
     assert len(again.history) == 3
 
 
 def test_a_state_with_another_key_is_named_and_left(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    save_state(tmp_path, state(1), "key")
-    assert load_state(tmp_path, "other") is None
-    assert "epoch-0001.json: saved by a training with other settings" in caplog.text
+    TrainStates(tmp_path, "key").save(state(1))
+    assert TrainStates(tmp_path, "other").load() is None
+    assert "epoch-0001.json: saved by a job with other settings" in caplog.text
 
 
 def test_what_is_written_is_plain(tmp_path: Path) -> None:
-    save_state(tmp_path, state(1), "key")
+    TrainStates(tmp_path, "key").save(state(1))
     value = json.loads((tmp_path / "epoch-0001.json").read_text())
     assert value["history"][0]["lr"] == 0.1
     assert value["selected_epoch"] == 1

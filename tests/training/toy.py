@@ -41,6 +41,7 @@ class ToySplit:
         shuffle_seed: int | None = None,
         augment: bool = False,
         part: tuple[int, int] = (0, 1),
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         self.calls.append((shuffle_seed, augment))
         order, inputs = torch.arange(len(self)), self.inputs
@@ -48,7 +49,7 @@ class ToySplit:
             generator = torch.Generator().manual_seed(shuffle_seed)
             order = torch.randperm(len(self), generator=generator)
             inputs = inputs + (0.1 * torch.randn(inputs.shape, generator=generator) if augment else 0)
-        for batch in order.split(batch_size):
+        for batch in order.split(batch_size)[skip:]:
             mine = batch[part[0] :: part[1]]
             yield inputs[mine], self.targets[mine]
 
@@ -61,9 +62,15 @@ class StoppingSplit(ToySplit):
         self.at, self.marker = at, marker
 
     def batches(
-        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, part: tuple[int, int] = (0, 1)
+        self,
+        batch_size: int,
+        *,
+        shuffle_seed: int | None = None,
+        augment: bool = False,
+        part: tuple[int, int] = (0, 1),
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        every = super().batches(batch_size, shuffle_seed=shuffle_seed, augment=augment, part=part)
+        every = super().batches(batch_size, shuffle_seed=shuffle_seed, augment=augment, part=part, skip=skip)
         for number, batch in enumerate(every):
             if len(self.calls) == self.at and number == 2:
                 self.marker.touch()
