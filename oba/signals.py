@@ -18,7 +18,7 @@ from oba.identity import LAUNCHER
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What asks a job to stop; schedulers send the last one some time before a job's limit if they are told to."""
-_BURST = 1.0
+BURST = 1.0
 """Seconds within which signals count as one: scheduler, terminal and torchrun may each send theirs."""
 
 
@@ -94,7 +94,7 @@ def _hear(number: int, _frame: object) -> None:
         _heard.first, _heard.at = signal.Signals(number).name, time.monotonic()
         if not _heard.held:
             raise StoppedError(_text(_heard.first))
-    elif time.monotonic() - _heard.at > _BURST and LAUNCHER not in os.environ:  # ranks end with their launcher
+    elif time.monotonic() - _heard.at > BURST and LAUNCHER not in os.environ:  # ranks end with their launcher
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

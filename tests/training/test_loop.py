@@ -2,11 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from resuming import Interrupted, same, stop_after
+from resuming import Interrupted, figures, same, stop_after
 from torch import Tensor, nn
 
 from oba.errors import TrainingError
@@ -28,12 +23,6 @@ from oba.training.records import EpochRecord, TrainOutcome
 from oba.training.state import TrainState, TrainStates
 
 Run = Callable[..., tuple[nn.Module, TrainOutcome]]
-TIMES = ("images_per_second", "seconds")
-
-
-def figures(history: list[EpochRecord]) -> list[dict[str, Any]]:
-    """The history without what differs from run to run."""
-    return [{k: v for k, v in asdict(record).items() if k not in TIMES} for record in history]
 
 
 def test_a_small_net_learns_a_separable_problem(run: Run, toy: SimpleNamespace) -> None:
@@ -106,26 +95,6 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bits(
     assert same(whole, resumed)
     assert figures(outcome.history) == figures(expected.history)
     assert outcome.selected_epoch == expected.selected_epoch
-
-
-def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_same_bits(
-    run: Run, tmp_path: Path, toy: SimpleNamespace
-) -> None:
-    whole, expected = run(state_dir=tmp_path / "whole")
-    marker = tmp_path / "in epoch 3"
-    command = [sys.executable, str(toy.path), str(tmp_path / "state"), str(marker), "3", str(torch.get_num_threads())]
-    root = str(Path(__file__).parents[2])
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": root}) as process:
-        limit = time.monotonic() + 120
-        while not marker.exists() and process.poll() is None and time.monotonic() < limit:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    bundle = toy.ToyBundle()
-    resumed, outcome = run(bundle=bundle)
-    assert len(bundle.train.calls) == 2
-    assert same(whole, resumed)
-    assert figures(outcome.history) == figures(expected.history)
 
 
 @pytest.mark.parametrize("epoch", [1, 3, 4])

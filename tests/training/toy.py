@@ -11,9 +11,11 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from oba.errors import StoppedError
 from oba.machine import RuntimeConfig
 from oba.models import build_model
 from oba.recipes import TrainConfig
+from oba.signals import listen, received
 from oba.training.device import seeded
 from oba.training.loop import train
 
@@ -55,7 +57,7 @@ class ToySplit:
 
 
 class StoppingSplit(ToySplit):
-    """Says so and waits, in the middle of the epoch that starts with its n-th pass."""
+    """Says so and waits for a signal, in the middle of the epoch that starts with its n-th pass."""
 
     def __init__(self, images: int, seed: int, at: int, marker: Path) -> None:
         super().__init__(images, seed)
@@ -74,7 +76,9 @@ class StoppingSplit(ToySplit):
         for number, batch in enumerate(every):
             if len(self.calls) == self.at and number == 2:
                 self.marker.touch()
-                time.sleep(600)
+                deadline = time.monotonic() + 600
+                while received() is None and time.monotonic() < deadline:
+                    time.sleep(0.01)
             yield batch
 
 
@@ -111,6 +115,7 @@ CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.1, select="best")
 
 def main(state_dir: str, marker: str, at: str, threads: str) -> None:
     """Train, and stop in the middle of epoch ``at``."""
+    listen()
     torch.set_num_threads(int(threads))
     bundle = ToyBundle(StoppingSplit(65, seed=1, at=int(at), marker=Path(marker)))
     train(
@@ -127,4 +132,8 @@ def main(state_dir: str, marker: str, at: str, threads: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except StoppedError as error:
+        print(error)
+        sys.exit(error.exit_code)
