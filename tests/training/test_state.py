@@ -113,7 +113,7 @@ def test_a_state_within_an_epoch_comes_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_states_within_and_after_epochs_follow_each_other(tmp_path: Path) -> None:
     states = TrainStates(tmp_path, "key")
-    order = [part(0, 50), part(0, 100), state(1), part(1, 9), part(1, 1000), state(2)]
+    order = [part(1, 50), part(1, 100), state(2), part(2, 9), part(2, 1000), state(3)]
     for before, now in pairwise(order):
         states.save(before)
         states.save(now)
@@ -142,7 +142,7 @@ def test_whatever_changes_in_a_state_is_noticed(tmp_path: Path, kind: str) -> No
     newest = tmp_path / f"epoch-0003-step-000007.{kind}"
     content, draw = newest.read_bytes(), random.Random(0)
     expected = json.loads((tmp_path / "epoch-0003-step-000007.json").read_text())["history"]
-    for place in range(len(content)):
+    for place in range(0, len(content), 1 if kind == "json" else 5):
         changed = bytearray(content)
         changed[place] ^= draw.choice([1 << bit for bit in range(8)])
         newest.write_bytes(changed)
