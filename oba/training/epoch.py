@@ -16,6 +16,7 @@ from oba.errors import DataError, StoppedError, TrainingError
 from oba.recipes import TrainConfig
 from oba.seeds import derive_seed
 from oba.signals import received
+from oba.training.device import reseed
 from oba.training.learner import Learner
 from oba.training.progress import Progress
 from oba.training.state import EpochPart, TrainState, TrainStates
@@ -122,7 +123,7 @@ class Epoch:
         run, step, whole = self._run, self._step, self._size(self._step)
         # Ranks drop different units.
         own = (ranks.rank(),) if ranks.count() > 1 else ()
-        torch.manual_seed(derive_seed(run.seed, "dropout", self._number, step, *own))
+        reseed(derive_seed(run.seed, "dropout", self._number, step, *own), self._device)
         loss, right = run.learner.step(
             inputs,
             targets,
