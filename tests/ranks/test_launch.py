@@ -145,10 +145,15 @@ def test_a_signal_reaches_all_ranks_and_then_this_process(start, number):
     assert sys.exc_info() == (None, None, None)
 
 
-SAVING = """
+LISTENING = """
 listen()
+open(f"{rank}.listens", "w").close()
+while not all(os.path.exists(f"{other}.listens") for other in range(ranks.count())):
+    time.sleep(0.01)
+"""
+SAVING = """
 if rank == 1:
-    os.kill({target}, signal.{name})
+    os.kill(os.getppid(), signal.{name})
 with held():
     while received() is None:
         time.sleep(0.01)
@@ -160,13 +165,13 @@ with held():
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_ranks_that_a_signal_stops_save_first_and_their_first_one_is_heard(start, name):
     with pytest.raises(StoppedError, match=f"^saved by 0 after {name}$") as told:
-        start(SAVING.format(target="os.getppid()", name=name))
+        start(LISTENING + SAVING.format(name=name))
     assert told.value.exit_code == 14
 
 
 def test_one_rank_that_a_signal_stopped_stops_the_job(start):
     with pytest.raises(StoppedError, match=r"^stopped by SIGTERM; the same command goes on from what was saved$"):
-        start("listen(); rank and os.kill(os.getpid(), 15); time.sleep(60)")
+        start(LISTENING + "rank and os.kill(os.getpid(), 15); time.sleep(60)")
 
 
 def test_a_second_signal_ends_at_once_and_the_ranks_too(tmp_path):
