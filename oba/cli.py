@@ -14,11 +14,12 @@ import typer
 
 from oba.config import Study
 from oba.dag import STAGES, stage_of
-from oba.errors import ConfigError, ObaError, TrackingError, explain_oserror
+from oba.errors import ConfigError, ObaError, StoppedError, TrackingError, explain_oserror
 from oba.export.formats import Format
 from oba.files import write_text
 from oba.jobs import TOGETHER, Rule
 from oba.layout import RESULTS, Coordinates, Layout, nets
+from oba.signals import listen
 from oba.study import load_resolved, load_study
 from oba.training.launch import follow, is_followed, leave
 
@@ -55,6 +56,7 @@ def _add_job(command: str, summary: str, together: Rule | None = None) -> None:
         keep: Annotated[str, typer.Option(help="Level, two decimals.")] = "",
         variant: Annotated[str, typer.Option(help="dense, finetuned or scratch.")] = "",
     ) -> None:
+        listen()
         at = Coordinates(model, seed, method, schedule, keep, variant)
         needed = [axis for axis in (together or stage_of(command, at)).axes if axis not in at.given()]
         if needed:
@@ -257,19 +259,19 @@ def schema(output: Annotated[Path, typer.Argument(help="File to write.")]) -> No
     write_text(output, json.dumps(study_schema(), indent=1) + "\n")
 
 
-def _explained(error: Exception) -> ObaError | None:
+def _explained(error: BaseException) -> ObaError | None:
     return explain_oserror(error) if isinstance(error, OSError) else None
 
 
 def main() -> None:
-    """Run the command line: an error that a user can mend is one line and a code of its own."""
+    """Run the command line: an error that a user can mend is one line and a code of its own, and so is a stop."""
     # Threads that wait must not spin: jobs share a machine, with each other and with other people.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     follow()
     try:
         app()
-    except Exception as error:
-        known = error if isinstance(error, ObaError) else _explained(error)
+    except (Exception, StoppedError) as error:
+        known = error if isinstance(error, (ObaError, StoppedError)) else _explained(error)
         if is_followed():
             leave(error, known)
         if known is None:

@@ -83,6 +83,15 @@ class ExportError(ObaError):
     exit_code = 12
 
 
+class StoppedError(BaseException):
+    """A signal asked the job to stop. Like KeyboardInterrupt it is no Exception, so that no handler of errors takes it.
+
+    The command line reports it as it reports an :class:`ObaError`.
+    """
+
+    exit_code = 14
+
+
 _REMEDIES = {
     errno.ENOSPC: "free some space and run again: finished jobs and epochs are kept",
     errno.EDQUOT: "free some space or raise the quota and run again: finished jobs and epochs are kept",

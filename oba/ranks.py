@@ -26,6 +26,7 @@ __all__ = [
     "broadcast_tensors",
     "connected",
     "count",
+    "gather",
     "is_main",
     "own",
     "rank",
@@ -111,6 +112,24 @@ def broadcast_tensors(tensors: Iterable[Tensor]) -> None:
     for work in [dist.broadcast(tensor, src=0, async_op=True) for tensor in tensors]:
         assert work is not None
         work.wait()
+
+
+def gather(value: T) -> list[T]:
+    """Return the values of all ranks, in their order, on the first rank, and nothing on the others.
+
+    Args:
+        value: Anything that can be pickled; tensors on the CPU.
+
+    Returns:
+        A value for each rank, or an empty list.
+    """
+    if count() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    values: list[T] = [value] * count() if is_main() else []
+    dist.gather_object(value, values or None, dst=0)
+    return values
 
 
 def barrier() -> None:

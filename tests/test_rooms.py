@@ -22,9 +22,9 @@ FLOORS = [
     {"dag"},
     {"sections", "chosen"},
     {"study", "schema", "layout", "codedigest", "locks"},
-    {"options", "mistakes", "models", "data", "made"},
+    {"options", "mistakes", "models", "data", "made", "snapshots"},
     {"structures", "config", "registry", "files", "modes", "provenance"},
-    {"datasets", "recipes", "machine", "ranks", "seeds"},
+    {"datasets", "recipes", "machine", "ranks", "seeds", "signals"},
     {"section", "errors", "records", "identity"},
 ]
 """Rooms from top to bottom; those of one floor know nothing of each other."""

@@ -67,6 +67,7 @@ class Split:
         shuffle_seed: int | None = None,
         augment: bool = False,
         part: tuple[int, int] = WHOLE,
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Go once through the images; the last batch may be smaller.
 
@@ -78,6 +79,7 @@ class Split:
             augment: Whether to change images at random, as the configuration says.
             part: Which images of every batch are wanted, as (r, N): number r, r + N, r + 2N and so on. The parts of N
                 ranks are together what one process would see; the last one may be empty.
+            skip: How many batches at the start are left out, without being read; those that follow stay the same.
 
         Returns:
             An iterator over (inputs, targets): (B, C, H, W) float32, normalised, and (B,) int64, on the device.
@@ -96,6 +98,7 @@ class Split:
             generator = torch.Generator().manual_seed(shuffle_seed)
             order = order[torch.randperm(len(order), generator=generator).numpy()]
         batches = [order[start : start + batch_size][part[0] :: part[1]] for start in range(0, len(order), batch_size)]
+        batches = batches[skip:]
         changes = None
         if augment and shuffle_seed is not None:
             changes = Changes(self._augment, shuffle_seed, self._mean)

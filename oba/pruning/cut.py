@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -36,6 +36,28 @@ class Inputs:
         return (inputs for inputs, _ in ranks.own(self.images()))
 
 
+def _nothing() -> None:
+    """Save nothing."""
+
+
+@dataclass(frozen=True)
+class Adjusted:
+    """The layers of a cut net that an update is done with, where it changes one after another for a long time.
+
+    Attributes:
+        names: The layers, in order. An update that goes on after a kill finds some here and leaves them as they are.
+        save: Called after each layer.
+    """
+
+    names: list[str] = field(default_factory=list)
+    save: Callable[[], None] = _nothing
+
+    def add(self, name: str) -> None:
+        """Note that a layer is done."""
+        self.names.append(name)
+        self.save()
+
+
 @dataclass(frozen=True)
 class Cut:
     """What one round removed.
@@ -46,6 +68,7 @@ class Cut:
         groups: Groups of structures, in the coordinates of ``before``.
         removed: Indices of the structures that went, by group.
         plan: What is left of ``before``, by layer and axis.
+        adjusted: The layers of ``after`` that are adjusted already.
     """
 
     before: nn.Module
@@ -53,6 +76,7 @@ class Cut:
     groups: Sequence[StructureGroup]
     removed: Mapping[str, Sequence[int]]
     plan: Plan
+    adjusted: Adjusted = field(default_factory=Adjusted)
 
     def consumers(self, *, grouped: bool = False) -> dict[str, MatrixLayer]:
         """Return the Conv and Linear layers of ``before`` of whose inputs some went.

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -13,11 +14,12 @@ from oba import ranks
 from oba.config import Floors
 from oba.importance.scores import StructureScores
 from oba.pruning.cost import CostModel
-from oba.pruning.cut import Cut, Images, Update
+from oba.pruning.cut import Adjusted, Cut, Images, Update
 from oba.pruning.descent import DESCENTS
 from oba.pruning.plan import Plan, kept_counts, restrict
 from oba.pruning.problem import Allocation, Problem, require_reachable
 from oba.pruning.replay import apply_plan, removal_plan
+from oba.pruning.rounds import Chosen, Rounds, Step, restore
 from oba.pruning.statistics import mean_loss
 from oba.records import Round
 from oba.structures import HEAD, StructureGroup
@@ -56,6 +58,7 @@ def prune_to_level(
     keep: float,
     input_size: tuple[int, int, int],
     widths: Mapping[str, int] | None = None,
+    rounds: Rounds | None = None,
 ) -> tuple[Plan, list[Round]]:
     """Prune a net in place down to a level; each round scores again what the last one left.
 
@@ -71,59 +74,88 @@ def prune_to_level(
         keep: Fraction of the dense net's MACs to keep.
         input_size: Channels, height and width of an image.
         widths: Numbers of structures that another net of this level keeps, by group, for allocations that copy them.
+        rounds: Where rounds are saved: those that a killed call has done are not done again.
 
     Returns:
         The new plan, in the dense net's coordinates, and a record of each round.
     """
-    cost = CostModel.of(model, input_size)
-    dense_macs = cost.dense_macs(plan)
+    level = _Level(model, groups, plan, CostModel.of(model, input_size))
+    dense_macs = level.cost.dense_macs(plan)
     dense_counts = {g.name: len(g) for g in groups}
-    start = cost.macs / dense_macs
-    current, _ = restrict(groups, plan)
-    require_reachable(current, cost, keep=keep, floors=steps.floors, dense_counts=dense_counts, dense_macs=dense_macs)
-    records: list[Round] = []
-    loss = mean_loss(model, images)
-    for number in range(1, steps.rounds + 1):
+    start = level.cost.macs / dense_macs
+    require_reachable(
+        level.current, level.cost, keep=keep, floors=steps.floors, dense_counts=dense_counts, dense_macs=dense_macs
+    )
+    rounds = rounds or Rounds()
+    done = rounds.load()
+    for step in done.steps:
+        level.cut(step)
+    restore(model, done.weights)
+    loss = done.records[-1].loss_after if done.records else mean_loss(model, images)
+    for number in range(len(done.records) + 1, steps.rounds + 1):
         progress = number / steps.rounds
-        began = time.perf_counter()
-        scores = score(model, current)
-        seconds = time.perf_counter() - began
-        problem = Problem(
-            current,
-            scores,
-            cost,
-            keep=DESCENTS[steps.descent](start, keep, progress),
-            floors=steps.floors,
-            dense_counts=dense_counts,
-            dense_macs=dense_macs,
-            progress=progress,
-            widths=widths or {},
-        )
-        selection = ranks.broadcast(steps.allocation.select(problem))
-        step = removal_plan(model, current, selection.removed)
-        before = copy.deepcopy(model)
-        apply_plan(model, step)
-        steps.update.adjust(Cut(before, model, current, selection.removed, step), images)
+        target = DESCENTS[steps.descent](start, keep, progress)
+        if done.chosen is None:
+            began = time.perf_counter()
+            scores = score(model, level.current)
+            seconds = time.perf_counter() - began
+            problem = Problem(
+                level.current,
+                scores,
+                level.cost,
+                keep=target,
+                floors=steps.floors,
+                dense_counts=dense_counts,
+                dense_macs=dense_macs,
+                progress=progress,
+                widths=widths or {},
+            )
+            selection = ranks.broadcast(steps.allocation.select(problem))
+            predicted = scores.change(selection.removed) if scores.in_nats else None
+            done.chosen = Chosen(selection.removed, selection.macs, predicted, seconds)
+            rounds.save(done, model)
+        chosen, before, found = done.chosen, copy.deepcopy(model), level.current
+        plan = removal_plan(model, found, chosen.removed)
+        level.cut(step := Step(plan, {name: len(gone) for name, gone in chosen.removed.items()}))
+        restore(model, done.adjusting)
+        save = partial(rounds.save, done, before, model)
+        steps.update.adjust(Cut(before, model, found, chosen.removed, plan, Adjusted(chosen.adjusted, save)), images)
         ranks.broadcast_tensors(model.state_dict().values())
-        plan = plan.then(step)
-        for group in current:
-            cost.remove(group, len(selection.removed.get(group.name, ())))
-        cost = cost.settled()
-        current, _ = restrict(groups, plan)
         previous, loss = loss, mean_loss(model, images)
-        records.append(
+        done.records.append(
             Round(
-                keep=problem.keep,
-                macs_kept=selection.macs / dense_macs,
-                removed=sum(map(len, selection.removed.values())),
-                kept={group.name: len(group) for group in current},
-                scoring_seconds=seconds,
-                predicted=scores.change(selection.removed) if scores.in_nats else None,
+                keep=target,
+                macs_kept=chosen.macs / dense_macs,
+                removed=sum(map(len, chosen.removed.values())),
+                kept={group.name: len(group) for group in level.current},
+                scoring_seconds=chosen.seconds,
+                predicted=chosen.predicted,
                 loss_before=previous,
                 loss_after=loss,
             )
         )
-    return plan, records
+        done.steps.append(step)
+        done.chosen, done.adjusting = None, {}
+        rounds.save(done, model)
+    return level.plan, done.records
+
+
+class _Level:
+    """A net on its way down: what is left of it, and what that costs."""
+
+    def __init__(self, model: nn.Module, groups: Sequence[StructureGroup], plan: Plan, cost: CostModel) -> None:
+        self.plan, self.cost = plan, cost
+        self.current, _ = restrict(groups, plan)
+        self._model, self._groups = model, groups
+
+    def cut(self, step: Step) -> None:
+        """Cut one round's structures out."""
+        apply_plan(self._model, step.plan)
+        self.plan = self.plan.then(step.plan)
+        for group in self.current:
+            self.cost.remove(group, step.gone.get(group.name, 0))
+        self.cost = self.cost.settled()
+        self.current, _ = restrict(self._groups, self.plan)
 
 
 def channel_warnings(groups: Sequence[StructureGroup], plan: Plan, *, below: float = 0.1) -> list[str]:

@@ -37,8 +37,7 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
     start, calibration, device = job.folder("start"), job.sections.calibration, device_of(job)
     bundle = load_data(job, AugmentConfig(), device, calibration.images)
     model, masks = load_masked(start)
-    model.to(device)
-    masks = {name: mask.to(device) for name, mask in masks.items()}
+    model, masks = model.to(device), {name: mask.to(device) for name, mask in masks.items()}
     card, plan = read_plan(start)
     origin = read_record(start / "metrics.json", Trained)
     facts: dict[str, Any] = {}
@@ -50,7 +49,7 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
         else:
             masks, facts = _mask(job, model, masks, scorer, method.steps)
         parts = {kind: getattr(method.config, kind).name for kind in Parts.model_fields}
-        facts |= {"method": Parts(**parts), "scoring": Effort(**scorer.effort())}
+        facts |= {"method": Parts(**parts), "scoring": Effort(**scorer.notes.effort())}
         scorer.write(job.directory / "scores.safetensors")
     cost = CostModel.of(model, card.input_size)
     pruned = Pruned(
@@ -75,12 +74,7 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
 
 
 def _cut(
-    job: Job[PruneSections],
-    model: nn.Module,
-    plan: Plan,
-    scorer: Scorer,
-    steps: Steps,
-    input_size: tuple[int, int, int],
+    job: Job[PruneSections], model: nn.Module, plan: Plan, scorer: Scorer, steps: Steps, size: tuple[int, int, int]
 ) -> tuple[Plan, dict[str, Any]]:
     """Remove structures; return the new plan, and what the record says of it."""
     from oba.pruning.levels import channel_warnings, prune_to_level
@@ -94,8 +88,9 @@ def _cut(
         steps=steps,
         images=scorer.batches,
         keep=float(job.at.keep),
-        input_size=input_size,
+        input_size=size,
         widths=_widths(job, groups),
+        rounds=scorer.saved_rounds(),
     )
     return plan, {"rounds": rounds, "warnings": channel_warnings(groups, plan)}
 
@@ -115,6 +110,7 @@ def _mask(
         steps=steps,
         images=scorer.batches,
         keep=float(job.at.keep),
+        rounds=scorer.saved_rounds(),
     )
     return masks, {"rounds": rounds, "warnings": emptied_layers(masks)}
 

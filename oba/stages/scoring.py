@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import json
-import resource
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
 from oba.data.bundle import DataBundle
-from oba.files import write_tensors
 from oba.importance import StructureScores, score_structures
 from oba.importance.criterion import Criterion
 from oba.importance.effort import plain_gradient_seconds
 from oba.importance.weights import weight_scores
 from oba.models.weight_masks import Masks
 from oba.pruning.method import Method
+from oba.pruning.rounds import SavedRounds
 from oba.sections import PruneSections
 from oba.seeds import derive_seed
-from oba.stages.job import Job
+from oba.stages.job import Job, label_of
+from oba.stages.notes import Notes
 from oba.structures import StructureGroup
 
 _Scores = TypeVar("_Scores")
@@ -37,16 +36,13 @@ class Scorer:
         job: The job.
         method: The method that it runs.
         bundle: Its images.
-        kept: The scores of all rounds, on the CPU, if the study keeps them.
+        notes: What scoring takes and, if the study keeps them, the scores.
     """
 
     job: Job[PruneSections]
     method: Method
     bundle: DataBundle
-    kept: dict[str, Tensor] = field(default_factory=dict)
-    _seconds: float = 0.0
-    _gradients: float = 0.0
-    _rounds: int = 0
+    notes: Notes = field(default_factory=Notes)
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Go once through the calibration images."""
@@ -69,32 +65,17 @@ class Scorer:
         self._keep(found)
         return found
 
-    def effort(self) -> dict[str, float]:
-        """Return what scoring took, as means over rounds.
-
-        Returns:
-            Seconds a batch, the same in plain gradients of a batch, and the peak memory in bytes: of the process, or of
-            the GPU where there is one.
-        """
-        if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-            peak = torch.cuda.max_memory_allocated()
-        else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        return {
-            "scoring_seconds_per_batch": self._seconds / self._rounds,
-            "scoring_gradients_per_batch": self._gradients / self._rounds,
-            "peak_memory_bytes": float(peak),
-        }
+    def saved_rounds(self) -> SavedRounds:
+        """Return where the job saves its rounds, with these notes."""
+        notes = self.notes
+        return SavedRounds(self.job.state, label=label_of(self.job), remember=notes.remember, recall=notes.recall)
 
     def write(self, path: Path) -> None:
         """Write the kept scores with where they come from, or remove what an earlier run kept.
 
         Args:
-            path: The safetensors file: ``round1/<group or weight>``, and ``round1/interactions`` where there are some.
+            path: The safetensors file.
         """
-        if not self.kept:
-            path.unlink(missing_ok=True)
-            return
         at = self.job.at
         about = {
             "method": at.method,
@@ -104,7 +85,7 @@ class Scorer:
             "criterion": json.dumps(self.method.config.criterion.model_dump(), sort_keys=True),
             "examples": str(len(self.bundle.calibration)),
         }
-        write_tensors(path, self.kept, about)
+        self.notes.write(path, about)
 
     def _timed(self, model: nn.Module, left: int, score: Callable[[Criterion], _Scores]) -> _Scores:
         """Score one round of so many structures or weights, and note what it takes."""
@@ -115,12 +96,10 @@ class Scorer:
         found = score(criterion)
         batches = -(-len(self.bundle.calibration) // self.job.sections.calibration.batch_size)
         seconds = (time.perf_counter() - start) / batches
-        self._rounds += 1
-        self._seconds += seconds
-        self._gradients += seconds / gradient
+        self.notes.add(seconds, gradient)
         return found
 
     def _keep(self, scores: Mapping[str, Tensor]) -> None:
-        """Remember the scores of the last round, if the study keeps them."""
+        """Keep the scores of the last round, if the study wants that."""
         if self.method.config.keep_scores:
-            self.kept |= {f"round{self._rounds}/{name}": tensor.cpu().contiguous() for name, tensor in scores.items()}
+            self.notes.keep(scores)

@@ -17,27 +17,30 @@ import os
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from oba import ranks
-from oba.errors import ObaError
+from oba.errors import ObaError, StoppedError
 from oba.ranks import LostRankError
+from oba.signals import BURST, STOPS
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 _NOTES_IN, _LOG, _DEVICES = "OBA_RANK_NOTES", "OBA_RANK_LOG", "CUDA_VISIBLE_DEVICES"
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-"""What torchrun passes on to the ranks."""
+_SIGNALS = (signal.SIGHUP, signal.SIGQUIT)
+"""What torchrun itself passes on to the ranks, which it kills half a minute later; those that stop a job may take it
+longer."""
 _PR_SET_PDEATHSIG = 1
 _BUG = 1
 """Exit code of what is no error that a user can cause."""
 _Notes = Mapping[int, Mapping[str, Any]]
-_RESUMES = "start the job again: it goes on after the last finished epoch"
+_RESUMES = "start the job again: it goes on from what was saved"
 
 
 def launch(count: int, command: Sequence[str], *, log: Path, notes: Path) -> None:
@@ -51,8 +54,10 @@ def launch(count: int, command: Sequence[str], *, log: Path, notes: Path) -> Non
 
     Raises:
         ObaError: What a rank raised, with its exit code.
+        StoppedError: If a signal stopped the ranks and they have saved what they had.
         LostRankError: If a rank was killed, or failed in another way; the last words of its log are told.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
@@ -65,12 +70,15 @@ def launch(count: int, command: Sequence[str], *, log: Path, notes: Path) -> Non
     # torch's warnings from C++: among them, that looking for unused parameters was not needed.
     told |= {"TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")}
     torchrun = ["--standalone", f"--nproc-per-node={count}", "--local-addr=127.0.0.1", *command]
-    failures: Mapping[int, ProcessFailure] = {}
+    options, failures, relay = parse_args(torchrun), {}, _Relay()
+    options.signals_to_handle = ",".join(number.name for number in _SIGNALS)
     try:
-        with _environment(told), _quiet(), _signals():
-            run(parse_args(torchrun))
+        with _environment(told), _quiet(), _handlers(relay):
+            run(options)
     except ChildFailedError as error:
         failures = error.failures
+    except SignalException as error:
+        relay.first = error.sigval
     finally:
         left = {int(path.name): json.loads(path.read_text(encoding="utf-8")) for path in notes.iterdir()}
         shutil.rmtree(notes)
@@ -78,7 +86,12 @@ def launch(count: int, command: Sequence[str], *, log: Path, notes: Path) -> Non
             own = _log_of(log, rank)
             if own.exists() and not own.stat().st_size:
                 own.unlink()
-    if failures:
+    for _, note in sorted(left.items()):
+        if note["code"] == StoppedError.exit_code:
+            raise StoppedError(note["text"])
+    if relay.first is not None:
+        signal.raise_signal(relay.first)  # it has its effect on this process, too
+    elif failures:
         _tell(failures, count, left, log)
 
 
@@ -106,7 +119,7 @@ def is_followed() -> bool:
     return ranks.LAUNCHER in os.environ
 
 
-def leave(error: Exception, known: ObaError | None) -> NoReturn:
+def leave(error: BaseException, known: ObaError | StoppedError | None) -> NoReturn:
     """End a rank after an error, at once: other ranks may wait for this one, and it for nothing.
 
     Args:
@@ -182,19 +195,40 @@ def _quiet() -> Iterator[None]:
         logger.handlers, logger.propagate = handlers, propagates
 
 
-@contextmanager
-def _signals() -> Iterator[None]:
-    """Let a signal that torchrun has passed on to the ranks have its effect on this process, too."""
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+class _Relay:
+    """Passes the first signal that stops a job on to the ranks, and waits for them; another one ends this process."""
 
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    received = None
+    def __init__(self) -> None:
+        from psutil import Process
+        from torch.distributed.elastic.multiprocessing.api import SignalException
+
+        self.first: int | None = None
+        self._at, self._none, self._children = 0.0, SignalException, Process().children
+
+    def __call__(self, number: int, _frame: object) -> None:
+        if self.first is not None:
+            if time.monotonic() - self._at > BURST:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)  # the ranks end with this process
+            return
+        self.first, self._at = number, time.monotonic()
+        started = [process.pid for process in self._children()]
+        for rank in started:
+            with suppress(ProcessLookupError):
+                os.kill(rank, number)
+        if not started:
+            raise self._none("no rank runs yet", signal.Signals(number))
+
+
+@contextmanager
+def _handlers(relay: _Relay) -> Iterator[None]:
+    """Use a relay, and restore all handlers afterwards, also those that torchrun replaces."""
+    before = {number: signal.getsignal(number) for number in (*STOPS, *_SIGNALS)}
+    for number in STOPS:
+        if before[number] != signal.SIG_IGN:
+            signal.signal(number, relay)
     try:
         yield
-    except SignalException as error:
-        received = error.sigval
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if received is not None:
-        signal.raise_signal(received)

@@ -15,7 +15,7 @@ from oba.models.weight_masks import Masks, apply_masks
 from oba.recipes import DistillationConfig, FinetuneConfig, TrainConfig
 from oba.training.evaluation import autocast
 from oba.training.optimizers import make_optimizer, optimizer_state, restore_optimizer
-from oba.training.parallel import average_statistics, distribute, kept_back
+from oba.training.parallel import average_statistics, distribute, fractions, kept_back
 from oba.training.schedules import learning_rate
 from oba.training.state import TrainState
 
@@ -25,7 +25,6 @@ class Learner:
 
     Attributes:
         model: The net.
-        lr: Learning rate of the last step.
     """
 
     def __init__(
@@ -70,7 +69,6 @@ class Learner:
         self._distillation = config.distillation if isinstance(config, FinetuneConfig) else None
         self._shared = distribute(model, device)
         self._forward: Any = torch.compile(self._shared) if runtime.compile else self._shared
-        self.lr = config.lr
 
     @property
     def counted(self) -> nn.Module:
@@ -94,9 +92,9 @@ class Learner:
             This rank's part of the loss, and its number of images whose largest output was their class; scalars that
             were not waited for.
         """
-        self.lr = learning_rate(self._config, epochs_done)
+        lr = learning_rate(self._config, epochs_done)
         for group in self._optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = lr
         wanted = targets
         if self._mixer is not None:
             inputs, wanted = self._mixer(inputs, targets, seed)
@@ -117,7 +115,7 @@ class Learner:
 
     def end_epoch(self) -> None:
         """Let all ranks have the same statistics of norms."""
-        for net in dict.fromkeys((self.model, self.counted)):  # in one order on all ranks
+        for net in self._nets():
             average_statistics(net)
 
     def save(self, state: TrainState) -> None:
@@ -127,8 +125,22 @@ class Learner:
         state.average = {} if self._average is None else self._average.module.state_dict()
         state.scaler = dict(self._scaler.state_dict())
 
+    def own_statistics(self) -> dict[str, Tensor]:
+        """Return what is this rank's alone within an epoch: the tensors themselves, by name; nothing of a single rank.
+
+        Returns:
+            Running statistics of the norms of the net and of its average.
+        """
+        if ranks.count() == 1:
+            return {}
+        return {
+            f"statistics/{number}/{name}": buffer
+            for number, net in enumerate(self._nets())
+            for name, buffer in fractions(net).items()
+        }
+
     def restore(self, state: TrainState) -> None:
-        """Go on from a state that :meth:`save` filled; one of no epoch changes nothing."""
+        """Go on from a state that :meth:`save` filled, with this rank's statistics; an empty one changes nothing."""
         if not state.weights:
             return
         self.model.load_state_dict(state.weights)
@@ -136,6 +148,13 @@ class Learner:
         if self._average is not None:
             self._average.module.load_state_dict(state.average)
         self._scaler.load_state_dict(state.scaler)
+        if state.part is not None:
+            for name, buffer in self.own_statistics().items():
+                buffer.copy_(state.part.own[ranks.rank()][name])
+
+    def _nets(self) -> list[nn.Module]:
+        """Return the net and its average, if there is one, in one order on all ranks."""
+        return list(dict.fromkeys((self.model, self.counted)))
 
     def _loss(self, logits: Tensor, inputs: Tensor, wanted: Tensor) -> Tensor:
         """Return the mean loss of some images; mixed targets are smoothed already."""

@@ -1,39 +1,35 @@
 """The training loop.
 
-Every epoch is a pure function of the state at its start, the seed and the epoch's number: the order of
-the images, their augmentation, mixing and dropout are drawn from seeds derived from the latter two. A killed
-training that goes on after its last finished epoch is therefore bitwise reproducible on a CPU, given the
-same number of threads.
+Every step is a pure function of the state at its start, the seed and the numbers of epoch and step: the order of the
+images, their augmentation, mixing and dropout are drawn from seeds derived from these. A killed training that goes on
+after the last step that was saved is therefore bitwise reproducible on a CPU, given the same number of threads.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from oba import ranks
 from oba.data.bundle import DataBundle
-from oba.errors import TrainingError
+from oba.errors import StoppedError, TrainingError
 from oba.files import digest_json
 from oba.machine import RuntimeConfig
 from oba.models.weight_masks import Masks
 from oba.recipes import TrainConfig
-from oba.seeds import derive_seed
+from oba.signals import held, let_through, received
 from oba.training.device import seeded
-from oba.training.evaluation import evaluate
+from oba.training.epoch import Epoch, Run, cause_of_infinity
+from oba.training.evaluation import Metrics, evaluate
 from oba.training.learner import Learner
 from oba.training.progress import Progress
 from oba.training.records import EpochRecord, TrainOutcome
-from oba.training.state import TrainState, load_state, save_state
-
-_FETCH_EVERY = 50
-"""Steps between transfers of the losses, each of which waits for the device."""
+from oba.training.schedules import learning_rate
+from oba.training.state import TrainState, TrainStates
+from oba.training.stopping import Watch
 
 
 def train(
@@ -54,7 +50,8 @@ def train(
 
     The learning rate is set at every step, to the schedule's value at the step's middle. A last batch of
     one image, which batch norm cannot take, is left out. Ranks train together: each learns its part of every batch,
-    and the first one keeps the state.
+    and the first one keeps the state. The state is saved after every epoch, within long ones every ten minutes or so,
+    and at the end of the step during which a signal of :mod:`oba.signals` comes; :class:`StoppedError` follows.
 
     Args:
         model: The net; moved to ``device``; ends there in eval mode with the selected epoch's weights.
@@ -91,98 +88,42 @@ def train(
             f"{label}: batch_size {config.batch_size} leaves a rank fewer than two images; allowed with "
             f"{ranks.count()} ranks: at least {fewest}"
         )
-    key = _key(model, config, seed, runtime)
-    state = load_state(state_dir, key) or TrainState()
+    states = TrainStates(state_dir, _key(model, config, seed, runtime))
+    state = states.load() or TrainState()
     learner.restore(state)
     for record in state.history:
         on_epoch(record)
 
-    with Progress(label, config.epochs, quiet=not ranks.is_main()) as progress:
-        run = _Run(learner, config, len(bundle.train), steps, device, seed, progress, label)
-        for epoch in range(len(state.history) + 1, config.epochs + 1):
-            start = time.perf_counter()
-            shuffle_seed = derive_seed(seed, "images", epoch)
-            mine = (ranks.rank(), ranks.count())
-            batches = bundle.train.batches(config.batch_size, shuffle_seed=shuffle_seed, augment=True, part=mine)
-            own = mine[:1] if ranks.count() > 1 else ()  # ranks drop different units
-            with seeded(derive_seed(seed, "dropout", epoch, *own)):
-                loss, top1, images = _train_epoch(run, batches, epoch)
+    with Progress(label, config.epochs, quiet=not ranks.is_main()) as progress, seeded(seed), held():
+        if state.weights:
+            done = len(state.history)
+            progress.resume(done + 1, state.part.step, steps) if state.part else progress.resume(done, 0, steps)
+        run = Run(learner, bundle, config, steps, seed, label, progress, state, states, Watch())
+        for number in range(len(state.history) + 1, config.epochs + 1):
+            epoch = Epoch(run, number, device)
+            loss, top1, images = epoch.learn()
             learner.end_epoch()
-            trained = time.perf_counter()
-            val = evaluate(
-                learner.counted,
-                bundle.val,
-                batch_size=config.batch_size,
-                device=device,
-                precision=runtime.precision,
-                label=f"{label}: validation after epoch {epoch}",
-                cause=_cause(config),
-            )
-            end = time.perf_counter()
+            trained = epoch.seconds
+            val = _validate(run, epoch, f"{label}: validation after epoch {number}", device, runtime.precision)
 
-            speed = images / (trained - start)
-            record = EpochRecord(epoch, learner.lr, loss, top1, val.loss, val.top1, speed, end - start)
+            lr = learning_rate(config, number - 1 + (steps - 0.5) / steps)  # of the last step
+            record = EpochRecord(number, lr, loss, top1, val.loss, val.top1, images / trained, epoch.seconds)
             state.history.append(record)
+            state.part = None
             if config.select == "last":
-                state.selected_epoch = epoch
+                state.selected_epoch = number
             elif max(state.history, key=lambda other: (other.val_top1, -other.val_loss)) is record:
-                state.selected_epoch = epoch
+                state.selected_epoch = number
                 state.best = {name: t.detach().cpu().clone() for name, t in learner.counted.state_dict().items()}
-            learner.save(state)
-            save_state(state_dir, state, key)
+            safe = run.save()
             progress.finish(state.history)
             on_epoch(record)
+            if stop := run.watch.look(now=True).stop:
+                raise run.stopped(stop, safe)
 
     model.load_state_dict(state.best or learner.counted.state_dict())
     model.eval()
     return TrainOutcome(state.history, state.selected_epoch)
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What is the same in all epochs."""
-
-    learner: Learner
-    config: TrainConfig
-    images: int
-    steps: int
-    device: torch.device
-    seed: int
-    progress: Progress
-    label: str
-
-
-def _train_epoch(run: _Run, batches: Iterable[tuple[Tensor, Tensor]], epoch: int) -> tuple[float, float, int]:
-    """Learn all batches once; return the mean loss, the accuracy and the number of images."""
-    waiting: list[Tensor] = []  # losses that are still on the device
-    losses: list[float] = []
-    sizes: list[int] = []
-    correct = torch.zeros((), dtype=torch.int64, device=run.device)
-    run.learner.model.train()
-    run.progress.start(epoch, run.steps)
-    for step, (inputs, targets) in zip(range(run.steps), batches, strict=False):
-        sizes.append(min(run.config.batch_size, run.images - step * run.config.batch_size))
-        loss, right = run.learner.step(
-            inputs,
-            targets,
-            whole=sizes[-1],
-            epochs_done=epoch - 1 + (step + 0.5) / run.steps,
-            number=(epoch - 1) * run.steps + step + 1,
-            seed=derive_seed(run.seed, "mix", epoch, step),
-        )
-        correct += right
-        waiting.append(loss)
-        if len(waiting) == _FETCH_EVERY or step == run.steps - 1:
-            together = torch.stack(waiting)
-            ranks.sum_over_ranks([together])
-            losses += together.tolist()
-            waiting.clear()
-            _check_finite(losses, run, epoch)
-        run.progress.step()
-    ranks.sum_over_ranks([correct])
-    images = sum(sizes)
-    mean = sum(loss * size for loss, size in zip(losses, sizes, strict=True)) / images
-    return mean, correct.item() / images, images
 
 
 def _steps(images: int, batch_size: int) -> int:
@@ -191,24 +132,27 @@ def _steps(images: int, batch_size: int) -> int:
     return full + (rest >= 2 * ranks.count())
 
 
-def _check_finite(losses: list[float], run: _Run, epoch: int) -> None:
-    """Stop at a loss that is infinite or not a number."""
-    for step, loss in enumerate(losses, start=1):
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"{run.label}: the loss is {loss} at epoch {epoch}, step {step} of {run.steps}; {_cause(run.config)}"
+def _validate(run: Run, epoch: Epoch, label: str, device: torch.device, precision: str) -> Metrics:
+    """Measure the net after an epoch; a single rank stops at once, with all steps of the epoch saved."""
+    config = run.config
+    try:
+        with let_through(ranks.count() == 1):
+            return evaluate(
+                run.learner.counted,
+                run.bundle.val,
+                batch_size=config.batch_size,
+                device=device,
+                precision=precision,
+                label=label,
+                cause=cause_of_infinity(config),
             )
-
-
-def _cause(config: TrainConfig) -> str:
-    """Say why a loss is not finite."""
-    return (
-        f"likely lr {config.lr:g} is too high (lower it, or set warmup_epochs), or the net it started from is damaged"
-    )
+    except StoppedError:
+        safe = epoch.save()
+        raise run.stopped(str(received()), safe) from None
 
 
 def _key(model: nn.Module, config: TrainConfig, seed: int, runtime: RuntimeConfig) -> str:
     """Name what the states of a training depend on."""
     sizes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    settings = {"config": config.model_dump(), "runtime": runtime.model_dump()}
+    settings = {"config": config.model_dump(), "runtime": runtime.model_dump(), "ranks": ranks.count()}
     return digest_json({"sizes": sizes, "seed": seed, **settings})

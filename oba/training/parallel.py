@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from oba import ranks
 
@@ -49,6 +49,18 @@ def kept_back(net: nn.Module, wanted: bool) -> AbstractContextManager[Any]:
     return no_sync() if wanted else nullcontext()
 
 
+def fractions(model: nn.Module) -> dict[str, Tensor]:
+    """Return the buffers that hold fractions, such as running statistics, which every rank measures on its own images.
+
+    Args:
+        model: The net.
+
+    Returns:
+        The buffers themselves, by name.
+    """
+    return {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+
+
 def average_statistics(model: nn.Module) -> None:
     """Give all ranks the mean of their running statistics, and of every other buffer that holds fractions.
 
@@ -57,7 +69,7 @@ def average_statistics(model: nn.Module) -> None:
     """
     if ranks.count() == 1:
         return
-    buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+    buffers = list(fractions(model).values())
     ranks.sum_over_ranks(buffers)
     for buffer in buffers:
         buffer.div_(ranks.count())

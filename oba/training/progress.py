@@ -49,10 +49,15 @@ class Progress:
         """Remove the bar, also when the training fails."""
         self._bar.stop()
 
-    def start(self, epoch: int, steps: int) -> None:
-        """Begin an epoch, counted from 1, of some steps."""
+    def resume(self, epoch: int, step: int, steps: int) -> None:
+        """Print where a training goes on: in an epoch of which some steps of all are done, or after one."""
+        within = f"at epoch {epoch}, step {step} of {steps}" if step else f"after epoch {epoch} of {self._epochs}"
+        self._print(f"{self._label}  resumed {within}")
+
+    def start(self, epoch: int, steps: int, done: int = 0) -> None:
+        """Begin an epoch, counted from 1, of some steps, of which some may be done."""
         description = f"{self._label}  epoch {epoch}/{self._epochs}"
-        self._bar.reset(self._task, total=steps, description=description)
+        self._bar.reset(self._task, total=steps, completed=done, description=description)
 
     def step(self) -> None:
         """Count one step."""
@@ -62,7 +67,9 @@ class Progress:
         """Print the line of the last epoch of a history."""
         recent = [record.seconds for record in history[-_RECENT:]]
         left = (self._epochs - history[-1].epoch) * sum(recent) / len(recent)
-        line = epoch_line(self._label, history[-1], self._epochs, left)
+        self._print(epoch_line(self._label, history[-1], self._epochs, left))
+
+    def _print(self, line: str) -> None:
         self._console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

@@ -1,31 +1,40 @@
-"""The state of an unfinished training, so that a killed one goes on after its last finished epoch.
+"""The state of an unfinished training, so that a killed one goes on after the last step that was saved.
 
-Each epoch leaves two files: ``epoch-0003.safetensors`` (weights, their average, the best ones, the optimizer's state)
-and, once that is complete, ``epoch-0003.json`` (history, and the digest of the former). The last two epochs are kept:
-if the newest state turns out damaged, the one before it serves.
+A state after an epoch is called ``epoch-0003``, one within an epoch ``epoch-0004-step-000120``.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
 
-from oba import ranks
-from oba.errors import FileError
-from oba.files import digest_file, read_json, read_tensors, write_json, write_tensors
+from oba.snapshots import Snapshots
 from oba.training.records import EpochRecord
 
-_log = logging.getLogger(__name__)
 _PARTS = ("weights", "optimizer", "average", "best")
-_KEYS = {"key", "digest", "selected_epoch", "scaler", "history"}
+
+
+@dataclass
+class EpochPart:
+    """The first steps of an epoch."""
+
+    step: int = 0
+    """How many are done."""
+    seconds: float = 0.0
+    """What they took, before interruptions and after."""
+    losses: list[float] = field(default_factory=list)
+    """Losses that the ranks have added up, of step 1, 2 and so on."""
+    own: list[dict[str, Tensor]] = field(default_factory=list)
+    """What each rank knows alone: its parts of the losses after those, correct answers, statistics of norms."""
 
 
 @dataclass
 class TrainState:
-    """A training after some of its epochs."""
+    """A training after some of its epochs, and perhaps the first steps of another."""
 
     history: list[EpochRecord] = field(default_factory=list)
     weights: dict[str, Tensor] = field(default_factory=dict)
@@ -40,71 +49,66 @@ class TrainState:
     """The epoch whose weights count so far."""
     scaler: dict[str, float] = field(default_factory=dict)
     """How losses are scaled in fp16; empty in other precisions."""
+    part: EpochPart | None = None
+    """What is done of the epoch after those of the history."""
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        epoch = len(self.history)
+        return f"epoch-{epoch:04d}" if self.part is None else f"epoch-{epoch + 1:04d}-step-{self.part.step:06d}"
 
 
-def save_state(directory: Path, state: TrainState, key: str) -> None:
-    """Write the state after an epoch, atomically, and drop all but the one before it; of several ranks, the first does.
+class TrainStates:
+    """The states of one training, in a folder of its own."""
 
-    Args:
-        directory: Where; nothing else may write there.
-        state: The state, of at least one epoch.
-        key: Names what the training depends on; only a state with the same key is loaded again.
-    """
-    if not ranks.is_main():
-        return
-    epoch = len(state.history)
-    tensors = {f"{part}/{name}": tensor for part in _PARTS for name, tensor in getattr(state, part).items()}
-    weights = directory / f"epoch-{epoch:04d}.safetensors"
-    write_tensors(weights, tensors)
-    value = {
-        "key": key,
-        "digest": digest_file(weights),
-        "selected_epoch": state.selected_epoch,
-        "scaler": state.scaler,
-        "history": [asdict(record) for record in state.history],
-    }
-    write_json(weights.with_suffix(".json"), value)
-    for path in _files(directory):
-        if path.stem not in {f"epoch-{epoch:04d}", f"epoch-{epoch - 1:04d}"}:
-            path.unlink()
+    def __init__(self, directory: Path, key: str) -> None:
+        """Name the place.
 
+        Args:
+            directory: Where; nothing else may write there.
+            key: Names what the training depends on; only a state with the same key is loaded again.
+        """
+        self._snapshots = Snapshots(directory, "epoch-", key, "state of training")
 
-def load_state(directory: Path, key: str) -> TrainState | None:
-    """Read the newest sound state; damaged ones and those of other settings are named in the log and passed over.
+    def save(self, state: TrainState) -> bool:
+        """Write a state, atomically, and drop all but the one before it; of several ranks, the first does.
 
-    Args:
-        directory: Where states are, or not yet.
-        key: The key that the state must have been saved with.
+        Args:
+            state: The state, of at least one step.
 
-    Returns:
-        The state, on the CPU, or None if there is none.
-    """
-    for path in sorted(directory.glob("epoch-*.json"), reverse=True):
-        try:
-            return _read(path, key)
-        except (FileError, OSError) as error:
-            _log.warning("state of training not used: %s", error)
-    return None
+        Returns:
+            Whether it is safe. If not, the log has a warning; the first one that cannot be written is an error.
+        """
+        tensors = {f"{part}/{name}": tensor for part in _PARTS for name, tensor in getattr(state, part).items()}
+        value: dict[str, Any] = {"selected_epoch": state.selected_epoch, "scaler": state.scaler, "part": None}
+        value["history"] = [asdict(record) for record in state.history]
+        if state.part is not None:
+            value["part"] = {"step": state.part.step, "seconds": state.part.seconds, "ranks": len(state.part.own)}
+            tensors["losses"] = torch.tensor(state.part.losses, dtype=torch.float64)
+            for rank, own in enumerate(state.part.own):
+                tensors.update({f"own/{rank}/{name}": tensor for name, tensor in own.items()})
+        return self._snapshots.save(state.name, value, tensors)
 
+    def load(self) -> TrainState | None:
+        """Read the newest sound state; damaged ones and those of other settings are named in the log.
 
-def _read(path: Path, key: str) -> TrainState:
-    """Read one state and check that it is whole and belongs to this training."""
-    value = read_json(path)
-    if not isinstance(value, dict) or value.keys() != _KEYS:
-        raise FileError(f"{path}: not the state of a training")
-    if value["key"] != key:
-        raise FileError(f"{path}: saved by a training with other settings")
-    weights = path.with_suffix(".safetensors")
-    if digest_file(weights) != value["digest"]:
-        raise FileError(f"{weights}: damaged, its digest is not the recorded one")
-    history = [EpochRecord(**row) for row in value["history"]]
-    state = TrainState(history, selected_epoch=value["selected_epoch"], scaler=value["scaler"])
-    for name, tensor in read_tensors(weights).items():
-        part, _, rest = name.partition("/")
-        getattr(state, part)[rest] = tensor
-    return state
-
-
-def _files(directory: Path) -> list[Path]:
-    """List the files of states, with the partial ones that a kill leaves behind."""
-    return [*directory.glob("epoch-*.*"), *directory.glob(".epoch-*.part")]
+        Returns:
+            The state, on the CPU, or None if there is none.
+        """
+        found = self._snapshots.load()
+        if found is None:
+            return None
+        history = [EpochRecord(**row) for row in found.value["history"]]
+        state = TrainState(history, selected_epoch=found.value["selected_epoch"], scaler=found.value["scaler"])
+        if (part := found.value["part"]) is not None:
+            own: list[dict[str, Tensor]] = [{} for _ in range(part["ranks"])]
+            state.part = EpochPart(part["step"], part["seconds"], found.tensors.pop("losses").tolist(), own)
+        for name, tensor in found.tensors.items():
+            kind, _, rest = name.partition("/")
+            if kind == "own" and state.part is not None:
+                rank, _, rest = rest.partition("/")
+                state.part.own[int(rank)][rest] = tensor
+            else:
+                getattr(state, kind)[rest] = tensor
+        return state

@@ -49,7 +49,7 @@ def offences(value: object, name: str) -> list[str]:
         returned = str(value.__annotations__.get("return"))
         return [] if returned in CARRIED or hands_back(value) else [f"{name} returns {returned}"]
     if isinstance(value, type):
-        return [] if issubclass(value, Exception) else list(class_offences(value))
+        return [] if issubclass(value, BaseException) else list(class_offences(value))
     constant = isinstance(value, str | Path) or (isinstance(value, tuple) and all(isinstance(v, str) for v in value))
     return [] if constant else [f"{name} is a {type(value).__name__}"]
 

@@ -210,6 +210,28 @@ def test_parts_of_batches_are_together_the_batches(augment: AugmentConfig, ranks
 
 
 @pytest.mark.parametrize("augment", AUGMENTS, ids=str)
+def test_batches_that_are_skipped_change_no_others(augment: AugmentConfig) -> None:
+    split, _ = colour_split(augment)
+    whole = list(split.batches(16, shuffle_seed=5, augment=True, part=(1, 2)))
+    for skip in range(5):
+        rest = list(split.batches(16, shuffle_seed=5, augment=True, part=(1, 2), skip=skip))
+        assert len(rest) == 4 - skip
+        for found, expected in zip(rest, whole[skip:], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_batches_that_are_skipped_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    split, _ = colour_split(AugmentConfig(flip=True))
+    read: list[np.ndarray] = []
+    stream = ArrayPixels.stream
+    monkeypatch.setattr(
+        ArrayPixels, "stream", lambda self, batches, c: (read.extend(batches), stream(self, batches, c))[1]
+    )
+    list(split.batches(16, shuffle_seed=5, augment=True, skip=2))
+    assert sum(map(len, read)) == 18
+
+
+@pytest.mark.parametrize("augment", AUGMENTS, ids=str)
 def test_the_last_part_may_be_empty(augment: AugmentConfig) -> None:
     split, _ = colour_split(augment)
     inputs, targets = list(split.batches(16, shuffle_seed=5, augment=True, part=(2, 3)))[-1]

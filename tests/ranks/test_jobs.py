@@ -104,6 +104,25 @@ def ranks_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
     raise AssertionError("the ranks did not begin")
 
 
+def wait_for_epoch(desk: Desk, process: subprocess.Popen[str]) -> None:
+    """Wait until the second epoch of a dense training is saved."""
+    state = desk.path("results/tiny/.state/resnet8/seed0/dense")
+    deadline = time.monotonic() + 120
+    while not list(state.rglob("epoch-0002.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def assert_same_training(desk: Desk, whole: Desk) -> None:
+    """Compare dense trainings, but for their time."""
+    for name in ("model.safetensors", "plan.json", "metrics.json"):
+        found, expected = (each.path(f"results/tiny/resnet8/seed0/dense/{name}") for each in (desk, whole))
+        if name == "metrics.json":
+            found, expected = (json.loads(p.read_text()) | {"seconds": 0} for p in (found, expected))
+            assert found == expected
+        else:
+            assert digest_file(found) == digest_file(expected)
+
+
 def test_two_ranks_leave_what_one_leaves(desk):
     one = Desk(desk.root.parent / "one")
     shutil.copytree(desk.root, one.root)
@@ -155,8 +174,9 @@ def test_ranks_do_not_outlive_the_process_that_started_them(desk, number):
     ranks = ranks_of(process)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == -number
-    assert said == ""
+    stops = number == signal.SIGTERM
+    assert process.returncode == (14 if stops else -number)
+    assert said == ("error: stopped by SIGTERM; the same command goes on from what was saved\n" if stops else "")
     _, alive = psutil.wait_procs(ranks, timeout=10)
     assert not alive
     desk.run("prune", *LEVEL)
@@ -178,27 +198,18 @@ def test_a_training_of_which_a_rank_is_killed_goes_on_and_ends_with_the_same_bit
     whole.run("dense", *AT)
     process = desk.start("dense", *AT)
     ranks = ranks_of(process)
-    state = desk.path("results/tiny/.state/resnet8/seed0/dense")
-    deadline = time.monotonic() + 120
-    while not list(state.rglob("epoch-0002.json")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for_epoch(desk, process)
     ranks[1].kill()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 13
     last = said.splitlines()[-1]
     assert last.startswith("error: dense resnet8 seed0: rank 1 of 2 was killed by signal 9 (SIGKILL")
-    assert last.endswith("start the job again: it goes on after the last finished epoch")
+    assert last.endswith("start the job again: it goes on from what was saved")
     resumed = desk.run("dense", *AT)
     assert "epoch 1/8" not in resumed
     assert resumed.count("epoch 8/8") == 1
     assert not list(desk.path("results/tiny/logs").rglob("*.rank*.log")), "one rank tells the progress"
-    for name in ("model.safetensors", "plan.json", "metrics.json"):
-        found, expected = (each.path(f"results/tiny/resnet8/seed0/dense/{name}") for each in (desk, whole))
-        if name == "metrics.json":
-            found, expected = (json.loads(p.read_text()) | {"seconds": 0} for p in (found, expected))
-            assert found == expected
-        else:
-            assert digest_file(found) == digest_file(expected)
+    assert_same_training(desk, whole)
     for stage, options in (
         ("evaluate", [*AT, "--variant", "dense"]),
         ("prune", LEVEL),
@@ -208,3 +219,30 @@ def test_a_training_of_which_a_rank_is_killed_goes_on_and_ends_with_the_same_bit
         desk.run(stage, *options)
     finetuned = json.loads(desk.path(PRUNED).parent.joinpath("finetuned/run.json").read_text())
     assert finetuned["settings"]["gpus"] == 2
+
+
+@pytest.mark.parametrize(("gpus", "number", "everywhere"), [(1, 15, False), (2, 10, False), (2, 15, True)])
+def test_a_training_that_a_scheduler_stops_saves_and_ends_with_the_same_bits(desk, gpus, number, everywhere):
+    desk.study(gpus={"dense": gpus}, dense={"epochs": 12, "batch_size": 32})
+    whole = Desk(desk.root.parent / "whole")
+    shutil.copytree(desk.root, whole.root)
+    whole.run("dense", *AT)
+    process = desk.start("dense", *AT)
+    wait_for_epoch(desk, process)
+    for each in psutil.Process(process.pid).children(recursive=True) if everywhere else ():
+        each.send_signal(number)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 14, said
+    last = said.splitlines()[-1]
+    assert last.startswith(f"error: dense resnet8 seed0: stopped by {signal.Signals(number).name}, saved at ")
+    assert last.endswith("; the same command goes on from there")
+    journal = desk.path("results/tiny/journal/resnet8/seed0/dense/run.jsonl")
+    ends = [
+        event["status"] for line in journal.read_text().splitlines() if (event := json.loads(line))["event"] == "end"
+    ]
+    assert ends == ["FINISHED", "KILLED"], "the fixture's training, and this one"
+    resumed = desk.run("dense", *AT)
+    assert "dense resnet8 seed0  resumed a" in resumed
+    assert "epoch  1/12" not in resumed
+    assert_same_training(desk, whole)

@@ -6,20 +6,24 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from oba import ranks
-from oba.errors import ObaError
+from oba.errors import ObaError, StoppedError
 from oba.ranks import LostRankError
+from oba.signals import BURST
 from oba.training.launch import launch
 
 RANK = """
 import os, signal, sys, time
 from oba import ranks
-from oba.errors import ScoreError
+from oba.errors import ScoreError, StoppedError
 from oba.ranks import LostRankError
+from oba.signals import held, listen, received
 from oba.training.launch import follow, is_followed, leave
 
 follow()
@@ -31,8 +35,8 @@ while not all(os.path.exists(f"{other}.printed") for other in range(ranks.count(
     time.sleep(0.01)
 try:
     exec(sys.argv[1])
-except Exception as error:
-    leave(error, error if isinstance(error, (ScoreError, LostRankError)) else None)
+except (Exception, StoppedError) as error:
+    leave(error, error if isinstance(error, (ScoreError, LostRankError, StoppedError)) else None)
 """
 
 
@@ -78,18 +82,18 @@ ENDS = {
     "killed": (
         "os.kill(os.getpid(), 9) if rank == 1 else time.sleep(60)",
         13,
-        "rank 1 of 2 was killed by signal 9 (SIGKILL; perhaps memory ran out); start the job again: it goes on after "
-        "the last finished epoch",
+        "rank 1 of 2 was killed by signal 9 (SIGKILL; perhaps memory ran out); start the job again: it goes on from "
+        "what was saved",
     ),
     "killed, and the other lost it": (
         "os.kill(os.getpid(), 11) if rank == 0 else leave(LostRankError('lost'), LostRankError('lost'))",
         13,
-        "rank 0 of 2 was killed by signal 11 (SIGSEGV); start the job again: it goes on after the last finished epoch",
+        "rank 0 of 2 was killed by signal 11 (SIGSEGV); start the job again: it goes on from what was saved",
     ),
     "terminated by somebody": (
         "os.kill(os.getpid(), 15) if rank == 1 else time.sleep(60)",
         13,
-        "rank 1 of 2 was killed by signal 15 (SIGTERM); start the job again: it goes on after the last finished epoch",
+        "rank 1 of 2 was killed by signal 15 (SIGTERM); start the job again: it goes on from what was saved",
     ),
     "a bug": (
         "int('x') if rank == 1 else time.sleep(60)",
@@ -139,6 +143,57 @@ def test_a_signal_reaches_all_ranks_and_then_this_process(start, number):
         signal.signal(number, before)
     assert received == [number]
     assert sys.exc_info() == (None, None, None)
+
+
+LISTENING = """
+listen()
+open(f"{rank}.listens", "w").close()
+while not all(os.path.exists(f"{other}.listens") for other in range(ranks.count())):
+    time.sleep(0.01)
+"""
+SAVING = """
+if rank == 1:
+    os.kill(os.getppid(), signal.{name})
+with held():
+    while received() is None:
+        time.sleep(0.01)
+    time.sleep(rank / 2)
+    raise StoppedError(f"saved by {{rank}} after {{received()}}")
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_ranks_that_a_signal_stops_save_first_and_their_first_one_is_heard(start, name):
+    with pytest.raises(StoppedError, match=f"^saved by 0 after {name}$") as told:
+        start(LISTENING + SAVING.format(name=name))
+    assert told.value.exit_code == 14
+
+
+def test_one_rank_that_a_signal_stopped_stops_the_job(start):
+    with pytest.raises(StoppedError, match=r"^stopped by SIGTERM; the same command goes on from what was saved$"):
+        start(LISTENING + "rank and os.kill(os.getpid(), 15); time.sleep(60)")
+
+
+def test_a_second_signal_ends_at_once_and_the_ranks_too(tmp_path):
+    program = """
+from pathlib import Path
+from oba.training.launch import launch
+launch(2, ["rank.py", "listen(); open(f'{rank}.ready', 'w').close(); h = held(); h.__enter__(); time.sleep(60)"],
+       log=Path("logs/job.log"), notes=Path("notes"))
+"""
+    (tmp_path / "rank.py").write_text(RANK)
+    with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as process:
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.ready"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(BURST + 0.2)
+        children = psutil.Process(process.pid).children()
+        assert len(children) == 2
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=30) == -signal.SIGTERM
+        _, alive = psutil.wait_procs(children, timeout=10)
+        assert not alive
 
 
 def test_a_rank_whose_starter_is_gone_does_not_begin():

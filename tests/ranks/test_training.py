@@ -43,10 +43,12 @@ def test_all_ranks_end_with_the_same_bits(two):
     assert [name for name in two[0] if not torch.equal(two[0][name], two[1][name])] == []
 
 
-def test_ranks_that_were_stopped_go_on_and_end_with_the_same_bits(two):
-    for name, tensor in two[0].items():
-        if name.startswith("norms "):
-            assert torch.equal(two[0][name.replace("norms", "again")], tensor), name
+@pytest.mark.parametrize(("whole", "stopped"), [("norms", "again"), ("average", "within")])
+def test_ranks_that_were_stopped_go_on_and_end_with_the_same_bits(two, whole, stopped):
+    names = [name for name in two[0] if name.startswith(f"{whole} ")]
+    assert len(names) > 6
+    for name in names:
+        assert torch.equal(two[0][name.replace(whole, stopped)], two[0][name]), name
 
 
 @pytest.mark.parametrize(

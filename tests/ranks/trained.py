@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from rank_runs import save_found
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 
 from oba.machine import RuntimeConfig
 from oba.recipes import EmaConfig, TrainConfig
+from oba.training import stopping
 from oba.training.device import seeded
 from oba.training.loop import train
 from oba.training.records import EpochRecord
@@ -33,6 +36,9 @@ STOP_AFTER = 2
 class Images:
     """A split of random images, all of which fit into memory."""
 
+    left: int | None = None
+    """Batches until the training is stopped."""
+
     def __init__(self, images: int) -> None:
         draw = torch.Generator().manual_seed(1)
         self.inputs = torch.randn(images, 2, 6, 6, generator=draw, dtype=torch.float64)
@@ -42,14 +48,28 @@ class Images:
         return len(self.targets)
 
     def batches(
-        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, part: tuple[int, int]
+        self,
+        batch_size: int,
+        *,
+        shuffle_seed: int | None = None,
+        augment: bool = False,
+        part: tuple[int, int],
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.arange(len(self))
         if shuffle_seed is not None:
             order = order[torch.randperm(len(self), generator=torch.Generator().manual_seed(shuffle_seed))]
-        for batch in order.split(batch_size):
+        for batch in order.split(batch_size)[skip:]:
+            if self.left is not None:
+                self.left -= 1
+                if self.left < 0:
+                    raise Stopped
             mine = batch[part[0] :: part[1]]
             yield self.inputs[mine].clone(), self.targets[mine]
+
+
+class Stopped(Exception):
+    pass
 
 
 class Net(nn.Module):
@@ -68,18 +88,17 @@ def net(norm: type[nn.Module] = nn.Identity) -> nn.Module:
         return Net(norm(4)).double()
 
 
-class Stopped(Exception):
-    pass
-
-
-def trained(folder: Path, model: nn.Module, recipe: dict[str, Any], stop: bool = False) -> list[EpochRecord]:
-    """Train a net with the images above."""
+def trained(
+    folder: Path, model: nn.Module, recipe: dict[str, Any], stop: bool = False, steps: int | None = None
+) -> list[EpochRecord]:
+    """Train a net with the images above, to the end, an epoch or a number of steps."""
 
     def on_epoch(record: EpochRecord) -> None:
         if stop and record.epoch == STOP_AFTER:
             raise Stopped
 
     parts = SimpleNamespace(train=Images(50), val=Images(7), info=SimpleNamespace(classes=["a", "b", "c"]))
+    parts.train.left = steps
     settings: dict[str, Any] = {"seed": 3, "state_dir": folder, "device": torch.device("cpu"), "label": "net"}
     settings |= {"runtime": RuntimeConfig(), "on_epoch": on_epoch}
     return train(model, parts, TrainConfig(**(BASE | recipe)), **settings).history  # pyright: ignore
@@ -104,6 +123,15 @@ def everything(folder: Path) -> dict[str, Tensor]:
         trained(folder / "again", stopped, {}, stop=True)
     except Stopped:
         keep("again", again, trained(folder / "again", again, {}))
+    # The state within an epoch holds the statistics of every rank, of the net and of its average.
+    recipe = {"ema": EmaConfig(decay=0.8)}
+    model, resumed = net(nn.BatchNorm2d), net(nn.BatchNorm2d)
+    keep("average", model, trained(folder / "average", model, recipe))
+    with patch.multiple(stopping, SAVE_EVERY=0.0, _SHARE=float("inf"), _AGREE_EVERY=0.0):
+        for steps in (3, 6):
+            with suppress(Stopped):
+                trained(folder / "within", net(nn.BatchNorm2d), recipe, steps=steps)
+        keep("within", resumed, trained(folder / "within", resumed, recipe, steps=6))  # of 15
     return found
 
 

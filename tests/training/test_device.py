@@ -17,6 +17,7 @@ from oba.training.device import (
     keep_freed_memory,
     make_deterministic,
     pick_device,
+    reseed,
     seeded,
     set_threads,
 )
@@ -148,3 +149,20 @@ def test_seeded_gives_the_same_numbers_and_leaves_the_callers_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
     with seeded(7):
         assert torch.equal(torch.rand(3), first)
+
+
+def test_reseeding_is_seeding_of_what_a_device_draws() -> None:
+    with seeded(0):
+        torch.manual_seed(5)
+        expected = torch.rand(3)
+        reseed(5, torch.device("cpu"))
+        assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_reseeding_is_seeding_of_what_a_gpu_draws() -> None:
+    with seeded(0):
+        torch.manual_seed(5)
+        expected = torch.rand(3, device="cuda")
+        reseed(5, torch.device("cuda"))
+        assert torch.equal(torch.rand(3, device="cuda"), expected)

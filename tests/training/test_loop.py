@@ -2,11 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from resuming import Interrupted, same, stop_after
+from resuming import Interrupted, figures, same, stop_after
 from torch import Tensor, nn
 
 from oba.errors import TrainingError
@@ -25,15 +20,9 @@ from oba.tracking import RunIdentity, stage_run
 from oba.tracking.journal import read_attempt
 from oba.training.evaluation import Metrics, evaluate
 from oba.training.records import EpochRecord, TrainOutcome
-from oba.training.state import TrainState, load_state, save_state
+from oba.training.state import TrainState, TrainStates
 
 Run = Callable[..., tuple[nn.Module, TrainOutcome]]
-TIMES = ("images_per_second", "seconds")
-
-
-def figures(history: list[EpochRecord]) -> list[dict[str, Any]]:
-    """The history without what differs from run to run."""
-    return [{k: v for k, v in asdict(record).items() if k not in TIMES} for record in history]
 
 
 def test_a_small_net_learns_a_separable_problem(run: Run, toy: SimpleNamespace) -> None:
@@ -108,26 +97,6 @@ def test_an_interrupted_training_goes_on_and_ends_with_the_same_bits(
     assert outcome.selected_epoch == expected.selected_epoch
 
 
-def test_a_training_killed_in_the_middle_of_an_epoch_ends_with_the_same_bits(
-    run: Run, tmp_path: Path, toy: SimpleNamespace
-) -> None:
-    whole, expected = run(state_dir=tmp_path / "whole")
-    marker = tmp_path / "in epoch 3"
-    command = [sys.executable, str(toy.path), str(tmp_path / "state"), str(marker), "3", str(torch.get_num_threads())]
-    root = str(Path(__file__).parents[2])
-    with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": root}) as process:
-        limit = time.monotonic() + 120
-        while not marker.exists() and process.poll() is None and time.monotonic() < limit:
-            time.sleep(0.05)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    bundle = toy.ToyBundle()
-    resumed, outcome = run(bundle=bundle)
-    assert len(bundle.train.calls) == 2
-    assert same(whole, resumed)
-    assert figures(outcome.history) == figures(expected.history)
-
-
 @pytest.mark.parametrize("epoch", [1, 3, 4])
 def test_an_epoch_whose_report_a_kill_prevented_is_reported_when_the_training_goes_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epoch: int
@@ -138,13 +107,15 @@ def test_an_epoch_whose_report_a_kill_prevented_is_reported_when_the_training_go
         with stage_run(journal, identity, uri="sqlite:///unused", results_dir=tmp_path, min_seconds=math.inf) as stage:
             return run(on_epoch=lambda record: stage.metrics(asdict(record), step=record.epoch))[1]
 
-    def save_and_die(directory: Path, state: TrainState, key: str) -> None:
-        save_state(directory, state, key)
-        if len(state.history) == epoch:
-            raise Interrupted
+    class Dying(TrainStates):
+        def save(self, state: TrainState) -> bool:
+            super().save(state)
+            if len(state.history) == epoch:
+                raise Interrupted
+            return True
 
     with monkeypatch.context() as patch:
-        patch.setattr("oba.training.loop.save_state", save_and_die)
+        patch.setattr("oba.training.loop.TrainStates", Dying)
         with pytest.raises(Interrupted):
             start()
     outcome = start()
@@ -195,7 +166,7 @@ def test_a_state_of_another_training_is_not_taken(
     bundle = toy.ToyBundle()
     run(bundle=bundle, **change)
     assert len(bundle.train.calls) == 4
-    assert "saved by a training with other settings" in caplog.text
+    assert "saved by a job with other settings" in caplog.text
 
 
 @pytest.mark.parametrize(("select", "selected"), [("best", 3), ("last", 5)])
@@ -331,7 +302,7 @@ def test_the_state_holds_what_the_next_epoch_needs(run: Run, tmp_path: Path, toy
     with pytest.raises(Interrupted):
         run(on_epoch=stop_after(2))
     key = json.loads((tmp_path / "state" / "epoch-0002.json").read_text())["key"]
-    state = load_state(tmp_path / "state", key)
+    state = TrainStates(tmp_path / "state", key).load()
     assert state is not None
     model = toy.toy_net()
     assert state.weights.keys() == model.state_dict().keys() == state.best.keys()

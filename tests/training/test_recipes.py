@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from resuming import Interrupted, same, stop_after
+from resuming import Breaking, Interrupted, figures, same, save_after_every_step, stop_after
 from torch import Tensor, nn
 
 from oba.machine import RuntimeConfig
@@ -43,20 +43,25 @@ RECIPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_an_interrupted_training_goes_on_and_ends_with_the_same_bits(
-    run: Run, tmp_path: Path, recipe: str, precision: Any
+    run: Run, toy: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: str, precision: Any
 ) -> None:
     config, runtime = TrainConfig(**(BASE | RECIPES[recipe])), RuntimeConfig(precision=precision)
     whole, expected = run(config, runtime=runtime, state_dir=tmp_path / "whole")
-    for epoch in (1, 3):
+    with pytest.raises(Interrupted):
+        run(config, runtime=runtime, on_epoch=stop_after(1))
+    save_after_every_step(monkeypatch)
+    for steps in (2, 5):  # of 4 in each of three epochs
         with pytest.raises(Interrupted):
-            run(config, runtime=runtime, on_epoch=stop_after(epoch))
+            run(config, runtime=runtime, bundle=toy.ToyBundle(Breaking(toy.ToySplit(65, seed=1), steps)))
     resumed, outcome = run(config, runtime=runtime)
     assert same(whole, resumed)
-    assert [r.val_loss for r in outcome.history] == [r.val_loss for r in expected.history]
+    assert figures(outcome.history) == figures(expected.history)
     assert outcome.selected_epoch == expected.selected_epoch
 
 
-def test_stochastic_depth_and_dropout_go_on_with_the_same_bits(run: Run, tmp_path: Path) -> None:
+def test_stochastic_depth_and_dropout_go_on_with_the_same_bits(
+    run: Run, toy: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: dict[str, Any] = {"num_classes": 4, "input_size": (1, 8, 8)}
 
     def net() -> nn.Module:
@@ -67,8 +72,9 @@ def test_stochastic_depth_and_dropout_go_on_with_the_same_bits(run: Run, tmp_pat
 
     config = TrainConfig(**(BASE | {"epochs": 2}))
     whole, _ = run(config, model=net(), state_dir=tmp_path / "whole")
+    save_after_every_step(monkeypatch)
     with pytest.raises(Interrupted):
-        run(config, model=net(), on_epoch=stop_after(1))
+        run(config, model=net(), bundle=toy.ToyBundle(Breaking(toy.ToySplit(65, seed=1), 6)))
     resumed, _ = run(config, model=net())
     assert same(whole, resumed)
     plain = build_model("timm/test_resnet", **sizes)

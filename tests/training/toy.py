@@ -11,9 +11,11 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from oba.errors import StoppedError
 from oba.machine import RuntimeConfig
 from oba.models import build_model
 from oba.recipes import TrainConfig
+from oba.signals import listen, received
 from oba.training.device import seeded
 from oba.training.loop import train
 
@@ -41,6 +43,7 @@ class ToySplit:
         shuffle_seed: int | None = None,
         augment: bool = False,
         part: tuple[int, int] = (0, 1),
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         self.calls.append((shuffle_seed, augment))
         order, inputs = torch.arange(len(self)), self.inputs
@@ -48,26 +51,34 @@ class ToySplit:
             generator = torch.Generator().manual_seed(shuffle_seed)
             order = torch.randperm(len(self), generator=generator)
             inputs = inputs + (0.1 * torch.randn(inputs.shape, generator=generator) if augment else 0)
-        for batch in order.split(batch_size):
+        for batch in order.split(batch_size)[skip:]:
             mine = batch[part[0] :: part[1]]
             yield inputs[mine], self.targets[mine]
 
 
 class StoppingSplit(ToySplit):
-    """Says so and waits, in the middle of the epoch that starts with its n-th pass."""
+    """Says so and waits for a signal, in the middle of the epoch that starts with its n-th pass."""
 
     def __init__(self, images: int, seed: int, at: int, marker: Path) -> None:
         super().__init__(images, seed)
         self.at, self.marker = at, marker
 
     def batches(
-        self, batch_size: int, *, shuffle_seed: int | None = None, augment: bool = False, part: tuple[int, int] = (0, 1)
+        self,
+        batch_size: int,
+        *,
+        shuffle_seed: int | None = None,
+        augment: bool = False,
+        part: tuple[int, int] = (0, 1),
+        skip: int = 0,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        every = super().batches(batch_size, shuffle_seed=shuffle_seed, augment=augment, part=part)
+        every = super().batches(batch_size, shuffle_seed=shuffle_seed, augment=augment, part=part, skip=skip)
         for number, batch in enumerate(every):
             if len(self.calls) == self.at and number == 2:
                 self.marker.touch()
-                time.sleep(600)
+                deadline = time.monotonic() + 600
+                while received() is None and time.monotonic() < deadline:
+                    time.sleep(0.01)
             yield batch
 
 
@@ -104,6 +115,7 @@ CONFIG = TrainConfig(epochs=4, batch_size=16, lr=0.1, select="best")
 
 def main(state_dir: str, marker: str, at: str, threads: str) -> None:
     """Train, and stop in the middle of epoch ``at``."""
+    listen()
     torch.set_num_threads(int(threads))
     bundle = ToyBundle(StoppingSplit(65, seed=1, at=int(at), marker=Path(marker)))
     train(
@@ -120,4 +132,8 @@ def main(state_dir: str, marker: str, at: str, threads: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except StoppedError as error:
+        print(error)
+        sys.exit(error.exit_code)

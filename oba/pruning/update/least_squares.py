@@ -50,7 +50,8 @@ class LeastSquares(Update[LeastSquaresOptions]):
     def adjust(self, cut: Cut, images: Images) -> None:
         """Refit one layer after another, in the order in which they run.
 
-        With ``before`` a grouped convolution stays as it is: the inputs of its groups did not change.
+        With ``after`` an update that was killed goes on after the last layer that was saved. With ``before`` a grouped
+        convolution stays as it is: the inputs of its groups did not change.
 
         Args:
             cut: What was removed.
@@ -68,12 +69,14 @@ class LeastSquares(Update[LeastSquaresOptions]):
                 layer.weight.copy_(weight.reshape(layer.weight.shape))
                 if layer.bias is not None and bias is not None:
                     layer.bias.copy_(bias.flatten())
+                if self.options.inputs == "after":
+                    cut.adjusted.add(name)
         recalibrate_norms(cut.after, images)
 
 
 def _inputs_after(cut: Cut, images: Images) -> _Moments:
     """Yield moments of the pruned net's inputs as it is when its turn comes, with the outputs before the cut."""
-    for name in _running_order(cut, images):
+    for name in [name for name in _running_order(cut, images) if name not in cut.adjusted.names]:
         yield from paired_moments(cut.before, cut.after, Inputs(images), [name], outputs={name: cut.kept(name, OUT)})
 
 
