@@ -17,7 +17,7 @@ from oba.dag import STAGES, stage_of
 from oba.errors import ConfigError, ObaError, TrackingError, explain_oserror
 from oba.export.formats import Format
 from oba.files import write_text
-from oba.layout import RESULTS, Coordinates, Layout, nets
+from oba.layout import RESULTS, Coordinates, Layout, nets, require_job
 from oba.study import load_resolved, load_study
 from oba.training.launch import follow, is_followed, leave
 
@@ -60,7 +60,9 @@ def _add_stage(command: str) -> None:
         needed = [axis for axis in stage_of(command, at).axes if axis not in at.given()]
         if needed:
             raise ConfigError(f"{command}: missing {', '.join(f'--{axis}' for axis in needed)}")
-        execute(command, _study(study), at, source=study)
+        loaded = _study(study)
+        require_job(loaded, at)
+        execute(command, loaded, at, source=study)
 
     module = Path(__file__).with_name("stages") / f"{command}.py"
     summary = module.read_text(encoding="utf-8").split('"""')[1].split(": ", 1)[1]

@@ -6,11 +6,13 @@ wildcards such as ``"{seed}"``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oba.config import ModelConfig, Study, SweepMethod
+from oba.errors import ConfigError
 from oba.models.names import slug
 from oba.recipes import FinetuneConfig
 
@@ -159,6 +161,30 @@ def model_of(study: Study, model: str) -> ModelConfig:
 def method_of(study: Study, method: str) -> SweepMethod:
     """Return the method that has a name."""
     return next(m for m in study.methods if m.name == method)
+
+
+def require_job(study: Study, at: Coordinates) -> None:
+    """Refuse coordinates that come from a command line and name nothing in a study, or no folder of their own.
+
+    Args:
+        study: The study.
+        at: Coordinates of one job; those that are not given are passed over.
+
+    Raises:
+        ConfigError: If there is no such model, method or level in the study, or never such a seed, schedule or net.
+    """
+    allowed: dict[str, Sequence[object]] = {
+        "model": list(models_by_slug(study)),
+        "method": [*(method.name for method in study.methods), DENSE_LONGER],
+        "schedule": ["iterative", "oneshot"],
+        "keep": [level_name(k) for k in study.keep],
+        "variant": ["dense", "finetuned", "scratch"],
+        "seed": range(2**63),
+    }
+    for axis, given in at.given().items():
+        if getattr(at, axis) not in allowed[axis]:
+            named = "0 to 2**63 - 1" if axis == "seed" else ", ".join(map(str, allowed[axis]))
+            raise ConfigError(f"--{axis}: got {given!r}; allowed: {named}")
 
 
 def finetune_of(study: Study, at: Coordinates) -> FinetuneConfig:

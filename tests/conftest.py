@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,25 @@ def study() -> Callable[..., Study]:
         return parse_study(values | changes, "study")
 
     return make
+
+
+@pytest.fixture
+def changed() -> Callable[..., dict[str, Any]]:
+    """Return a function: a copy of plain values with a dotted key set, or removed for ``...``."""
+
+    def change(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+        values = deepcopy(values)
+        *path, last = key.split(".")
+        section = values
+        for part in path:
+            section = section.setdefault(part, {})
+        if value is ...:
+            del section[last]
+        else:
+            section[last] = value
+        return values
+
+    return change
 
 
 @pytest.fixture

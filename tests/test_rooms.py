@@ -21,8 +21,8 @@ FLOORS = [
     {"dag"},
     {"sections", "chosen"},
     {"study", "schema", "layout", "codedigest", "locks"},
-    {"options", "mistakes", "models", "data"},
-    {"structures", "config", "registry", "files", "modes", "provenance"},
+    {"options", "mistakes", "defaults", "models", "data"},
+    {"structures", "config", "plain", "registry", "files", "modes", "provenance"},
     {"datasets", "recipes", "machine", "ranks", "seeds"},
     {"section", "errors", "records", "identity"},
 ]

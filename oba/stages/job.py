@@ -7,6 +7,7 @@ sees its own slice of the study and nothing else.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -103,7 +104,7 @@ def execute(command: str, study: Study, at: Coordinates, *, source: Path) -> Non
             if count == 1:
                 task.perform()
             else:
-                again = ["-m", "oba", command, "--study", str(source), *task.stage.options(at).split()]
+                again = ["-m", "oba", command, "--study", str(source), *shlex.split(task.stage.options(at))]
                 launch(count, again, log=task.layout.log(task.record), notes=base / "notes")
         if keep(task.outputs, finished):
             shutil.rmtree(base / task.key, ignore_errors=True)
