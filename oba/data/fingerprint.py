@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from oba import registry
 from oba.data.names import Names
+from oba.data.regular import open_regular
 from oba.data.store import DIGEST_BYTES, usable_cpus
 from oba.data.types import ArraySource, ImageFiles
 from oba.datasets import DataConfig
@@ -235,7 +236,8 @@ def _digest(path: str) -> bytes:
     """Return what ``digest_of`` would of the file's content; zeros if it cannot be read."""
     sha = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as stream:
+        stream, _ = open_regular(path)
+        with stream:
             while block := stream.read(_BLOCK):
                 sha.update(block)
     except OSError:
