@@ -20,6 +20,8 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 # A shared machine may be slow at any moment; a failing example is found again from its printed blob.
 settings.register_profile("repository", deadline=None, derandomize=True, print_blob=True)
+# Other examples at every run, and many: `pytest tests/fuzz --hypothesis-profile long`.
+settings.register_profile("long", settings.get_profile("repository"), derandomize=False, max_examples=3000)
 settings.load_profile("repository")
 
 

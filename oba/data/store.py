@@ -162,6 +162,9 @@ def open_prepared(directory: Path, *, whole: bool = False) -> Prepared:
     found = content_digest(info, labels, images)
     if found != info.digest:
         raise FileError(f"{directory}: the content's digest is {found}, but {INFO} says {info.digest}; prepare again")
+    sizes = [np.bincount(part, minlength=len(info.classes)).tolist() for part in np.split(labels, [info.train_images])]
+    if sizes != [info.train_sizes, info.test_sizes]:
+        raise FileError(f"{directory / INFO}: its classes have other sizes than {LABELS} says; prepare again")
     files = _read_files(directory, count if info.files_digest else 0)
     if whole and files is not None and files.digest() != info.files_digest:
         raise FileError(f"{directory / FILES}: not the list of image files that {INFO} was written for; prepare again")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import strategies as st
 
-Path = tuple[str | int, ...]
+from oba.errors import ObaError
+
+Key = tuple[str | int, ...]
 
 STRANGE: list[Any] = [
     None, True, -1, 0, 2**63, 2**64, 10**400, 0.5, float("nan"), float("inf"), -0.0, 1e308,
@@ -20,7 +23,7 @@ STRANGE: list[Any] = [
 """Values that break what does not expect them."""
 
 
-def places(value: Any, at: Path = ()) -> Iterator[Path]:
+def places(value: Any, at: Key = ()) -> Iterator[Key]:
     """Yield the paths of everything inside of plain values."""
     yield at
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -28,7 +31,7 @@ def places(value: Any, at: Path = ()) -> Iterator[Path]:
         yield from places(inner, (*at, key))
 
 
-def _replaced(values: Any, at: Path, new: Any) -> Any:
+def _replaced(values: Any, at: Key, new: Any) -> Any:
     if not at:
         return new
     values = deepcopy(values)
@@ -39,7 +42,7 @@ def _replaced(values: Any, at: Path, new: Any) -> Any:
     return values
 
 
-def _without(values: Any, at: Path) -> Any:
+def _without(values: Any, at: Key) -> Any:
     values = deepcopy(values)
     inside = values
     for key in at[:-1]:
@@ -87,3 +90,23 @@ def damaged_values() -> Callable[[Any], st.SearchStrategy[Any]]:
 def damaged_bytes() -> Callable[[bytes], st.SearchStrategy[bytes]]:
     """Return a function: a strategy of what a file's bytes become when they are damaged."""
     return _damaged_bytes
+
+
+@pytest.fixture(scope="session")
+def refusal() -> Callable[[Callable[[], object]], tuple[type[ObaError], str] | None]:
+    """Return a function: the error, and its text, that a call is refused with; other exceptions are not caught."""
+
+    def tell(call: Callable[[], object]) -> tuple[type[ObaError], str] | None:
+        try:
+            call()
+        except ObaError as error:
+            return type(error), str(error)
+        return None
+
+    return tell
+
+
+@pytest.fixture(scope="session")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for the damaged files of all examples."""
+    return tmp_path_factory.mktemp("damaged")
