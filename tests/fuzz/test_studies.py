@@ -21,7 +21,9 @@ STUDIES = {path: yaml.safe_load(path.read_text()) for path in sorted(CONFIG.rglo
 # Models of libraries are left out: importing those takes seconds.
 OWN = [path for path, values in STUDIES.items() if "models" in values and "/" not in str(values["models"])]
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
-VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner), max_leaves=8)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner), max_leaves=8
+)
 KEYS = ["experiment", "data", "models", "seeds", "methods", "keep", "dense", "finetune", "method_defaults", "runtime"]
 SIGNS = "[]{}:-?,&*!|>'\"%@`#=~<0123456789eE.+_ \nab"
 Damaged = Callable[[Any], st.SearchStrategy[Any]]
