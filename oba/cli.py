@@ -18,7 +18,7 @@ from oba.errors import ConfigError, ObaError, StoppedError, TrackingError, expla
 from oba.export.formats import Format
 from oba.files import write_text
 from oba.jobs import TOGETHER, Rule
-from oba.layout import RESULTS, Coordinates, Layout, nets
+from oba.layout import RESULTS, Coordinates, Layout, nets, require_job
 from oba.signals import listen
 from oba.study import load_resolved, load_study
 from oba.training.launch import follow, is_followed, leave
@@ -61,14 +61,16 @@ def _add_job(command: str, summary: str, together: Rule | None = None) -> None:
         needed = [axis for axis in (together or stage_of(command, at)).axes if axis not in at.given()]
         if needed:
             raise ConfigError(f"{command}: missing {', '.join(f'--{axis}' for axis in needed)}")
+        loaded = _study(study)
+        require_job(loaded, at)
         if together:
             from oba.stages.together import execute_together
 
-            execute_together(together, _study(study), at, source=study)
+            execute_together(together, loaded, at, source=study)
         else:
             from oba.stages.job import execute
 
-            execute(command, _study(study), at, source=study)
+            execute(command, loaded, at, source=study)
 
     app.command(name=command, help=summary, rich_help_panel=PANEL)(run)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from oba.datasets import AugmentConfig, CalibrationConfig, DataConfig, SplitsConfig
 from oba.machine import GpusConfig, RuntimeConfig, ThreadsConfig
@@ -94,6 +94,10 @@ class MethodDefaults(Section):
     """Whether `prune` keeps the scores of all rounds in `scores.safetensors`."""
 
 
+_TAKEN = ("mlartifacts", "mlruns", "readme.md")
+_DATABASE = "mlflow.db"
+LONGEST_NAME = 100
+"""Characters of a name that becomes a folder: file systems allow 255 bytes, and some parts are added."""
 RESERVED = ("dense", "dense-longer")
 """Names that the dense net and the control have in tables and paths."""
 PARTS = ("criterion", "allocation", "update")
@@ -107,7 +111,7 @@ class MethodConfig(Section):
     What is not given is taken from `method_defaults`.
     """
 
-    name: Annotated[str, Field(pattern=METHOD_NAME)]
+    name: Annotated[str, Field(pattern=METHOD_NAME, max_length=LONGEST_NAME)]
     """What paths, tables and MLflow call it; the criterion's name if not given."""
     criterion: Chosen
     """How structures are scored, with the options that this criterion has."""
@@ -180,7 +184,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class ModelConfig(Section):
     """One net of the sweep, with what it has of its own."""
 
-    name: Name
+    name: Annotated[Name, Field(max_length=LONGEST_NAME)]
     """`resnet20`, `resnet32x4` (four times as wide), `vgg19`, `timm/<name>`, `torchvision/<name>`."""
     dense: DenseConfig
     """Where its dense net comes from; keys that are not given are those of the study's `dense`."""
@@ -191,14 +195,14 @@ class ModelConfig(Section):
 class Study(Section):
     """One experiment."""
 
-    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=LONGEST_NAME)]
     """Name of the experiment: the folder under `results/` and the MLflow experiment."""
     preset: Literal["oba-cifar"] | None = None
     """Settings to start from; keys given in this file win. `oba-cifar`: the paper's on CIFAR."""
     data: DataConfig
     models: Annotated[list[ModelConfig], Field(min_length=1)]
     """Nets: names, or mappings with `name` and what differs from the study's `dense` and `structures`."""
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=1)]
     """Each seed draws its own splits, initial weights and batches."""
     methods: Annotated[list[SweepMethod], Field(min_length=1)]
     """Who goes, how much goes where, how the survivors adjust: names of criteria, or mappings; the first method is what
@@ -230,6 +234,16 @@ class Study(Section):
     threads: ThreadsConfig = ThreadsConfig()
     gpus: GpusConfig = GpusConfig()
     tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("experiment")
+    @classmethod
+    def _lies_beside_nothing_else(cls, value: str) -> str:
+        if value.lower() in _TAKEN or value.lower().startswith(_DATABASE):
+            raise ValueError(
+                f"got {value!r}, but results/ keeps something else under this name; allowed: any but "
+                f"{', '.join(_TAKEN)} and what starts with {_DATABASE}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _sweep_is_a_set(self) -> Self:

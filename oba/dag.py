@@ -6,6 +6,7 @@ of the stages. Coordinates may be Snakemake wildcards such as ``"{seed}"`` where
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,9 +93,9 @@ class Stage:
         return layout.within(self.record(layout, at))
 
     def options(self, at: Coordinates) -> str:
-        """Return a job's options for the command line."""
+        """Return a job's options for a shell's command line."""
         given = at.given()
-        return " ".join(f"--{axis} {given[axis]}" for axis in (*_LEVEL, "variant") if axis in given)
+        return " ".join(f"--{axis} {shlex.quote(given[axis])}" for axis in (*_LEVEL, "variant") if axis in given)
 
     def roots(self, study: Study, at: Coordinates) -> list[str]:
         """Return the modules that the study chooses for a job, besides the stage's own."""

@@ -114,7 +114,7 @@ class AugmentConfig(Section):
     @field_validator("policy")
     @classmethod
     def _policy_exists(cls, value: str) -> str:
-        if not re.fullmatch(_POLICY, value):
+        if not re.fullmatch(_POLICY, value, re.ASCII):
             raise ValueError(
                 f"got {value!r}; allowed: none, trivial, timm's RandAugment (rand, with any of -m9, -n2, -p0.5, "
                 "-mstd0.5, -mmax10, -inc1, -tweights) or AutoAugment (original, originalr, v0, v0r, 3a, each with or "

@@ -96,7 +96,7 @@ def read_json(path: Path) -> Any:
     with _reading(path):
         try:
             return json.loads(Path(path).read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise FileError(f"{path}: not valid JSON ({error})") from error
 
 

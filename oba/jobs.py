@@ -151,7 +151,9 @@ class Jobs:
     def log(self, stage: Stage, at: Coordinates) -> Path:
         """Return the log of the job that runs a stage at some coordinates."""
         rule = next(
-            rule for rule in self.rules if stage in rule.stages and (not rule.variant or at.variant in {"", rule.variant})
+            rule
+            for rule in self.rules
+            if stage in rule.stages and (not rule.variant or at.variant in {"", rule.variant})
         )
         return self._layout.log(rule.record(self._layout, at))
 

@@ -6,6 +6,7 @@ wildcards such as ``"{seed}"``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -157,29 +158,6 @@ def name_of(job: str, at: Coordinates) -> str:
     return " ".join([job, *words] if job else words)
 
 
-def check_in_sweep(study: Study, at: Coordinates) -> None:
-    """Refuse coordinates of which a study says nothing, such as those of a job that was started for an earlier one.
-
-    Args:
-        study: The study.
-        at: The coordinates.
-
-    Raises:
-        ConfigError: If the study has no such model, method or level.
-    """
-    known = {
-        "model": list(models_by_slug(study)),
-        "method": [*(method.name for method in study.methods), DENSE_LONGER],
-        "keep": [level_name(keep) for keep in study.keep],
-    }
-    for axis, names in known.items():
-        if (given := getattr(at, axis)) and given not in names:
-            raise ConfigError(
-                f"{axis}: got {given!r}, but the study {study.experiment} has {', '.join(names)}; "
-                "it may have changed since the job was started"
-            )
-
-
 def start_of(study: Study, layout: Layout, at: Coordinates) -> Path:
     """Return the folder of the net that a level starts from.
 
@@ -211,6 +189,32 @@ def model_of(study: Study, model: str) -> ModelConfig:
 def method_of(study: Study, method: str) -> SweepMethod:
     """Return the method that has a name."""
     return next(m for m in study.methods if m.name == method)
+
+
+def require_job(study: Study, at: Coordinates) -> None:
+    """Refuse coordinates that name nothing in a study, or no folder of their own.
+
+    They come from a command line; or from a job that was started for an earlier study and has waited since.
+
+    Args:
+        study: The study.
+        at: Coordinates of one job; those that are not given are passed over.
+
+    Raises:
+        ConfigError: If there is no such model, method or level in the study, or never such a seed, schedule or net.
+    """
+    allowed: dict[str, Sequence[object]] = {
+        "model": list(models_by_slug(study)),
+        "method": [*(method.name for method in study.methods), DENSE_LONGER],
+        "schedule": ["iterative", "oneshot"],
+        "keep": [level_name(k) for k in study.keep],
+        "variant": ["dense", "finetuned", "scratch"],
+        "seed": range(2**63),
+    }
+    for axis, given in at.given().items():
+        if getattr(at, axis) not in allowed[axis]:
+            named = "0 to 2**63 - 1" if axis == "seed" else ", ".join(map(str, allowed[axis]))
+            raise ConfigError(f"--{axis}: got {given!r}; allowed: {named}")
 
 
 def finetune_of(study: Study, at: Coordinates) -> FinetuneConfig:

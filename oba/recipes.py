@@ -168,6 +168,10 @@ class DenseConfig(TrainConfig):
             raise ValueError(
                 f"from is {self.source!r}, but Snakemake reads braces as wildcards; allowed: a path without"
             )
+        if not self.source.isprintable():
+            raise ValueError(
+                f"from is {self.source!r}, with characters that cannot be printed; allowed: a path without"
+            )
         return self
 
 

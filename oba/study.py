@@ -11,17 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from oba import registry
 from oba.config import PARTS, PRESETS, Choice, MethodConfig, MethodDefaults, Study, SweepMethod
+from oba.defaults import filled_in, own_method
 from oba.errors import ConfigError, FileError
 from oba.files import read_json
 from oba.mistakes import explain
 from oba.models.names import check_name
 from oba.models.published import resolved
 from oba.options import checked_options, option_names, part
+from oba.plain import check_size, parse_yaml
 
 M = TypeVar("M", bound=MethodConfig)
 
@@ -51,11 +52,11 @@ def read_study(path: Path) -> Any:
         FileError: If the file is missing or not YAML.
     """
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return parse_yaml(Path(path).read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise FileError(f"{path}: no such study file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    except (ConfigError, UnicodeDecodeError) as error:
+        raise FileError(f"{path}: not valid YAML ({error})") from error
 
 
 def parse_study(values: Any, origin: str) -> Study:
@@ -76,9 +77,12 @@ def parse_study(values: Any, origin: str) -> Study:
             f"{origin}: got {type(values).__name__}; allowed: keys and values, such as config/config.yaml"
         )
     try:
-        study = Study.model_validate(_filled(_with_preset(values)))
+        check_size(values)
+        study = Study.model_validate(filled_in(values))
     except ValidationError as error:
         raise ConfigError("\n".join(f"{origin}: {line}" for line in explain(error))) from error
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
     try:
         _check_names(study)
         methods = _all_with_options(study)
@@ -124,24 +128,9 @@ def retyped(overrides: Any) -> Any:
     if isinstance(overrides, list):
         return [retyped(value) for value in overrides]
     try:
-        return yaml.safe_load(overrides) if isinstance(overrides, str) else overrides
-    except yaml.YAMLError as error:
-        reason = getattr(error, "problem", None) or "it cannot be read"
-        raise ConfigError(f"--config: {overrides!r} is not valid YAML: {reason}") from error
-
-
-def _with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in a preset's settings below the given ones."""
-    return _merged(PRESETS.get(str(values.get("preset")), {}), values)
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        below = result.get(key)
-        both = isinstance(below, Mapping) and isinstance(value, Mapping)
-        result[key] = _merged(below, value) if both else value  # pyright: ignore[reportArgumentType]
-    return result
+        return parse_yaml(overrides) if isinstance(overrides, str) else overrides
+    except ConfigError as error:
+        raise ConfigError(f"--config: {overrides!r} is not valid YAML: {error}") from error
 
 
 def parse_method(entry: str | Mapping[str, Any]) -> MethodConfig:
@@ -159,59 +148,11 @@ def parse_method(entry: str | Mapping[str, Any]) -> MethodConfig:
     if not isinstance(entry, str | Mapping):
         raise ConfigError(f"method: got {entry!r}; allowed: a criterion's name, or a mapping with criterion")
     try:
-        method = MethodConfig.model_validate(_own_method(entry, {}))
+        method = MethodConfig.model_validate(own_method(entry, {}))
     except ValidationError as error:
         raise ConfigError("\n".join(f"method: {line}" for line in explain(error, MethodConfig))) from error
     _check_parts(method)
     return _with_options(method, MethodDefaults())
-
-
-def _filled(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Give every model and method what the file leaves to the study's sections."""
-    filled = dict(values)
-    if isinstance(values.get("models"), list):
-        shared = {key: values.get(key, {}) for key in ("dense", "structures")}
-        filled["models"] = [_own_model(entry, shared) for entry in values["models"]]
-    if isinstance(values.get("methods"), list):
-        defaults = values.get("method_defaults", {})
-        methods = [_own_method(entry, defaults) for entry in values["methods"]]
-        filled["methods"] = [_own_recipe(method, values.get("finetune", {})) for method in methods]
-    return filled
-
-
-def _own_model(entry: Any, shared: Mapping[str, Any]) -> Any:
-    if isinstance(entry, str):
-        entry = {"name": entry}
-    return _merged(shared, entry) if isinstance(entry, Mapping) else entry
-
-
-def _own_method(entry: Any, given: Any) -> Any:
-    """Fill in a method's name and what it takes from the defaults, which may be damaged: they are checked later."""
-    if isinstance(entry, str):
-        entry = {"criterion": entry}
-    if not isinstance(entry, Mapping):
-        return entry
-    criterion = entry.get("criterion")
-    name = criterion.get("name") if isinstance(criterion, Mapping) else criterion
-    own = {"name": name if isinstance(name, str) else "unnamed"}
-    given = given if isinstance(given, Mapping) else {}
-    shared = MethodDefaults().model_dump(exclude={"criterion"}) | {k: v for k, v in given.items() if k != "criterion"}
-    floors = shared["floors"]
-    merged = own | shared | dict(entry)
-    if merged["granularity"] == "weights":
-        merged["floors"] = entry.get("floors")
-    elif isinstance(floors, Mapping) and isinstance(merged["floors"], Mapping):
-        merged["floors"] = {**floors, **merged["floors"]}
-    return merged
-
-
-def _own_recipe(method: Any, finetune: Any) -> Any:
-    """Fill in how a method's nets are trained on from the study's section."""
-    if not isinstance(method, Mapping):
-        return method
-    own = method.get("finetune", {})
-    both = isinstance(finetune, Mapping) and isinstance(own, Mapping)
-    return {**method, "finetune": _merged(finetune, own) if both else own}
 
 
 def _check_names(study: Study) -> None:

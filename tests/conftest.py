@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 # A shared machine may be slow at any moment; a failing example is found again from its printed blob.
 settings.register_profile("repository", deadline=None, derandomize=True, print_blob=True)
+# Other examples at every run, and many: `pytest tests/fuzz --hypothesis-profile long`.
+settings.register_profile("long", settings.get_profile("repository"), derandomize=False, max_examples=3000)
 settings.load_profile("repository")
 
 
@@ -60,6 +63,25 @@ def study() -> Callable[..., Study]:
         return parse_study(values | changes, "study")
 
     return make
+
+
+@pytest.fixture
+def changed() -> Callable[..., dict[str, Any]]:
+    """Return a function: a copy of plain values with a dotted key set, or removed for ``...``."""
+
+    def change(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+        values = deepcopy(values)
+        *path, last = key.split(".")
+        section = values
+        for part in path:
+            section = section.setdefault(part, {})
+        if value is ...:
+            del section[last]
+        else:
+            section[last] = value
+        return values
+
+    return change
 
 
 @pytest.fixture

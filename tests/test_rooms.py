@@ -22,8 +22,8 @@ FLOORS = [
     {"dag"},
     {"sections", "chosen"},
     {"study", "schema", "layout", "codedigest", "locks"},
-    {"options", "mistakes", "models", "data", "made", "snapshots"},
-    {"structures", "config", "registry", "files", "modes", "provenance"},
+    {"options", "mistakes", "defaults", "models", "data", "made", "snapshots"},
+    {"structures", "config", "plain", "registry", "files", "modes", "provenance"},
     {"datasets", "recipes", "machine", "ranks", "seeds", "signals"},
     {"section", "errors", "records", "identity"},
 ]

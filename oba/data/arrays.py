@@ -41,11 +41,15 @@ def load_array(path: Path, shape: tuple[int, ...], dtype: np.dtype, said_by: str
         FileError: If the file is missing or damaged, or holds something else.
     """
     try:
-        array = np.load(path, mmap_mode="r")
+        # Not np.load, which takes archives as well.
+        array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError as error:
         raise FileError(f"{path}: no such file; make it again") from error
-    except (ValueError, EOFError) as error:
-        raise FileError(f"{path}: not a readable array ({error}); make it again") from error
+    except Exception as error:  # what numpy's reader of headers makes of damage may be any error
+        if isinstance(error, OSError):
+            raise
+        reason = " ".join(str(error).split())
+        raise FileError(f"{path}: not a readable array ({reason}); make it again") from error
     fits = len(array.shape) == len(shape) and all(
         want in {-1, got} for got, want in zip(array.shape, shape, strict=True)
     )

@@ -167,11 +167,7 @@ def load_bundle(
     """
     prepared = open_prepared(directory)
     info = prepared.info
-    count = info.train_images + info.test_images
-    if len(splits.parts) != count:
-        raise FileError(f"splits: of {len(splits.parts)} images, but {directory} holds {count}; split again")
-    if not len(splits.mean) == len(splits.std) == info.input_size[0]:
-        raise FileError(f"splits: {len(splits.mean)} channels, but {directory} has {info.input_size[0]}; split again")
+    _check_splits(splits, info, directory)
     if prepared.images is not None:
         pixels: Pixels = ArrayPixels(prepared.images, device)
     else:
@@ -183,3 +179,18 @@ def load_bundle(
 
     drawn = calibration_images(splits, calibration)
     return DataBundle(split(splits.train), split(splits.val), split(splits.test), split(drawn), info, splits)
+
+
+def _check_splits(splits: Splits, info: DataInfo, directory: Path) -> None:
+    """Refuse splits of another data set, and those that move images into or out of its own test set."""
+    count = info.train_images + info.test_images
+    if len(splits.parts) != count:
+        raise FileError(f"splits: of {len(splits.parts)} images, but {directory} holds {count}; split again")
+    if splits.data != info.digest:
+        raise FileError(
+            f"splits: of a data set with digest {splits.data}, but {directory} has {info.digest}; split again"
+        )
+    if not len(splits.mean) == len(splits.std) == info.input_size[0]:
+        raise FileError(f"splits: {len(splits.mean)} channels, but {directory} has {info.input_size[0]}; split again")
+    if info.test_images and not np.array_equal(splits.test, np.arange(info.train_images, count)):
+        raise FileError(f"splits: test is not the {info.test_images} test images of {directory}; split again")

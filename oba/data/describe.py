@@ -6,9 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from oba import registry
+from oba.data.images import bombs_refused, open_image
+from oba.data.regular import open_regular
 from oba.data.splits import shares_of
 from oba.data.streams import Stream
 from oba.data.types import ArraySource, ImageFiles
@@ -78,7 +79,8 @@ def expected_input_size(data: DataConfig) -> tuple[int, int, int]:
     else:
         modes, sizes = [], []
         for name in source.files[:: max(1, len(source.files) // _SAMPLES)]:
-            with suppress(OSError), Image.open(source.root / name) as image:
+            with suppress(OSError, DataError), bombs_refused(), open_regular(source.root / name)[0] as stream:
+                image = open_image(stream)
                 modes.append(image.mode)
                 sizes.append(image.size)
         if not sizes:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-import zipfile
 from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from tqdm import tqdm
 
 from oba import registry
 from oba.data.names import Names
+from oba.data.regular import open_regular
 from oba.data.store import DIGEST_BYTES, usable_cpus
 from oba.data.types import ArraySource, ImageFiles
 from oba.datasets import DataConfig
@@ -210,7 +210,7 @@ def _load(cache: Path) -> tuple[str, FileStates, np.ndarray] | None:
             names = Names(found["text"], found["ends"])
             states = FileStates(str(found["root"]), names, found["labels"], found["sizes"], found["times"])
             return str(found["seen"]), states, found["digests"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, AttributeError):
+    except Exception:  # what numpy and zipfile make of damage may be any error, and without a cache all is read again
         return None
 
 
@@ -235,7 +235,8 @@ def _digest(path: str) -> bytes:
     """Return what ``digest_of`` would of the file's content; zeros if it cannot be read."""
     sha = hashlib.sha256()
     try:
-        with open(path, "rb", buffering=0) as stream:
+        stream, _ = open_regular(path)
+        with stream:
             while block := stream.read(_BLOCK):
                 sha.update(block)
     except OSError:

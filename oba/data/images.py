@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -11,7 +14,37 @@ from PIL import Image, UnidentifiedImageError
 from oba.errors import DataError
 
 RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+MOST_PIXELS = 89_478_485
+"""Pixels of the largest image that is decoded: from there on, Pillow warns of images that are made to fill memory."""
+_TOO_LARGE = f"more than {MOST_PIXELS:,} pixels, the most that are decoded; scale it down"
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")
+"""What a file may be, whatever its name: none of Pillow's formats that run other programs."""
 _EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV")
+
+
+def open_image(stream: BinaryIO) -> Image.Image:
+    """Read the header of an image; pixels are decoded when they are asked for.
+
+    Args:
+        stream: The file.
+
+    Returns:
+        The image, with its mode and size.
+
+    Raises:
+        DataError: If it is no image of a format that is read, or too large; one line, without a file's name.
+    """
+    try:
+        image = Image.open(stream, formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise DataError("not an image" if stream.seek(0, io.SEEK_END) else "empty file") from error
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise DataError(_TOO_LARGE) from error
+    except Exception as error:  # PIL reports damage as OSError, SyntaxError, ValueError, struct.error and more
+        raise DataError(_line(error)) from error
+    if image.width * image.height > MOST_PIXELS:
+        raise DataError(_TOO_LARGE)
+    return image
 
 
 def decode(content: bytes, draft: tuple[int, int] | None = None) -> tuple[Image.Image, tuple[int, int]]:
@@ -22,24 +55,60 @@ def decode(content: bytes, draft: tuple[int, int] | None = None) -> tuple[Image.
         draft: (height, width) down to which a JPEG may be decoded at reduced scale, which is faster.
 
     Returns:
-        The image in its own mode, and its full (height, width).
+        The image in its own mode, and its full (height, width); a ``DataError`` as of :func:`open_image` and
+        :func:`load`.
+    """
+    image = open_image(io.BytesIO(content))
+    size = image.height, image.width
+    if draft is not None:
+        image.draft(None, (draft[1], draft[0]))
+    return load(image), size
+
+
+def load(image: Image.Image) -> Image.Image:
+    """Decode the pixels of an image.
+
+    Args:
+        image: As :func:`open_image` returned it.
+
+    Returns:
+        The same.
 
     Raises:
         DataError: If it cannot be decoded, or has more than 8 bits per channel; one line, without a file's name.
     """
     try:
-        image = Image.open(io.BytesIO(content))
-        size = image.height, image.width
-        if draft is not None:
-            image.draft(None, (draft[1], draft[0]))
         image.load()
-    except UnidentifiedImageError as error:
-        raise DataError("not an image" if content else "empty file") from error
-    except Exception as error:  # PIL reports damage as OSError, SyntaxError, ValueError, struct.error and more
-        raise DataError(" ".join(str(error).split()) or type(error).__name__) from error
+    except Exception as error:
+        raise DataError(_line(error)) from error
     if image.mode not in _EIGHT_BIT:
         raise DataError(f"mode {image.mode}, but only images of 8 bits per channel are read")
-    return image, size
+    return image
+
+
+def decoded_pixels(image: Image.Image, shape: tuple[int, int]) -> int:
+    """Return how many pixels decoding holds in memory.
+
+    Args:
+        image: As :func:`open_image` returned it, perhaps with a draft that makes it smaller.
+        shape: Its full (height, width): a progressive JPEG is held whole, whatever its scale.
+
+    Returns:
+        The number.
+    """
+    return shape[0] * shape[1] if image.info.get("progressive") else image.width * image.height
+
+
+@contextmanager
+def bombs_refused() -> Iterator[None]:
+    """Let PIL refuse images that are too large in the place of a warning: around threads, not in them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def with_channels(image: Image.Image, channels: int) -> Image.Image:

@@ -1,7 +1,9 @@
-"""Splits on disk: a small JSON file, and beside it one byte per image."""
+"""Splits on disk: a small JSON file, and beside it one byte per image, with a digest of both."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ class _Head(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     seed: int
+    data: str
+    digest: str
     sizes: dict[str, int]
     mean: list[float]
     std: list[float]
@@ -39,7 +43,9 @@ def write_splits(path: Path, splits: Splits) -> None:
     counts = np.bincount(splits.parts, minlength=len(PARTS)).tolist()
     sizes = {str(name): count for name, count in zip(PARTS, counts, strict=True)}
     save_array(parts_file(path), splits.parts)
-    write_record(path, _Head(seed=splits.seed, sizes=sizes, mean=splits.mean, std=splits.std))
+    digest = _digest(splits)
+    head = _Head(seed=splits.seed, data=splits.data, digest=digest, sizes=sizes, mean=splits.mean, std=splits.std)
+    write_record(path, head)
 
 
 def read_splits(path: Path) -> Splits:
@@ -58,4 +64,13 @@ def read_splits(path: Path) -> Splits:
     parts = load_array(parts_file(path), (sum(head.sizes.values()),), np.dtype(np.uint8), path.name)
     if np.bincount(parts, minlength=len(PARTS)).tolist() != [head.sizes.get(name) for name in PARTS]:
         raise FileError(f"{parts_file(path)}: the parts do not have the sizes that {path.name} says; split again")
-    return Splits(head.seed, np.array(parts), head.mean, head.std)
+    splits = Splits(head.seed, np.array(parts), head.mean, head.std, head.data)
+    if _digest(splits) != head.digest:
+        raise FileError(f"{path}: it, or {parts_file(path).name} beside it, is not what was drawn; split again")
+    return splits
+
+
+def _digest(splits: Splits) -> str:
+    """Return the digest of everything that splits say: an image that has moved to another part changes it."""
+    facts = json.dumps([splits.seed, splits.data, splits.mean, splits.std])
+    return hashlib.sha256(facts.encode() + splits.parts.tobytes()).hexdigest()[:16]

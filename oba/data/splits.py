@@ -58,7 +58,7 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
         )
     parts = np.zeros(len(labels), dtype=np.uint8)
     parts[val], parts[test] = PARTS.index("val"), PARTS.index("test")
-    return Splits(seed, parts, list(mean), list(std))
+    return Splits(seed, parts, list(mean), list(std), info.digest)
 
 
 def known_statistics(data: DataConfig) -> tuple[list[float], list[float]] | None:

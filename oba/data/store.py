@@ -14,6 +14,7 @@ from PIL import Image
 from oba.data.arrays import load_array, save_array
 from oba.data.images import decode, with_channels
 from oba.data.names import Names
+from oba.data.regular import open_regular, read_whole
 from oba.data.types import FILES, IMAGES, INFO, LABELS, NAMES, ROOT, DataInfo
 from oba.errors import DataError, FileError
 from oba.files import read_json, write_json
@@ -49,19 +50,30 @@ class FileList:
 
     def read(self, index: int, channels: int) -> Image.Image:
         """Decode one image in its own size; raise DataError if it is gone, damaged or not what it was."""
-        path = self.root / self.names[index]
+        path = self._path(index)
         try:
-            content = path.read_bytes()
+            stream, status = open_regular(path)
+            with stream:
+                if status.st_size != self.sizes[index]:
+                    raise DataError(f"{status.st_size} bytes, but {self.sizes[index]} when the data set was prepared")
+                content = read_whole(stream, status)
         except OSError as error:
             raise DataError(f"{path}: {error.strerror}; it was there when the data set was prepared") from error
-        if len(content) != self.sizes[index]:
-            raise DataError(f"{path}: {len(content)} bytes, but {self.sizes[index]} when the data set was prepared")
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
         if digest_of(content) != self.digests[index].tobytes():
             raise DataError(f"{path}: its content is not what it was when the data set was prepared")
         try:
             return with_channels(decode(content)[0], channels)
         except DataError as error:
             raise DataError(f"{path}: {error}") from error
+
+    def _path(self, index: int) -> Path:
+        """Return where an image lies, which is below the root."""
+        name = self.names[index]
+        if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+            raise DataError(f"{self.root}: the list of its images names {name!r}, which lies elsewhere; prepare again")
+        return self.root / name
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +162,9 @@ def open_prepared(directory: Path, *, whole: bool = False) -> Prepared:
     found = content_digest(info, labels, images)
     if found != info.digest:
         raise FileError(f"{directory}: the content's digest is {found}, but {INFO} says {info.digest}; prepare again")
+    sizes = [np.bincount(part, minlength=len(info.classes)).tolist() for part in np.split(labels, [info.train_images])]
+    if sizes != [info.train_sizes, info.test_sizes]:
+        raise FileError(f"{directory / INFO}: its classes have other sizes than {LABELS} says; prepare again")
     files = _read_files(directory, count if info.files_digest else 0)
     if whole and files is not None and files.digest() != info.files_digest:
         raise FileError(f"{directory / FILES}: not the list of image files that {INFO} was written for; prepare again")

@@ -140,6 +140,8 @@ class Splits:
     """Per channel, of pixels in [0, 1]."""
     std: list[float]
     """Per channel, of pixels in [0, 1]; positive."""
+    data: str
+    """Digest of the data set that is divided."""
 
     @cached_property
     def train(self) -> np.ndarray:

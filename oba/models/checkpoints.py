@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from oba.errors import FileError, ModelError
+from oba.errors import FileError, ModelError, explain_oserror
 from oba.files import read_shapes, read_tensors
 
 _PARALLEL = "module."
@@ -61,13 +62,25 @@ def _read_safetensors(path: Path, device: str) -> dict[str, Tensor]:
 
 def _read_checkpoint(path: Path, device: str) -> Any:
     try:
+        if device == "cpu":
+            _check_sums(path)
         return torch.load(path, map_location=device, weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # what the unpickler makes of a text or a damaged file may be any error
+        if isinstance(error, ModelError) or explain_oserror(error):
+            raise
         raise ModelError(
             f"{path}: damaged, or holds more than dense tensors and plain values; save a state dict"
         ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compare a checkpoint with the checksums that it has of its parts, as torch does not."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            wrong = next((name for name in names if names.count(name) > 1), None) or archive.testzip()
+        if wrong:
+            raise ModelError(f"{path}: damaged, {wrong} in it does not have its checksum; copy the file again")
 
 
 def _chosen(path: Path, value: Any, entry: str | None) -> dict[str, Tensor]:

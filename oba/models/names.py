@@ -17,7 +17,7 @@ DEPTHS = {"resnet": (8, 14, 20, 32, 44, 56), "vgg": (11, 13, 16, 19)}
 LIBRARIES = ("timm", "torchvision")
 """Where other nets come from."""
 
-_OWN = re.compile(r"(resnet|vgg)(\d+)(?:x(\d+(?:\.\d+)?))?")
+_OWN = re.compile(r"(resnet|vgg)(\d{1,3})(?:x(\d{1,3}(?:\.\d{1,6})?))?", re.ASCII)
 _WIDTHS = (0.0625, 16.0)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from oba import ranks
 from oba.errors import FileError
-from oba.files import digest_file, write_json, write_tensors
+from oba.files import digest_file, digest_json, write_json, write_tensors
 from oba.models.weight_masks import Masks, pack
 
 WEIGHTS = "model.safetensors"
@@ -72,7 +72,7 @@ class ModelCard:
                 mean=tuple(map(float, data["mean"])),
                 std=tuple(map(float, data["std"])),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise FileError(f"not a model card ({type(error).__name__}: {error})") from error
 
 
@@ -106,7 +106,9 @@ def save_pruned(
         return
     directory = Path(directory)
     write_tensors(directory / WEIGHTS, pack(model.state_dict(), masks or {}))
-    weights = digest_file(directory / WEIGHTS)
-    write_json(
-        directory / PLAN, {"card": card.to_json(), "plan": plan.to_json() if plan else {"axes": []}, "weights": weights}
-    )
+    values = {
+        "card": card.to_json(),
+        "plan": plan.to_json() if plan else {"axes": []},
+        "weights": digest_file(directory / WEIGHTS),
+    }
+    write_json(directory / PLAN, values | {"digest": digest_json(values)})

@@ -103,7 +103,7 @@ class Plan:
         """
         try:
             axes = {(e["layer"], e["axis"]): Kept(int(e["size"]), tuple(map(int, e["kept"]))) for e in data["axes"]}
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise FileError(f"not a plan ({type(error).__name__}: {error})") from error
         for (layer, axis), kept in axes.items():
             p = kept.positions

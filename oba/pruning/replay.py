@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from oba.errors import FileError, ModelError, ObaError
-from oba.files import digest_file, read_json, read_tensors
+from oba.files import digest_file, digest_json, read_json, read_tensors
 from oba.models.attention import open_attention
 from oba.models.stored import PLAN, WEIGHTS, ModelCard
 from oba.models.weight_masks import unpack
@@ -101,9 +101,12 @@ def read_plan(directory: Path) -> tuple[ModelCard, Plan]:
     if not isinstance(data, dict):
         raise FileError(f"{path}: not a plan file (a JSON object with 'card' and 'plan')")
     try:
-        return ModelCard.from_json(data.get("card")), Plan.from_json(data.get("plan"))
+        found = ModelCard.from_json(data.get("card")), Plan.from_json(data.get("plan"))
     except FileError as error:
         raise FileError(f"{path}: {error}") from error
+    if digest_json({key: value for key, value in data.items() if key != "digest"}) != data.get("digest"):
+        raise FileError(f"{path}: not as it was written (its digest differs); run its stage again")
+    return found
 
 
 def load_pruned(directory: str | Path, dense: nn.Module | None = None) -> nn.Module:

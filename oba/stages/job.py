@@ -7,6 +7,7 @@ sees its own slice of the study and nothing else.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -22,7 +23,7 @@ from oba.config import PARTS, Study
 from oba.dag import STAGES, Files, stage_of
 from oba.errors import ConfigError, FileError, ObaError, explain_oserror
 from oba.files import digest_json, locked, read_json
-from oba.layout import Coordinates, Layout, check_in_sweep, models_by_slug, name_of
+from oba.layout import Coordinates, Layout, models_by_slug, name_of, require_job
 from oba.made import read_run, write_run
 from oba.provenance import git_state, provenance
 from oba.sections import StageSections
@@ -124,7 +125,7 @@ class _Task:
     """A job, from what it depends on to what it leaves."""
 
     def __init__(self, command: str, study: Study, at: Coordinates) -> None:
-        check_in_sweep(study, at)
+        require_job(study, at)
         self.layout, self.stage = Layout(study.experiment), stage_of(command, at)
         self.sections = self.stage.sections.of(study, at)
         self._command, self._study, self._at = command, study, at
@@ -161,7 +162,7 @@ class _Task:
         if self.count == 1:
             self.perform()
             return
-        again = ["-m", "oba", self._command, "--study", str(source), *self.stage.options(self._at).split()]
+        again = ["-m", "oba", self._command, "--study", str(source), *shlex.split(self.stage.options(self._at))]
         launch(self.count, again, log=self.layout.log(self.record), notes=self.base / "notes")
         with suppress(FileError):  # deleted meanwhile, by a Snakemake that started again
             if read_run(self.record).key != self.key:

@@ -13,9 +13,11 @@ def perform(job: Job[PrepareSections]) -> dict[str, Any]:
     """Prepare the images; return their number, their digest, and which of its own test images train as well."""
     from oba.data.duplicates import find_duplicates
     from oba.data.prepare import prepare
+    from oba.data.regular import return_freed_memory
     from oba.data.store import open_prepared
 
     config = job.sections.data
+    return_freed_memory()
     info = prepare(config, job.directory, cache=job.layout.image_states, seen=job.seen)
     images = info.train_images + info.test_images
     parts = {"train": range(info.train_images)}

@@ -7,6 +7,7 @@ import torch
 from oba.data.bundle import DataBundle, load_bundle
 from oba.data.split_files import read_splits
 from oba.datasets import AugmentConfig
+from oba.errors import FileError
 from oba.stages.job import Job
 from oba.training.device import allow_tf32, keep_freed_memory, make_deterministic, pick_device, set_threads
 
@@ -24,5 +25,8 @@ def device_of(job: Job) -> torch.device:
 
 def load_data(job: Job, augment: AugmentConfig, device: torch.device, calibration: int = 0) -> DataBundle:
     """Return the images of the job's seed, on its device, so many of them for calibration."""
-    splits = read_splits(job.layout.split(job.at))
+    path = job.layout.split(job.at)
+    splits = read_splits(path)
+    if splits.seed != job.seed:
+        raise FileError(f"{path}: drawn with seed {splits.seed}; split again")
     return load_bundle(job.layout.data, splits, augment, device, calibration=calibration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +29,7 @@ class StageRun:
         self._journal = journal
         attempt = read_attempt(journal.path)
         self._points = {place: v for place, (v, _) in last_points(attempt.events, "metrics").items()} if attempt else {}
-        self._results = Path(results_dir).resolve()
+        self._results = Path(os.path.abspath(results_dir))
         self._forwarder: Forwarder | None = forwarder
         self._every = every
         self._started = self._passed = time.monotonic()
@@ -82,7 +83,9 @@ class StageRun:
             path: The file, within the results.
             folder: Folder among the run's artifacts.
         """
-        self._write("artifact", path=Path(path).resolve().relative_to(self._results).as_posix(), folder=folder)
+        # By its name, not resolved: an experiment's folder may be a link to another disk.
+        place = Path(os.path.abspath(path)).relative_to(self._results)
+        self._write("artifact", path=place.as_posix(), folder=folder)
 
     def end(self, status: Status, min_seconds: float) -> None:
         """Report the end and pass on the rest; runs that are shorter than ``min_seconds`` are left to ``sync``."""
@@ -116,7 +119,7 @@ class UnheardRun(StageRun):
         Args:
             results_dir: The folder of all results.
         """
-        self._results = Path(results_dir).resolve()
+        self._results = Path(os.path.abspath(results_dir))
         self._points = {}
         self._forwarder, self._every, self._passed = None, float("inf"), time.monotonic()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from oba.data import load_bundle, make_splits
 from oba.data.augment import Changes, draw_flips, draw_offsets
 from oba.data.bundle import ArrayPixels, DataBundle, Split
 from oba.data.calibration import calibration_images
+from oba.data.prepare import prepare
 from oba.data.types import Splits
 from oba.datasets import AugmentConfig, DataConfig, SplitsConfig
 from oba.errors import ConfigError, FileError
@@ -188,6 +189,25 @@ def test_splits_of_another_data_set(digits: Path, splits: Splits) -> None:
     wrong = dataclasses.replace(splits, parts=splits.parts[1:])
     with pytest.raises(FileError, match=r"^splits: of 1796 images, but .* holds 1797; split again$"):
         load_bundle(digits, wrong, AugmentConfig(), CPU)
+
+
+def test_splits_of_a_data_set_of_the_same_size(digits: Path, splits: Splits) -> None:
+    wrong = dataclasses.replace(splits, data="0" * 16)
+    message = rf"^splits: of a data set with digest 0{{16}}, but .* has {splits.data}; split again$"
+    with pytest.raises(FileError, match=message):
+        load_bundle(digits, wrong, AugmentConfig(), CPU)
+
+
+def test_splits_keep_the_test_images_of_the_data_set(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_folder({"train/a": 5, "train/b": 5, "test/a": 2, "test/b": 2})
+    config = DataConfig(name="imagefolder", root=str(root))
+    prepare(config, tmp_path / "out")
+    splits = make_splits(tmp_path / "out", config, SplitsConfig(val=0.2), 0)
+    assert len(load_bundle(tmp_path / "out", splits, AugmentConfig(), CPU).test) == 4
+    moved = splits.parts.copy()
+    moved[[int(splits.train[0]), int(splits.test[0])]] = moved[[int(splits.test[0]), int(splits.train[0])]]
+    with pytest.raises(FileError, match=r"^splits: test is not the 4 test images of .*; split again$"):
+        load_bundle(tmp_path / "out", dataclasses.replace(splits, parts=moved), AugmentConfig(), CPU)
 
 
 def test_statistics_of_another_data_set(digits: Path, splits: Splits) -> None:

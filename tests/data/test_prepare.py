@@ -146,7 +146,7 @@ def test_every_image_is_read_once(tmp_path: Path, make_folder: MakeFolder, monke
         read.append(content)
         return digest_of(content)
 
-    monkeypatch.setattr("oba.data.prepare.digest_of", noted)
+    monkeypatch.setattr("oba.data.look.digest_of", noted)
     seen = fingerprint(folder(root), tmp_path / "cache")
     prepare(folder(root), tmp_path / "out", cache=tmp_path / "cache", seen=seen)
     first, *others = read  # one image is looked at before, to tell what all are like

@@ -12,7 +12,7 @@ from oba.data.types import Splits
 from oba.errors import FileError
 from oba.files import read_json, write_json
 
-SPLITS = Splits(3, np.array([0, 1, 0, 2, 2], dtype=np.uint8), [0.5], [0.25])
+SPLITS = Splits(3, np.array([0, 1, 0, 2, 2], dtype=np.uint8), [0.5], [0.25], "da1a")
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_round_trip(path: Path) -> None:
     found = read_splits(path)
-    assert (found.seed, found.mean, found.std) == (3, [0.5], [0.25])
+    assert (found.seed, found.mean, found.std, found.data) == (3, [0.5], [0.25], "da1a")
     assert found.train.tolist() == [0, 2]
     assert found.val.tolist() == [1]
     assert found.test.tolist() == [3, 4]
@@ -64,4 +64,20 @@ def test_missing_field(path: Path) -> None:
 def test_files_that_do_not_belong_together(path: Path, parts: list[int], message: str) -> None:
     np.save(parts_file(path), np.array(parts, dtype=np.uint8))
     with pytest.raises(FileError, match=message):
+        read_splits(path)
+
+
+def test_an_image_that_was_moved_to_another_part_is_noticed(path: Path) -> None:
+    parts = SPLITS.parts.copy()
+    parts[[0, 3]] = parts[[3, 0]]  # a training image becomes a test image; the sizes stay
+    np.save(parts_file(path), parts)
+    message = r"split\.json: it, or split\.npy beside it, is not what was drawn; split again$"
+    with pytest.raises(FileError, match=message):
+        read_splits(path)
+
+
+@pytest.mark.parametrize("change", [{"seed": 4}, {"mean": [0.25]}, {"std": [0.5]}, {"data": "0ther"}, {"digest": ""}])
+def test_every_value_is_part_of_the_digest(path: Path, change: dict[str, object]) -> None:
+    write_json(path, {**read_json(path), **change})
+    with pytest.raises(FileError, match=r"is not what was drawn; split again$"):
         read_splits(path)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from oba.config import Study
 from oba.data.split_files import read_splits
 from oba.data.types import PREPARED_FILES
-from oba.errors import DataError
+from oba.errors import DataError, FileError
 from oba.files import read_json
 from oba.layout import Coordinates
 from oba.stages.job import execute
@@ -88,3 +89,14 @@ def test_duplicates_are_refused_on_request(run: Run) -> None:
     with pytest.raises(DataError, match=r"^data\.duplicates: identical images \(1 "):
         run("split", duplicates="error")
     assert not Path("results/tiny/data/split-seed0.json").exists()
+
+
+def test_a_stage_reads_the_splits_of_its_own_seed(run: Run, study: Callable[..., Study]) -> None:
+    run("prepare")
+    run("split")
+    for suffix in (".json", ".npy"):
+        shutil.copy(f"results/tiny/data/split-seed0{suffix}", f"results/tiny/data/split-seed3{suffix}")
+    data = {"name": "imagefolder", "root": "images"}
+    tiny = study(models=["resnet8x0.25"], seeds=[3], data=data, runtime={"device": "cpu"}, calibration={"images": 2})
+    with pytest.raises(FileError, match=r"split-seed3\.json: drawn with seed 0; split again$"):
+        execute("dense", tiny, Coordinates("resnet8x0.25", 3), source=Path("study.yaml"))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,40 @@ def test_unreadable_files_are_refused(tmp_path: Path, name: str, content: bytes,
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=f"{name}: {reason}"):
         load_weights(net(), tmp_path / name)
+
+
+def test_a_checkpoint_is_compared_with_its_checksums(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    path = tmp_path / "net.pt"
+    torch.save(weights, path)
+    content = bytearray(path.read_bytes())
+    content[content.index(weights["fc.weight"].numpy().tobytes()) + 2] ^= 1
+    path.write_bytes(content)
+    check_weights(net(), path)  # names and shapes are whole
+    with pytest.raises(ModelError, match=r"net\.pt: damaged, net/data/\d+ in it does not have its checksum; copy the"):
+        load_weights(net(), path)
+
+
+def test_a_checkpoint_that_ends_early_is_damaged(tmp_path: Path, weights: dict[str, Tensor]) -> None:
+    path = tmp_path / "net.pt"
+    torch.save(weights, path)
+    whole = path.read_bytes()
+    for length in range(1, len(whole), len(whole) // 40):
+        path.write_bytes(whole[:length])
+        for check in (load_weights, check_weights):
+            with pytest.raises(ModelError, match=r"net\.pt: damaged, or holds more than dense tensors"):
+                check(net(), path)
+
+
+def test_a_failing_disk_is_not_a_damaged_checkpoint(
+    tmp_path: Path, weights: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    torch.save(weights, tmp_path / "net.pt")
+    monkeypatch.setattr("torch.load", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        load_weights(net(), tmp_path / "net.pt")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 
 import oba.models
 from oba.errors import FileError, ModelError
+from oba.files import digest_json
 from oba.models.stored import ModelCard, save_pruned
 from oba.pruning.dependencies import find_groups
 from oba.pruning.plan import Kept, Plan
@@ -122,9 +123,11 @@ def test_identity_round_trip(tmp_path):
     assert torch.equal(next(load_pruned(tmp_path).parameters()), next(model.parameters()))
 
 
-def _edit(path, change):
+def _edit(path, change, *, sign=True):
     data = json.loads(path.read_text())
     change(data)
+    if sign:
+        data["digest"] = digest_json({key: value for key, value in data.items() if key != "digest"})
     path.write_text(json.dumps(data))
 
 
@@ -159,6 +162,8 @@ def test_missing_files(stored, name):
         (lambda d: d.pop("card"), r"plan.json: not a model card \("),
         (lambda d: d["card"].pop("mean"), r"not a model card \(KeyError: 'mean'\)"),
         (lambda d: d["card"].update(input_size=[3, 16]), r"not a model card \(ValueError"),
+        (lambda d: d["card"].update(num_classes=float("inf")), r"not a model card \(OverflowError"),
+        (lambda d: d["plan"]["axes"][0].update(size=float("inf")), r"not a plan \(OverflowError"),
         (lambda d: d["plan"]["axes"][0].update(kept=[1, 0]), "increasing"),
         (lambda d: d["plan"]["axes"].pop(), "does not fit model 'resnet8'"),
         (lambda d: d["card"].update(name="resnet20"), "does not fit model 'resnet20'"),
@@ -171,6 +176,23 @@ def test_damaged_plans(stored, change, message):
     with pytest.raises(FileError, match=message) as info:
         load_pruned(stored[0])
     assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["card"].update(mean=[0.4, 0.5, 0.5]),
+        lambda d: d["card"]["classes"].reverse(),
+        lambda d: d.pop("digest"),
+        lambda d: d.update(more=1),
+    ],
+)
+def test_what_a_plan_file_says_is_what_was_written(stored, change):
+    """Nothing else would tell that images are normalised otherwise, or that classes changed places."""
+    _edit(stored[0] / "plan.json", change, sign=False)
+    message = r"plan.json: not as it was written \(its digest differs\); run its stage again$"
+    with pytest.raises(FileError, match=message):
+        load_pruned(stored[0])
 
 
 def test_a_plan_file_that_is_a_list(stored):

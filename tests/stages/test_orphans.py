@@ -88,7 +88,7 @@ def test_a_job_that_is_no_longer_wanted_says_so_and_leaves_everything(bench):
     orphan = start_orphan("dense", *SPLIT[1:3], "--model", "resnet8", "--seed", "0")
     change(bench, models=["resnet14"])
     _, said = orphan.communicate("\n", timeout=300)
-    why = "model: got 'resnet8', but the study tiny has resnet14; it may have changed since the job was started"
+    why = "--model: got 'resnet8'; allowed: resnet14"
     assert (orphan.returncode, said) == (3, f"error: dense resnet8 seed0: {why}\n")
     assert bench.contents("dense") == made
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -146,6 +147,12 @@ def store(finished) -> Store:
 def project(tmp_path) -> Project:
     """A fresh copy."""
     return copy_project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_project() -> Callable[[Path], Project]:
+    """Return a function that makes a fresh copy in a folder."""
+    return copy_project
 
 
 @pytest.fixture

@@ -40,7 +40,10 @@ def test_a_list_that_is_not_closed_on_the_command_line(project):
     write(project.root)
     done = project.snakemake("--dry-run", "--config", "seeds=[0,1", check=False)
     assert done.returncode != 0
-    assert "\n--config: '[0,1' is not valid YAML: expected ',' or ']', but got '<stream end>'\n" in done.stdout
+    assert (
+        "\n--config: '[0,1' is not valid YAML: expected ',' or ']', but got '<stream end>' (line 1, column 5)\n"
+        in done.stdout
+    )
     assert "yaml/" not in done.stdout
 
 

@@ -111,7 +111,14 @@ def _some(names: list[str]) -> str:
 
 def _folders(parent: Path) -> list[str]:
     with os.scandir(parent) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        return sorted(entry.name for entry in entries if not entry.name.startswith(".") and _is_folder(entry))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # such as a link that leads back to itself
+        raise DataError(f"data.root: {entry.path}: {error.strerror}; remove it") from error
 
 
 def _readable(folder: Path) -> list[str]:
