@@ -15,6 +15,7 @@ import yaml
 from pydantic import ValidationError
 
 from oba import registry
+from oba.addresses import redacted
 from oba.config import PARTS, PRESETS, Choice, MethodConfig, MethodDefaults, Study, SweepMethod
 from oba.errors import ConfigError, FileError
 from oba.files import read_json
@@ -55,7 +56,7 @@ def read_study(path: Path) -> Any:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise FileError(f"{path}: no such study file") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+        raise FileError(f"{path}: not valid YAML ({redacted(' '.join(str(error).split()))})") from error
 
 
 def parse_study(values: Any, origin: str) -> Study:
@@ -127,7 +128,7 @@ def retyped(overrides: Any) -> Any:
         return yaml.safe_load(overrides) if isinstance(overrides, str) else overrides
     except yaml.YAMLError as error:
         reason = getattr(error, "problem", None) or "it cannot be read"
-        raise ConfigError(f"--config: {overrides!r} is not valid YAML: {reason}") from error
+        raise ConfigError(f"--config: {redacted(repr(overrides))} is not valid YAML: {reason}") from error
 
 
 def _with_preset(values: Mapping[str, Any]) -> dict[str, Any]:
