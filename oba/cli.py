@@ -18,7 +18,7 @@ from oba.errors import ConfigError, ObaError, StoppedError, TrackingError, expla
 from oba.export.formats import Format
 from oba.files import write_text
 from oba.jobs import TOGETHER, Rule
-from oba.layout import RESULTS, Coordinates, Layout, nets, require_job
+from oba.layout import RESULTS, Coordinates, Layout, require_job
 from oba.signals import listen
 from oba.study import load_resolved, load_study
 from oba.training.launch import follow, is_followed, leave
@@ -103,29 +103,25 @@ def report(study: StudyFile) -> None:
 @app.command(rich_help_panel=PANEL)
 def begin(study: StudyFile) -> None:
     """Set up the tracking store before the jobs meet it; a dead server is reported and does not stop the run."""
-    from oba.stages.job import chain_identity
     from oba.tracking import begin as begin_tracking
     from oba.tracking import resolve_uri
 
     loaded = _study(study)
     layout = Layout(loaded.experiment)
-    chains = {chain.key: chain for net in nets(loaded) if net.schedule for chain in [chain_identity(loaded, net)]}
-    begin_tracking(
-        loaded.experiment, list(chains.values()), resolve_uri(loaded.tracking.uri, layout.results), layout.results
-    )
+    begin_tracking(loaded.experiment, resolve_uri(loaded.tracking.uri, layout.results), layout.results)
 
 
 @app.command(rich_help_panel=PANEL)
 def end(study: StudyFile) -> None:
     """Send to MLflow what the stages left; a dead server is reported and does not fail the run."""
-    from oba.tracking import resolve_uri
+    from oba.tracking import find_journals, resolve_uri
     from oba.tracking import sync as sync_journals
 
     loaded = _study(study)
     layout = Layout(loaded.experiment)
     uri = resolve_uri(loaded.tracking.uri, layout.results)
     try:
-        sync_journals(sorted(layout.journals.glob("**/*.jsonl")), uri, layout.results)
+        sync_journals(find_journals(layout.journals), uri, layout.results)
     except TrackingError as error:
         sys.stderr.write(f"tracking: {error}; `oba sync` sends this study later\n")
 
@@ -170,12 +166,12 @@ def sync(
         str | None, typer.Option(help="Tracking server or store; else the environment's, else SQLite.")
     ] = None,
 ) -> None:
-    """Send to MLflow what it does not have yet, without duplicates."""
-    from oba.tracking import resolve_uri
+    """Send to MLflow what it does not have yet, without duplicates; end the runs of dead processes as KILLED."""
+    from oba.tracking import find_journals, resolve_uri
     from oba.tracking import sync as sync_journals
 
-    sent = sync_journals(sorted(results.glob("*/journal/**/*.jsonl")), resolve_uri(uri, results), results)
-    typer.echo(sent)
+    journals = [journal for folder in sorted(results.glob("*/journal")) for journal in find_journals(folder)]
+    typer.echo(sync_journals(journals, resolve_uri(uri, results), results))
 
 
 @app.command()

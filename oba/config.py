@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
+from oba.addresses import has_credentials
 from oba.datasets import AugmentConfig, CalibrationConfig, DataConfig, SplitsConfig
 from oba.machine import GpusConfig, RuntimeConfig, ThreadsConfig
 from oba.recipes import DenseConfig, FinetuneConfig, ScratchConfig
@@ -166,7 +167,19 @@ class TrackingConfig(Section):
     """Where MLflow mirrors the results."""
 
     uri: str | None = None
-    """Tracking server or store. Without it: the environment's MLFLOW_TRACKING_URI, else SQLite under `results/`."""
+    """Tracking server or store. Without it: the environment's MLFLOW_TRACKING_URI, else SQLite under `results/`. No
+    password: that belongs in the environment (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or PGPASSWORD)."""
+
+    @field_validator("uri")
+    @classmethod
+    def _has_no_password(cls, uri: str | None) -> str | None:
+        if uri and has_credentials(uri):
+            raise ValueError(
+                "an address with a password or token does not belong in a study, which is copied and read by many; "
+                "allowed: the address without it, and MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or "
+                "PGPASSWORD) in the environment, or the whole address there as MLFLOW_TRACKING_URI"
+            )
+        return uri
 
 
 PRESETS: dict[str, dict[str, Any]] = {

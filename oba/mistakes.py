@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
+from oba.addresses import redacted
 from oba.config import Study
 
 
@@ -25,7 +26,7 @@ def explain(error: ValidationError, model: type[BaseModel] = Study) -> Iterator[
     for finding in _told_once(error.errors()):
         location = finding["loc"]
         key = ".".join(str(step) for step in location)
-        given = repr(finding["input"])
+        given = redacted(repr(finding["input"]))
         if finding["type"] == "extra_forbidden":
             allowed = _keys_at(model, location[:-1])
             near = difflib.get_close_matches(str(location[-1]), allowed, n=1)

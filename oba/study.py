@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from oba import registry
+from oba.addresses import redacted
 from oba.config import PARTS, PRESETS, Choice, MethodConfig, MethodDefaults, Study, SweepMethod
 from oba.defaults import filled_in, own_method
 from oba.errors import ConfigError, FileError
@@ -56,7 +57,7 @@ def read_study(path: Path) -> Any:
     except (FileNotFoundError, IsADirectoryError) as error:
         raise FileError(f"{path}: no such study file") from error
     except (ConfigError, UnicodeDecodeError) as error:
-        raise FileError(f"{path}: not valid YAML ({error})") from error
+        raise FileError(f"{path}: not valid YAML ({redacted(str(error))})") from error
 
 
 def parse_study(values: Any, origin: str) -> Study:
@@ -130,7 +131,7 @@ def retyped(overrides: Any) -> Any:
     try:
         return parse_yaml(overrides) if isinstance(overrides, str) else overrides
     except ConfigError as error:
-        raise ConfigError(f"--config: {overrides!r} is not valid YAML: {error}") from error
+        raise ConfigError(f"--config: {redacted(repr(overrides))} is not valid YAML: {redacted(str(error))}") from error
 
 
 def parse_method(entry: str | Mapping[str, Any]) -> MethodConfig:

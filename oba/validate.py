@@ -20,8 +20,9 @@ from oba.data.calibration import check_calibration
 from oba.data.describe import Description, describe, expected_input_size, train_images
 from oba.data.splits import known_statistics
 from oba.errors import ConfigError, ModelError, ObaError
-from oba.layout import nets
+from oba.layout import RESULTS, nets
 from oba.models.published import find_published
+from oba.tracking import resolve_uri
 from oba.training.slots import too_few, visible_gpus
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class _Net:
 
 
 def quick_check(study: Study, *, local: bool = True) -> None:
-    """Refuse what the study alone decides, without torch: data, calibration, device, weights.
+    """Refuse what the study alone decides, without torch: data, calibration, tracking server, device, weights.
 
     Args:
         study: A study whose names are known to exist.
@@ -116,6 +117,8 @@ def _check(study: Study, local: bool, problems: _Problems) -> Description | None
     with problems.gathered():
         data = describe(study.data)
         check_calibration(study.calibration.images, train_images(data, study.splits))
+    with problems.gathered():
+        resolve_uri(study.tracking.uri, RESULTS)
     with problems.gathered():
         _check_device(study.runtime.device, local)
     for stage, count in study.gpus.model_dump().items():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from oba.addresses import has_credentials, redacted
 from oba.report.collect import read_runs
 from oba.report.summarize import read_summary
 from oba.report.table import print_table
@@ -26,7 +27,7 @@ def closing_text(directory: Path, mlflow_uri: str) -> str:
 
     Args:
         directory: The directory of the report, as :func:`oba.report.build.build_report` left it.
-        mlflow_uri: The tracking server, or the store that the runs are mirrored to.
+        mlflow_uri: The tracking server, or the store that the runs are mirrored to; a password in it is not shown.
 
     Returns:
         The summary table with its notes, then one line per file of the report and the command that opens the MLflow
@@ -45,8 +46,10 @@ def closing_text(directory: Path, mlflow_uri: str) -> str:
 def _open(uri: str) -> list[str]:
     """Return how to see the runs of a tracking server or store."""
     if uri.startswith(("http://", "https://")):
-        return [f"open {uri}"]
+        return [f"open {redacted(uri)}"]
+    # Only the environment may hold a password.
+    store = '"$MLFLOW_TRACKING_URI"' if has_credentials(uri) else shlex.quote(uri)
     return [
-        f"mlflow ui --backend-store-uri {shlex.quote(uri)}",
+        f"mlflow ui --host 127.0.0.1 --backend-store-uri {store}",
         "then open http://127.0.0.1:5000 and choose Model training, at the top left",
     ]

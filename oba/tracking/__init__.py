@@ -7,8 +7,18 @@ here imports mlflow before it is needed.
 from __future__ import annotations
 
 from oba.tracking.journal import RunIdentity
-from oba.tracking.mirror import SyncReport, begin, sync
+from oba.tracking.mirror import SyncReport, begin, find_journals, sync
 from oba.tracking.run import StageRun, UnheardRun, stage_run
 from oba.tracking.uri import resolve_uri
 
-__all__ = ["RunIdentity", "StageRun", "SyncReport", "UnheardRun", "begin", "resolve_uri", "stage_run", "sync"]
+__all__ = [
+    "RunIdentity",
+    "StageRun",
+    "SyncReport",
+    "UnheardRun",
+    "begin",
+    "find_journals",
+    "resolve_uri",
+    "stage_run",
+    "sync",
+]

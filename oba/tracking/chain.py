@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from oba.tracking.journal import Attempt, Points, RunIdentity, last_points, now_ms, read_attempt
 from oba.tracking.limits import clean_tags
-from oba.tracking.store import ATTEMPT, PARENT, SUPERSEDED, Store, is_current
+from oba.tracking.store import ATTEMPT, PARENT, REVIVED, SUPERSEDED, Store, is_current
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -50,21 +50,10 @@ class Chain:
         self._store = store
         self._identity = identity
 
-    def begin(self) -> None:
-        """Make this attempt the current one: its run replaces those of other attempts."""
-        with self._store.connection.exclusive():
-            run, others = self._find(now_ms())
-            if run is None:
-                return
-            if SUPERSEDED in run.data.tags:
-                self._store.revive(run)
-            for other in filter(is_current, others):
-                self._replace(other, run)
-
     def send(self, child: Run, attempt: Attempt, reported: ChainPoints | None) -> bool:
         """Show a stage's run under the chain's, send its points, end the chain with its last stage; say if all went."""
         with self._store.connection.exclusive():
-            run, _ = self._find(attempt.joined)
+            run = self._find(attempt.joined)
             if run is None:
                 return True
             if child.data.tags.get(PARENT) != run.info.run_id:
@@ -84,19 +73,39 @@ class Chain:
                 self._store.set_status(run.info.run_id, status, when)
             return True
 
-    def _find(self, joined: int) -> tuple[Run | None, Sequence[Run]]:
-        """Find the attempt's run, or create it; ``None`` if somebody deleted it. The chain's others come second."""
+    def _find(self, joined: int) -> Run | None:
+        """Find the attempt's run, or create it; ``None`` if somebody deleted it. One of the chain's runs is current."""
         runs = self._store.runs(self._identity)
         mine = [run for run in runs if run.data.tags.get(ATTEMPT) == self._identity.attempt]
-        if mine:
-            run = max(mine, key=lambda run: run.info.start_time)
-            return run if run.info.lifecycle_stage == "active" else None, [other for other in runs if other is not run]
+        if not mine:
+            return self._create(runs, joined)
+        run = max(mine, key=lambda run: run.info.start_time)
+        if run.info.lifecycle_stage != "active":
+            return None
+        others = [other for other in runs if other is not run and is_current(other)]
+        # Left by a process that was killed while it replaced a run: half of the new run, or the old one.
+        for other in others:
+            if other.data.tags.get(ATTEMPT) in {None, self._identity.attempt}:
+                self._replace(other, run)
+        rivals = [other for other in others if other.data.tags.get(ATTEMPT) not in {None, self._identity.attempt}]
+        if SUPERSEDED not in run.data.tags:
+            for other in rivals:
+                old, new = (other, run) if _since(other) <= max(joined, _since(run)) else (run, other)
+                self._replace(old, new)
+        elif all(_since(other) < joined for other in rivals):
+            self._store.revive(run, joined)
+            for other in rivals:
+                self._replace(other, run)
+        return run
+
+    def _create(self, runs: Sequence[Run], joined: int) -> Run:
+        """Create the attempt's run in the place of those of earlier attempts."""
         run = self._store.create(self._identity, started=joined, tags=self._tags() | {ATTEMPT: self._identity.attempt})
         for other in filter(is_current, runs):
             # The journal of an attempt that was given up may arrive after those of the next one.
-            old, new = (other, run) if other.info.start_time <= joined else (run, other)
+            old, new = (other, run) if _since(other) <= joined else (run, other)
             self._store.supersede(old, new, joined)
-        return run, runs
+        return run
 
     def _renew(self, run: Run, points: Points) -> Run:
         """Replace a run by one in whose history some points are others."""
@@ -106,7 +115,7 @@ class Chain:
         self._log(new, points)
         if run.info.end_time and run.info.status != "RUNNING":
             self._store.set_status(new.info.run_id, run.info.status, run.info.end_time)
-        kept = {key: run.data.tags[key] for key in (ATTEMPT, SUPERSEDED) if key in run.data.tags}
+        kept = {key: run.data.tags[key] for key in (ATTEMPT, SUPERSEDED, REVIVED) if key in run.data.tags}
         self._store.log(new.info.run_id, tags=kept)
         self._replace(run, new)
         return new
@@ -124,6 +133,11 @@ class Chain:
 
     def _tags(self) -> dict[str, str]:
         return clean_tags(self._identity.tags)
+
+
+def _since(run: Run) -> int:
+    """Return since when a run is the one that counts, in milliseconds."""
+    return max(run.info.start_time, int(run.data.tags.get(REVIVED, 0)))
 
 
 def _latest(*reports: Points) -> Points:

@@ -10,24 +10,40 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from oba.addresses import redacted
 from oba.errors import TrackingError
+from oba.tracking.alive import Memory, check_alive
 from oba.tracking.quiet import HURRIED, PATIENT, importing, quiet
-from oba.tracking.uri import check_alive, is_database, is_fresh, redacted
+from oba.tracking.uri import is_database, is_fresh, scheme_of
 
 LOCK_SECONDS = 10.0
 """How long to wait for another process that sets up the store."""
-_SHARE = 0.02
+_SHARE = 0.005
 """Part of its time that a long stage may spend on calls."""
+_LONG = 1.0
+"""Seconds; a failure that took longer would cost every job as much, and is told to the others."""
 
 
 class Connection:
     """An MLflow client, made on first use. Whatever goes wrong is a :class:`TrackingError` of one line."""
 
-    def __init__(self, uri: str, results_dir: Path, *, allowance: float | None = None) -> None:
-        """Describe the connection; ``allowance`` limits the seconds of all calls, besides 2 % of the time since now."""
+    def __init__(
+        self, uri: str, results_dir: Path, *, allowance: float | None = None, heeds_others: bool = False
+    ) -> None:
+        """Describe the connection.
+
+        Args:
+            uri: The tracking server or store.
+            results_dir: The folder of all results.
+            allowance: Limits the seconds of all calls, besides 0.5 % of the time since now.
+            heeds_others: Whether to leave a server alone that did not answer another job lately.
+        """
         self.uri = uri
         self.name = redacted(uri)
         self.results = Path(results_dir).resolve()
+        self._memory, self._heeds_others = Memory(self.results, self.name), heeds_others
+        # A file that is locked for a while does not hang.
+        self._remembers = scheme_of(uri) != "sqlite"
         self._allowance = allowance
         self._waiting = PATIENT if allowance is None else HURRIED
         self._created, self._spent = time.monotonic(), 0.0
@@ -38,7 +54,9 @@ class Connection:
         """Make the client, unless it is there. A fresh database gets its tables here, by one process at a time."""
         if self._client is not None:
             return
-        check_alive(self.uri)
+        self._heed()
+        with self._told_if_long():
+            check_alive(self.uri)
         try:
             self._import()
         except Exception as error:
@@ -47,6 +65,8 @@ class Connection:
             from mlflow import MlflowClient
 
             self._client = self._guarded(lambda: MlflowClient(self.uri))
+        if not self._heeds_others:
+            self._memory.clear()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -66,12 +86,36 @@ class Connection:
     def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Call a method of the client, which must be open and whose allowance must not be used up."""
         now = time.monotonic()
+        self._heed()
         if self._allowance is not None and self._spent > self._allowance + _SHARE * (now - self._created):
-            raise TrackingError(f"{self.name} is slow: {self._spent:.0f} s were spent on it")
+            reason = f"is slow: {self._spent:.0f} s were spent on it"
+            self._note(f"it {reason}")
+            raise TrackingError(f"{self.name} {reason}")
         try:
-            return self._guarded(lambda: getattr(self._client, method)(*args, **kwargs))
+            with self._told_if_long():
+                return self._guarded(lambda: getattr(self._client, method)(*args, **kwargs))
         finally:
             self._spent += time.monotonic() - now
+
+    def _heed(self) -> None:
+        """Refuse a server that hung for another job lately."""
+        if self._heeds_others and self._remembers:
+            self._memory.check()
+
+    @contextmanager
+    def _told_if_long(self) -> Iterator[None]:
+        """Tell the other jobs of a failure that took long."""
+        started = time.monotonic()
+        try:
+            yield
+        except TrackingError:
+            if (seconds := time.monotonic() - started) > _LONG:
+                self._note(f"no answer within {seconds:.0f} s")
+            raise
+
+    def _note(self, reason: str) -> None:
+        if self._remembers:
+            self._memory.note(reason)
 
     def _import(self) -> None:
         """Import what the client will need."""

@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from oba.errors import FileError
-from oba.files import read_json, write_json
 from oba.tracking.chain import Chain, ChainPoints
+from oba.tracking.cursor import Cursor, read_cursor
 from oba.tracking.journal import Attempt, Event, last_points, last_tags, read_attempt
 from oba.tracking.store import ATTEMPT, Store, is_current
 
@@ -47,8 +46,11 @@ class _Remote:
     """What is known of a run in the store: its points are asked for by name, on first need."""
 
     run: Run
+    created: int
+    """When its experiment was."""
     status: str
-    offset: int
+    noted: Cursor | None
+    """The cursor, if it is this run's."""
     params: set[str]
     points: set[tuple[str, int]] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
@@ -60,7 +62,6 @@ class Forwarder:
     def __init__(self, journal: Path, store: Store, reported: ChainPoints | None = None) -> None:
         """Remember the journal, the store and, where all journals are passed on, what they report to chains."""
         self._journal = Path(journal)
-        self._cursor = self._journal.with_name(f"{self._journal.name}.sent")
         self._lock = FileLock(f"{self._journal}.lock", timeout=2)
         self._store = store
         self._reported = reported
@@ -76,14 +77,20 @@ class Forwarder:
                 return self._send(attempt)
         except Timeout:
             return Sent(busy=True)
+        except BaseException:
+            # What the store took in before a call failed is unknown: ask it.
+            self._remote = None
+            raise
 
     def _send(self, attempt: Attempt) -> Sent:
         """Send under the journal's lock; the status comes last, so a finished run is a complete one."""
         remote = self._remote = self._remote or self._find(attempt)
         if remote.run.info.lifecycle_stage == "deleted":
             return Sent(deleted=True)
-        pending = [event for event in attempt.events if event.end > remote.offset]
+        offset = remote.noted.offset if remote.noted else 0
+        pending = [event for event in attempt.events if event.end > offset]
         if not pending:
+            self._note(remote, attempt)
             return Sent()
         sent = self._send_values(remote, attempt, pending)
         for event in pending:
@@ -98,8 +105,7 @@ class Forwarder:
             self._store.set_status(remote.run.info.run_id, status, when)
             remote.status = status
         if settled:
-            remote.offset = attempt.end
-            write_json(self._cursor, self._position(remote.run) | {"offset": attempt.end})
+            self._note(remote, attempt)
         return sent
 
     def _find(self, attempt: Attempt) -> _Remote:
@@ -112,19 +118,19 @@ class Forwarder:
             run = store.create(identity, started=attempt.started, tags={ATTEMPT: attempt.id})
             for old in filter(is_current, found):
                 store.supersede(old, run, attempt.started)
-        return _Remote(run, run.info.status, self._read_offset(run), set(run.data.params))
+        noted, name = read_cursor(self._journal), store.connection.name
+        mine = noted if noted and (noted.store, noted.run) == (name, run.info.run_id) else None
+        created = store.experiment(identity.experiment).creation_time or 0
+        return _Remote(run, created, run.info.status, mine, set(run.data.params))
 
-    def _position(self, run: Run) -> dict[str, str]:
-        """Return what a cursor holds good for."""
-        return {"store": self._store.connection.name, "run": run.info.run_id}
-
-    def _read_offset(self, run: Run) -> int:
-        """Return how far the journal was sent to this run of this store."""
-        try:
-            cursor = read_json(self._cursor)
-        except FileError:
-            return 0
-        return cursor["offset"] if cursor.items() >= self._position(run).items() else 0
+    def _note(self, remote: _Remote, attempt: Attempt) -> None:
+        """Remember that the run has all of the journal."""
+        run, name = remote.run.info, self._store.connection.name
+        key, state = attempt.identity.key, attempt.state[0]
+        cursor = Cursor(name, run.run_id, attempt.end, state, key, run.experiment_id, remote.created)
+        if cursor != remote.noted:
+            cursor.write(self._journal)
+            remote.noted = cursor
 
     def _send_values(self, remote: _Remote, attempt: Attempt, pending: Sequence[Event]) -> Sent:
         """Send parameters, tags and metrics, except what the run has."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from oba.errors import TrackingError
-from oba.tracking.chain import Chain, ChainPoints
+from oba.tracking.chain import ChainPoints
 from oba.tracking.connection import Connection
 from oba.tracking.forward import Forwarder
-from oba.tracking.journal import RunIdentity
+from oba.tracking.idle import Idle
+from oba.tracking.leftover import Fate, Queue, close_if_dead
 from oba.tracking.run import ALLOWANCE
 from oba.tracking.store import Store
 
@@ -31,6 +33,8 @@ class SyncReport:
         missing: Files that are gone and were not sent.
         busy: Journals that another process was sending.
         deleted: Runs that somebody deleted in MLflow; they stay deleted.
+        closed: Runs whose process died without a word, which were ended as KILLED.
+        unknown: Runs that another machine started and that may still go on.
         refused: Journals that the store refused, with its reason.
     """
 
@@ -42,6 +46,8 @@ class SyncReport:
     missing: int = 0
     busy: int = 0
     deleted: int = 0
+    closed: int = 0
+    unknown: int = 0
     refused: dict[Path, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -54,20 +60,21 @@ class SyncReport:
             (self.missing, "files are gone"),
             (self.busy, "runs are being sent by their stages"),
             (self.deleted, "runs were deleted in MLflow"),
+            (self.closed, "runs of dead processes ended as KILLED"),
+            (self.unknown, "unfinished runs of other machines left as they are"),
         ):
             line += f"; {count} {what}" if count else ""
         return "\n".join([line, *(f"refused: {path}: {reason}" for path, reason in self.refused.items())])
 
 
-def begin(experiment: str, chains: Sequence[RunIdentity], uri: str, results_dir: Path) -> bool:
-    """Set up the store, the experiment and the chains' runs, once, before many stages meet them.
+def begin(experiment: str, uri: str, results_dir: Path) -> bool:
+    """Set up the store and the experiment, once, before many stages meet them.
 
-    What exists is found again. A chain whose ``attempt`` is another one than before gets a new run; the old one
-    ends and is tagged ``superseded_by``. A dead server is reported and left to ``sync``.
+    The runs of chains are made by the first stage that reports to them. A dead server is reported and left to
+    ``sync``; the stages that start in the next half hour leave it alone.
 
     Args:
         experiment: The experiment.
-        chains: The parent runs.
         uri: The tracking server or store.
         results_dir: The folder of all results.
 
@@ -78,18 +85,34 @@ def begin(experiment: str, chains: Sequence[RunIdentity], uri: str, results_dir:
     try:
         store.connection.open()
         store.experiment(experiment)
-        for chain in chains:
-            Chain(store, chain).begin()
     except TrackingError as error:
         _logger.warning("tracking: %s; the runs are kept in journals, `oba sync` sends them later", error)
         return False
     return True
 
 
+def find_journals(folder: Path) -> list[Path]:
+    """Find the journals in a folder and those below it.
+
+    Args:
+        folder: The folder of an experiment's journals, which need not be there.
+
+    Returns:
+        The journals, in the order of their names.
+    """
+    walk = os.walk(folder)
+    return [Path(name) for name in sorted(f"{at}/{name}" for at, _, names in walk for name in names if _is(name))]
+
+
+def _is(name: str) -> bool:
+    return name.endswith(".jsonl")
+
+
 def sync(journals: Iterable[Path], uri: str, results_dir: Path) -> SyncReport:
     """Send what is missing, with the original times and without duplicates.
 
-    Where stages that ran again report other values to their chain, the chain gets a new run.
+    Where stages that ran again report other values to their chain, the chain gets a new run. Attempts whose process
+    is dead are ended as KILLED. Journals that the store has whole are not read.
 
     Args:
         journals: The journals.
@@ -103,17 +126,21 @@ def sync(journals: Iterable[Path], uri: str, results_dir: Path) -> SyncReport:
         TrackingError: If the store cannot be reached.
     """
     store = Store(Connection(uri, results_dir))
-    journals, report = list(journals), SyncReport()
+    journals = list(journals)
+    rest = Idle(journals, store).rest()
+    if rest:
+        store.connection.open()
+    report, queue = SyncReport(journals=len(journals)), Queue()
     reported = ChainPoints(journals)
-    store.connection.open()
-    store.ping()
-    for journal in journals:
-        report.journals += 1
+    for journal in rest:
+        fate = close_if_dead(journal, queue)
+        report.closed += fate is Fate.CLOSED
+        report.unknown += fate is Fate.UNKNOWN
         try:
             sent = Forwarder(journal, store, reported).forward()
         except TrackingError as error:
             store.ping()
-            report.refused[Path(journal)] = str(error)
+            report.refused[journal] = str(error)
             continue
         report.updated += sent.updated
         report.metrics += sent.metrics

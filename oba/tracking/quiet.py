@@ -17,9 +17,9 @@ _SETTINGS = {
     # Connections are closed after use: a pooled one would outlive its database, and a fork.
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
 }
-HURRIED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+HURRIED = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "PGCONNECT_TIMEOUT": "5"}
 """For stages: seconds, and further tries, after which a server counts as dead."""
-PATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}
+PATIENT = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "30", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "PGCONNECT_TIMEOUT": "30"}
 """For people who wait."""
 _CHATTY = ("mlflow", "alembic", "urllib3.connectionpool")
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from oba.addresses import redacted
 from oba.tracking.connection import Connection
 from oba.tracking.forward import Forwarder
 from oba.tracking.journal import Journal, RunIdentity, Status, adopt, last_points, read_attempt
@@ -18,6 +19,8 @@ from oba.tracking.store import Store
 
 ALLOWANCE = 10.0
 """Seconds that a stage may spend on a slow server, besides 2 % of its time."""
+_PAUSE = 1800.0
+"""Seconds after a failure in which a stage does not ask its server again."""
 _logger = logging.getLogger(__name__)
 
 
@@ -30,9 +33,10 @@ class StageRun:
         attempt = read_attempt(journal.path)
         self._points = {place: v for place, (v, _) in last_points(attempt.events, "metrics").items()} if attempt else {}
         self._results = Path(os.path.abspath(results_dir))
-        self._forwarder: Forwarder | None = forwarder
+        self._forwarder = forwarder
         self._every = every
         self._started = self._passed = time.monotonic()
+        self._paused_until, self._warned = 0.0, False
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Report settings. A value that was reported before stays.
@@ -98,15 +102,17 @@ class StageRun:
         self._journal.write(kind, **fields)
 
     def _forward(self) -> None:
-        """Pass the journal on; the first failure is reported and is the last try of this process."""
-        if self._forwarder is None:
+        """Pass the journal on; after a failure, of which the first is reported, not for a while."""
+        if time.monotonic() < self._paused_until:
             return
         try:
             self._forwarder.forward()
         # Whatever MLflow or its parts raise: results are in the files, and no stage fails for its mirror.
         except Exception as error:
-            _logger.warning("tracking: %s; `oba sync` sends this run later", " ".join(str(error).split()))
-            self._forwarder = None
+            if not self._warned:
+                line = redacted(" ".join(str(error).split()))
+                _logger.warning("tracking: %s; `oba sync` sends this run later", line)
+            self._warned, self._paused_until = True, time.monotonic() + _PAUSE
         self._passed = time.monotonic()
 
 
@@ -121,7 +127,7 @@ class UnheardRun(StageRun):
         """
         self._results = Path(os.path.abspath(results_dir))
         self._points = {}
-        self._forwarder, self._every, self._passed = None, float("inf"), time.monotonic()
+        self._every, self._passed = float("inf"), time.monotonic()
 
     def _write(self, kind: str, **fields: Any) -> None:
         """Write nothing."""
@@ -161,7 +167,8 @@ def stage_run(
     if identity.parent:
         for path in upstream:
             adopt(path, identity.parent)
-    forwarder = Forwarder(journal, Store(Connection(uri, results_dir, allowance=ALLOWANCE)))
+    connection = Connection(uri, results_dir, allowance=ALLOWANCE, heeds_others=True)
+    forwarder = Forwarder(journal, Store(connection))
     run = StageRun(book, results_dir, forwarder, every)
     try:
         yield run

@@ -13,20 +13,27 @@ from urllib.parse import unquote, urlsplit
 
 from oba.errors import TrackingError
 from oba.tracking.connection import Connection
-from oba.tracking.journal import Points, RunIdentity
+from oba.tracking.events import Points, RunIdentity
 from oba.tracking.limits import batches
 from oba.tracking.uri import is_database
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment, Run
 
-KEY, ATTEMPT, PARENT, SUPERSEDED = "stage_key", "stage_attempt", "mlflow.parentRunId", "superseded_by"
+KEY, ATTEMPT, PARENT = "stage_key", "stage_attempt", "mlflow.parentRunId"
+SUPERSEDED, REVIVED = "superseded_by", "revived"
 _logger = logging.getLogger(__name__)
 
 
 def is_current(run: Run) -> bool:
     """Return whether a run was neither replaced nor deleted."""
     return run.info.lifecycle_stage == "active" and SUPERSEDED not in run.data.tags
+
+
+def _worth(run: Run) -> tuple[bool, bool, int, str]:
+    """Return by what runs of one attempt are compared: those that people see, and those that have more, come first."""
+    size = len(run.data.metrics) + len(run.data.params) + len(run.data.tags)
+    return run.info.lifecycle_stage == "active", is_current(run), size, run.info.run_id
 
 
 class Store:
@@ -36,11 +43,11 @@ class Store:
         """Look at the store behind a connection; a database's artifacts go to ``mlartifacts`` in its results."""
         self.connection = connection
         self._call = connection.call
-        self._experiments: dict[str, str] = {}
+        self._experiments: dict[str, Experiment] = {}
         self._foreign: set[str] = set()
 
-    def experiment(self, name: str) -> str:
-        """Find or create an experiment, unless it was deleted in MLflow; return its id."""
+    def experiment(self, name: str) -> Experiment:
+        """Find or create an experiment, unless it was deleted in MLflow."""
         if name not in self._experiments:
             found = self._call("get_experiment_by_name", name) or self._create_experiment(name)
             if found.lifecycle_stage == "deleted":
@@ -48,22 +55,67 @@ class Store:
                     f"{self.connection.name}: the experiment {name!r} was deleted; allowed: "
                     f"`mlflow experiments restore --experiment-id {found.experiment_id}`, or another name"
                 )
-            self._experiments[name] = found.experiment_id
+            self._experiments[name] = found
             self._check_location(name, found.experiment_id, found.artifact_location)
         return self._experiments[name]
 
     def runs(self, identity: RunIdentity) -> list[Run]:
-        """Find all runs of a stage or chain, deleted ones too; the newest first."""
+        """Find all runs of a stage or chain, deleted ones too; the newest first. Twins are closed."""
+        return self.runs_of(self.experiment(identity.experiment).experiment_id, identity.key)
+
+    def runs_of(self, experiment: str, key: str) -> list[Run]:
+        """Find all runs of a key in an experiment, given by its id, as :meth:`runs` does."""
         from mlflow.entities import ViewType
 
-        experiment, wanted = self.experiment(identity.experiment), f"tags.{KEY} = '{identity.key}'"
-        return self._call("search_runs", [experiment], filter_string=wanted, run_view_type=ViewType.ALL)
+        options = {"filter_string": f"tags.{KEY} = '{key}'", "run_view_type": ViewType.ALL}
+        return self._without_twins(self._call("search_runs", [experiment], **options))
+
+    def _without_twins(self, runs: Sequence[Run]) -> list[Run]:
+        """Of runs that one call created, keep the one that has the most, and close the others."""
+        # A server that answers late is asked again and may create a run twice; nobody would ever end the second.
+        groups: dict[tuple[str, int], list[Run]] = {}
+        for run in runs:
+            groups.setdefault((run.data.tags.get(ATTEMPT, run.info.run_id), run.info.start_time), []).append(run)
+        kept = [max(group, key=_worth) for group in groups.values()]
+        for group, best in zip(groups.values(), kept, strict=True):
+            for twin in group:
+                if twin is not best and is_current(twin):
+                    self._close_twin(twin, best)
+        return kept
+
+    def _close_twin(self, twin: Run, best: Run) -> None:
+        """Delete a run that was created by mistake; one with points is superseded, lest anything be lost."""
+        if twin.data.metrics:
+            self.supersede(twin, best, twin.info.start_time)
+        else:
+            self._call("delete_run", twin.info.run_id)
+
+    def running(self, experiment: str) -> list[Run]:
+        """Find the runs of an experiment, by its id, that have not ended."""
+        asked = {"filter_string": "attributes.status = 'RUNNING'", "max_results": 1000}
+        page = self._call("search_runs", [experiment], **asked)
+        found = [*page]
+        while page.token:
+            page = self._call("search_runs", [experiment], **asked, page_token=page.token)
+            found += page
+        return found
+
+    def experiments(self, numbers: Collection[str]) -> dict[str, int]:
+        """Return when each of some experiments, given by their ids, was created; without those that are not there."""
+        from mlflow.entities import ViewType
+
+        found, page = {}, None
+        while page is None or page.token:
+            token = page.token if page else None
+            page = self._call("search_experiments", view_type=ViewType.ALL, max_results=1000, page_token=token)
+            found |= {entry.experiment_id: entry.creation_time for entry in page if entry.experiment_id in numbers}
+        return found
 
     def create(self, identity: RunIdentity, *, started: int, tags: Mapping[str, str]) -> Run:
         """Create a run that started at a time in milliseconds, with tags besides the key; its status is RUNNING."""
         experiment = self.experiment(identity.experiment)
         tags = {KEY: identity.key, **tags}
-        return self._call("create_run", experiment, start_time=started, tags=tags, run_name=identity.name)
+        return self._call("create_run", experiment.experiment_id, start_time=started, tags=tags, run_name=identity.name)
 
     def children(self, run: Run) -> list[Run]:
         """Find the runs shown under a run, without deleted ones."""
@@ -76,8 +128,9 @@ class Store:
         if old.info.status == "RUNNING":
             self.set_status(old.info.run_id, "KILLED", when)
 
-    def revive(self, run: Run) -> None:
-        """Take back that a run was replaced."""
+    def revive(self, run: Run, when: int) -> None:
+        """Take back that a run was replaced, at a time in milliseconds."""
+        self.log(run.info.run_id, tags={REVIVED: str(when)})
         self._call("delete_tag", run.info.run_id, SUPERSEDED)
 
     def log(

@@ -1,21 +1,19 @@
-"""Addresses of tracking servers and stores: which one is used, whether it answers, how it may be shown."""
+"""Addresses of tracking servers and stores: which one is used, and what a database's address says."""
 
 from __future__ import annotations
 
 import os
-import socket
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from threading import Thread
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import quote, unquote, urlsplit
 
-from oba.errors import ConfigError, TrackingError
+from oba.addresses import is_well_formed, redacted
+from oba.errors import ConfigError
 
-_PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _DATABASES = {"sqlite", "postgresql", "mysql", "mssql"}
-_SQLITE = "sqlite:///"
+_SQLITE, _QUOTED, _QUOTED_END = "sqlite:///", "sqlite:///file:", "?uri=true"
 
 
 def resolve_uri(config_uri: str | None, results_dir: Path) -> str:
@@ -30,19 +28,22 @@ def resolve_uri(config_uri: str | None, results_dir: Path) -> str:
         paths are absolute.
 
     Raises:
-        ConfigError: If MLflow 3 cannot keep runs there.
+        ConfigError: If the address is malformed, or MLflow 3 cannot keep runs there.
     """
     where = "tracking.uri" if config_uri else "MLFLOW_TRACKING_URI"
-    uri = config_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"{_SQLITE}{Path(results_dir).resolve()}/mlflow.db"
-    if scheme_of(uri) not in {*_PORTS, "sqlite", "databricks"}:
+    uri = config_uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        return _sqlite_uri(Path(results_dir) / "mlflow.db")
+    scheme = scheme_of(uri)
+    if scheme not in {*PORTS, "sqlite", "databricks"}:
         raise ConfigError(
             f"{where}: {redacted(uri)!r} is not a tracking server or database; allowed: http(s)://host:port, "
             "sqlite:///path/mlflow.db, postgresql://user@host/name (and mysql, mssql, databricks)"
         )
-    if scheme_of(uri) == "sqlite":
-        if not uri.removeprefix(_SQLITE) or not uri.startswith(_SQLITE) or ":memory:" in uri:
-            raise ConfigError(f"{where}: {uri!r} names no file; allowed: sqlite:///path/mlflow.db")
-        return f"{_SQLITE}{Path(uri.removeprefix(_SQLITE)).resolve()}"
+    if scheme == "sqlite":
+        return _sqlite_uri(_named_file(uri, where))
+    if scheme != "databricks":
+        _check_shape(uri, where)
     return uri
 
 
@@ -56,63 +57,45 @@ def is_database(uri: str) -> bool:
     return scheme_of(uri) in _DATABASES
 
 
+def sqlite_path(uri: str) -> Path:
+    """Return the file of a SQLite store, whose address :func:`resolve_uri` made."""
+    if uri.startswith(_QUOTED):
+        return Path(unquote(uri.removeprefix(_QUOTED).removesuffix(_QUOTED_END)))
+    return Path(uri.removeprefix(_SQLITE))
+
+
 def is_fresh(uri: str) -> bool:
     """Return whether MLflow may still have to set up a database: whether SQLite lacks the experiment made last."""
     if scheme_of(uri) != "sqlite":  # asking other databases needs their drivers
         return is_database(uri)
     try:
-        with closing(sqlite3.connect(uri.removeprefix(_SQLITE))) as connection:
+        with closing(sqlite3.connect(sqlite_path(uri))) as connection:
             return connection.execute("SELECT count(*) FROM experiments").fetchone()[0] == 0
     except sqlite3.Error:
         return True
 
 
-def redacted(text: str, uri: str = "") -> str:
-    """Return an address, or a text that may contain the address ``uri``, without ``user:password@``."""
-    login, at, _ = urlsplit(uri or text).netloc.rpartition("@")
-    return text.replace(login + at, "") if at else text
+def _sqlite_uri(path: Path) -> str:
+    """Return the address of a SQLite file; a question mark in a path would begin the address's options."""
+    path = path.resolve()
+    return f"{_QUOTED}{quote(str(path))}{_QUOTED_END}" if "?" in str(path) else f"{_SQLITE}{path}"
 
 
-def check_alive(uri: str, seconds: float = 3.0) -> None:
-    """Refuse an address that does not answer within some seconds, before mlflow is imported or retries."""
-    scheme, parts = scheme_of(uri), urlsplit(uri)
-    reason = ""
-    if scheme == "sqlite":
-        reason = _open_sqlite(Path(uri.removeprefix(_SQLITE)), seconds)
-    elif scheme in _PORTS and parts.hostname and not _has_proxy(scheme, parts.hostname):
-        reason = _knock(parts.hostname, parts.port or _PORTS[scheme], seconds)
-    if reason:
-        raise TrackingError(f"{redacted(uri)} cannot be reached ({reason})")
+def _named_file(uri: str, where: str) -> Path:
+    """Return the file that a SQLite address names, or refuse the address."""
+    path = sqlite_path(uri)
+    if not uri.startswith(_SQLITE) or path == Path() or ":memory:" in uri:
+        raise ConfigError(f"{where}: {uri!r} names no file; allowed: sqlite:///path/mlflow.db")
+    if "?" in str(path) and not uri.startswith(_QUOTED):
+        raise ConfigError(f"{where}: {uri!r} has options after the file; allowed: sqlite:///path/mlflow.db")
+    return path
 
 
-def _open_sqlite(path: Path, seconds: float) -> str:
-    """Return why a SQLite file cannot be used, or nothing; a missing file and its folder are made."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=seconds)) as connection:
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except (OSError, sqlite3.Error) as error:
-        return str(error)
-    return ""
-
-
-def _has_proxy(scheme: str, host: str) -> bool:
-    """Return whether a host is reached through a proxy, so that it need not be reachable itself."""
-    return scheme in getproxies() and not proxy_bypass(host)
-
-
-def _knock(host: str, port: int, seconds: float) -> str:
-    """Return why a port cannot be connected to, or nothing; in a thread, since looking up a name knows no timeout."""
-    outcome: list[str] = []
-
-    def connect() -> None:
-        try:
-            socket.create_connection((host, port), timeout=seconds).close()
-            outcome.append("")
-        except OSError as error:
-            outcome.append(str(error) or type(error).__name__)
-
-    thread = Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return outcome[0] if outcome else f"no answer within {seconds:g} s"
+def _check_shape(uri: str, where: str) -> None:
+    """Refuse addresses that could be read in several ways, or by nobody."""
+    if not is_well_formed(uri) or (not is_database(uri) and not urlsplit(uri).hostname):
+        raise ConfigError(
+            f"{where}: the {scheme_of(uri)} address is malformed (not shown, it may hold a password); allowed: "
+            "scheme://user:password@host:port/path with a port from 1 to 65535, and in a password %40, %2F, %3F, %23 "
+            "and %3A for @, /, ?, # and :"
+        )

@@ -23,7 +23,7 @@ def test_the_last_words(report):
     lines = closing_text(report, "sqlite:///results/mlflow.db").splitlines()
     assert lines[0] == "resnet20"
     assert any("oba-joint, scratch" in line and "±" in line for line in lines)
-    assert "  mlflow ui --backend-store-uri sqlite:///results/mlflow.db" in lines
+    assert "  mlflow ui --host 127.0.0.1 --backend-store-uri sqlite:///results/mlflow.db" in lines
     assert lines[-1] == "  then open http://127.0.0.1:5000 and choose Model training, at the top left"
     for name in ("summary.md", "summary.csv", "runs.csv", "tradeoff.png", "channels.png", "curves.png"):
         assert len([line for line in lines if line.startswith(f"  {report / name} ")]) == 1
@@ -33,6 +33,19 @@ def test_the_last_words(report):
 @pytest.mark.parametrize("uri", ["http://tracking:5000", "https://tracking.example"])
 def test_a_server_needs_no_command(report, uri):
     assert closing_text(report, uri).endswith(f"MLflow\n  open {uri}\n")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:s3cret@tracking:5000", "  open http://tracking:5000\n"),
+        ("postgresql://me:s3cret@h/db", '  mlflow ui --host 127.0.0.1 --backend-store-uri "$MLFLOW_TRACKING_URI"\n'),
+    ],
+)
+def test_a_password_is_not_shown(report, uri, shown):
+    text = closing_text(report, uri)
+    assert shown in text
+    assert "s3cret" not in text
 
 
 def test_the_command_can_be_pasted_into_a_shell(report):

@@ -74,7 +74,6 @@ def snapshot(lab):
 
 
 def test_latest_value_of_a_chain_is_that_of_the_smallest_net(lab, level, parents, chart):
-    begin(lab.experiment, [lab.chain], lab.uri, lab.results)
     level(70, 0.5)
     level(30, 0.75, dense=0.875)
     [run], replaced = parents()
@@ -86,7 +85,7 @@ def test_latest_value_of_a_chain_is_that_of_the_smallest_net(lab, level, parents
 
 def test_further_level_extends_the_chain(lab, level, parents, chart):
     level(30, 0.75, dense=0.875)
-    begin(lab.experiment, [lab.chain], lab.uri, lab.results)
+    assert begin(lab.experiment, lab.uri, lab.results)
     level(70, 0.5)
     [run], replaced = parents()
     assert replaced == []
@@ -94,15 +93,11 @@ def test_further_level_extends_the_chain(lab, level, parents, chart):
 
 
 def test_changed_settings_begin_a_new_run_of_the_chain(lab, level, parents, chart, send):
-    begin(lab.experiment, [lab.chain_of("1")], lab.uri, lab.results)
     level(30, 0.75, dense=0.875)
     level(70, 0.5)
-    for _ in range(2):
-        begin(lab.experiment, [lab.chain_of("2")], lab.uri, lab.results)
-    [new], [old] = parents()
-    assert new.info.status == "RUNNING"
-    assert old.data.tags["superseded_by"] == new.info.run_id
     level(30, 0.625, dense=0.875, chain="2")
+    [new], [old] = parents()
+    assert old.data.tags["superseded_by"] == new.info.run_id
     assert chart(lab.client.get_run(new.info.run_id)) == {0: 0.875, 30: 0.625}
     level(70, 0.25, chain="2")
     send()
@@ -119,14 +114,16 @@ def test_changed_settings_begin_a_new_run_of_the_chain(lab, level, parents, char
 
 def test_run_that_never_ended_ends_when_it_is_replaced(lab, parents):
     for attempt in "12":
-        begin(lab.experiment, [lab.chain_of(attempt)], lab.uri, lab.results)
-    [new], [old] = parents()
-    assert (old.info.status, new.info.status) == ("KILLED", "RUNNING")
+        identity = replace(lab.identity(parent=True), parent=lab.chain_of(attempt))
+        with stage_run(lab.journal(), identity, uri=lab.uri, results_dir=lab.results, every=0) as run:
+            run.metrics({"loss": 1.0}, step=int(attempt))
+            current, replaced = parents()
+            assert [parent.info.status for parent in current] == ["RUNNING"]
+            assert len(replaced) == int(attempt) - 1
 
 
 @pytest.mark.parametrize("uri", ["live", DEAD])
 def test_stages_that_stay_valid_move_to_the_new_run_with_their_points(lab, level, parents, chart, send, uri):
-    begin(lab.experiment, [lab.chain], lab.uri, lab.results)
     upstream = []
     for key in ("prune", "finetune"):
         identity = lab.identity(key, parent=True)
@@ -135,7 +132,6 @@ def test_stages_that_stay_valid_move_to_the_new_run_with_their_points(lab, level
         upstream = [lab.journal(key)]
     level(30, 0.75)
     level(70, 0.5)
-    begin(lab.experiment, [lab.chain_of("2")], lab.uri, lab.results)
     level(30, 0.625, chain="2", upstream=upstream, uri=lab.uri if uri == "live" else uri)
     send()
     before = snapshot(lab)
@@ -170,7 +166,7 @@ def test_chain_whose_stages_ran_again_with_other_values_is_replaced_once(lab, le
     assert (new.info.status, new.data.tags["kind"]) == ("FINISHED", "chain")
     for key in ("evaluate30", "evaluate70", "evaluate90"):
         assert lab.runs(key)[-1].data.tags["mlflow.parentRunId"] == new.info.run_id
-    begin(lab.experiment, [lab.chain], lab.uri, lab.results)
+    assert begin(lab.experiment, lab.uri, lab.results)
     assert snapshot(lab) == before
 
 
@@ -197,13 +193,27 @@ def test_latest_report_of_a_point_counts_in_whatever_order_journals_are_sent(lab
 
 def test_chain_that_comes_back_to_earlier_settings_goes_on_in_its_earlier_run(lab, level, parents, chart, send):
     level(30, 0.75)
-    for attempt in "21":
-        begin(lab.experiment, [lab.chain_of(attempt)], lab.uri, lab.results)
+    level(50, 0.625, chain="2")
+    level(90, 0.125, chain="2", uri=DEAD)
+    level(70, 0.5)
     [run], [other] = parents()
     assert other.data.tags["superseded_by"] == run.info.run_id
-    level(70, 0.5)
-    [run], _ = parents()
     assert chart(run) == {30: 0.75, 70: 0.5}
+    send()  # what the other settings left does not bring them back
+    [run], [other] = parents()
+    assert (chart(run), chart(other)) == ({30: 0.75, 70: 0.5}, {50: 0.625, 90: 0.125})
+
+
+def test_chain_that_came_back_stays_when_its_run_is_renewed(lab, level, parents, chart):
+    level(30, 0.75)
+    level(50, 0.625, chain="2")
+    level(90, 0.125, chain="2", uri=DEAD)
+    level(30, 0.875)
+    for key in ("evaluate30", "evaluate90"):
+        sync([lab.journal(key)], lab.uri, lab.results)
+    [run], replaced = parents()
+    assert chart(run) == {30: 0.875}
+    assert len(replaced) == 2
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -213,14 +223,11 @@ def test_late_journal_of_an_attempt_that_was_given_up_replaces_nothing(lab, leve
     sync([lab.journal("evaluate70"), lab.journal("evaluate30")][::order], lab.uri, lab.results)
     [new], [old] = parents()
     assert (chart(new), chart(old)) == ({30: 0.625}, {70: 0.5})
-    begin(lab.experiment, [lab.chain_of("2")], lab.uri, lab.results)
-    assert [run.info.run_id for run in parents()[0]] == [new.info.run_id]
 
 
 def test_chain_that_somebody_deleted_stays_deleted(lab, level):
-    begin(lab.experiment, [lab.chain], lab.uri, lab.results)
+    level(70, 0.5)
     lab.client.delete_run(lab.run("chain").info.run_id)
-    begin(lab.experiment, [lab.chain], lab.uri, lab.results)
     level(30, 0.75)
     assert lab.run("chain").info.lifecycle_stage == "deleted"
     assert "mlflow.parentRunId" not in lab.run("evaluate30").data.tags
@@ -231,12 +238,12 @@ def test_stage_that_goes_on_in_a_new_attempt_moves_at_its_start(lab, parents):
     journal.start(lab.identity(parent=True))
     journal.close()
     sync([lab.journal()], lab.uri, lab.results)
-    begin(lab.experiment, [lab.chain_of("2")], lab.uri, lab.results)
-    [new], [old] = parents()
+    [old], _ = parents()
     identity = replace(lab.identity(parent=True), parent=lab.chain_of("2"))
     with stage_run(lab.journal(), identity, uri=lab.uri, results_dir=lab.results, every=0) as run:
         assert lab.run().data.tags["mlflow.parentRunId"] == old.info.run_id
         run.metrics({"loss": 1.0}, step=1)
+        [new], _ = parents()
         assert lab.run().data.tags["mlflow.parentRunId"] == new.info.run_id
 
 
@@ -263,10 +270,8 @@ def test_replacement_that_is_killed_anywhere_is_made_good(lab, level, parents, c
         left = number
         with monkeypatch.context() as patch:
             patch.setattr(Connection, "call", fail)
-            begin(lab.experiment, [lab.chain_of(chain)], lab.uri, lab.results)
             send()
         send()
-        begin(lab.experiment, [lab.chain_of(chain)], lab.uri, lab.results)
         [run], replaced = parents()
         assert replaced
         assert chart(run) == {0: 0.875, 30: 0.625, 70: 0.25}

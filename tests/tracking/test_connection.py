@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from filelock import FileLock
 
 from oba.errors import TrackingError
 from oba.tracking import connection as module
+from oba.tracking.alive import Memory
 from oba.tracking.connection import Connection
 
 
@@ -24,7 +26,8 @@ def failing_server():
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self):
-            asked.append(f"{self.command} {self.path.split('?')[0]}")
+            if self.path != "/health":
+                asked.append(f"{self.command} {self.path.split('?')[0]}")
             self.send_response(503)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -95,8 +98,60 @@ def test_slow_server_is_given_up_when_the_allowance_is_used_up(tmp_path, monkeyp
     assert [connection.call("call", n) for n in range(3)] == [0, 1, 2]
     with pytest.raises(TrackingError, match=r"^http://slow is slow: 12 s were spent on it$"):
         connection.call("call", 3)
-    clock.now += 200
+    clock.now += 500
     assert connection.call("call", 4) == 4
+
+
+def noted(folder):
+    """Return what jobs tell each other of a server that hung."""
+    path = folder / ".mlflow.away"
+    return json.loads(path.read_text())["reason"] if path.exists() else None
+
+
+@pytest.mark.parametrize(("uri", "reason"), [("http://slow", "no answer within 4 s"), ("sqlite:////slow.db", None)])
+def test_failure_that_took_long_is_told_to_the_other_jobs(tmp_path, monkeypatch, uri, reason):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
+
+    def fail(seconds):
+        clock.now += seconds
+        raise OSError("no")
+
+    connections = [Connection(uri, tmp_path, allowance=10, heeds_others=True) for _ in range(2)]
+    for connection in connections:
+        connection._client = SimpleNamespace(fail=fail, ask=lambda: "answer")
+    with pytest.raises(TrackingError, match="OSError: no"):
+        connections[0].call("fail", 0.5)
+    assert (noted(tmp_path), connections[1].call("ask")) == (None, "answer")
+    with pytest.raises(TrackingError, match="OSError: no"):
+        connections[0].call("fail", 4)
+    assert noted(tmp_path) == reason
+    if reason:
+        for connection in connections:
+            with pytest.raises(TrackingError, match=r"^http://slow was given up at .* \(no answer within 4 s\)"):
+                connection.call("ask")
+
+
+def test_slow_server_is_told_to_the_other_jobs(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
+    connection = Connection("http://slow", tmp_path, allowance=10)
+    fake(connection, clock, 11.0)
+    connection.call("call", 1)
+    with pytest.raises(TrackingError, match="is slow"):
+        connection.call("call", 2)
+    assert noted(tmp_path) == "it is slow: 11 s were spent on it"
+
+
+def test_job_leaves_a_server_alone_that_hung_and_people_do_not(failing_server, tmp_path):
+    uri, _ = failing_server
+    Memory(tmp_path, uri).note("it hung")
+    with pytest.raises(TrackingError, match=r"was given up at .* \(it hung\)"):
+        Connection(uri, tmp_path, allowance=10, heeds_others=True).open()
+    assert noted(tmp_path) == "it hung"
+    Connection(uri, tmp_path).open()
+    assert noted(tmp_path) is None
+    Connection(uri, tmp_path, allowance=10, heeds_others=True).open()
 
 
 def test_people_wait_for_slow_servers(tmp_path, monkeypatch):

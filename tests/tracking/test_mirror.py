@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from oba.errors import TrackingError
-from oba.tracking import RunIdentity, begin, stage_run, sync
+from oba.tracking import begin, stage_run, sync
 from oba.tracking.forward import Forwarder
 from oba.tracking.journal import Journal
 
@@ -65,19 +65,18 @@ def test_mlflow_is_silent(setup):
     assert setup.output.count("\n") == 1
 
 
-def test_begin_creates_once_what_it_finds_again(lab, caplog):
-    other = RunIdentity(lab.experiment, "chain2", "chain 2")
+def test_begin_sets_up_the_experiment_once(lab, caplog):
     with caplog.at_level(logging.WARNING, "oba"):
-        assert begin(lab.experiment, [lab.chain, other], lab.uri, lab.results)
-        first = {key: lab.run(key).info.run_id for key in ("chain", "chain2")}
-        assert begin(lab.experiment, [lab.chain, other], lab.uri, lab.results)
-    assert {key: lab.run(key).info.run_id for key in ("chain", "chain2")} == first
+        assert begin(lab.experiment, lab.uri, lab.results)
+        first = lab.client.get_experiment_by_name(lab.experiment).experiment_id
+        assert begin(lab.experiment, lab.uri, lab.results)
+    assert lab.client.get_experiment_by_name(lab.experiment).experiment_id == first
     assert caplog.records == []
 
 
 def test_begin_reports_a_dead_server_in_one_line(lab, caplog):
     with caplog.at_level(logging.WARNING, "oba"):
-        assert not begin(lab.experiment, [lab.chain], DEAD, lab.results)
+        assert not begin(lab.experiment, DEAD, lab.results)
     (record,) = caplog.records
     assert f"{DEAD} cannot be reached" in record.getMessage()
     assert "`oba sync`" in record.getMessage()
@@ -145,6 +144,7 @@ def test_report_tells_what_was_not_sent(lab, offline):
     journal = Journal(gone)
     journal.start(lab.identity("gone"))
     journal.write("artifact", path="no/such/file", folder=None)
+    journal.write("end", status="FINISHED")
     journal.close()
     report = sync([gone, deleted], lab.uri, lab.results)
     assert (report.missing, report.deleted, report.busy) == (1, 1, 0)

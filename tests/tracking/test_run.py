@@ -101,6 +101,24 @@ def test_artifacts_lie_in_the_results(lab, stage, tmp_path, passes):
         run.artifact(tmp_path / "elsewhere.txt")
 
 
+def test_experiment_folder_may_be_a_link_to_another_disk(lab, stage, tmp_path):
+    scratch = tmp_path / "scratch"
+    lab.folder.rename(scratch)
+    lab.folder.symlink_to(scratch)
+    (lab.folder / "note.txt").write_text("note")
+    with stage() as run:
+        run.artifact(lab.folder / "note.txt")
+    assert lab.artifacts(lab.run()) == {"note.txt": 4}
+
+
+def test_results_may_be_named_by_a_link_and_their_files_by_their_place(lab, tmp_path):
+    (tmp_path / "link").symlink_to(lab.results)
+    (lab.folder / "note.txt").write_text("note")
+    with stage_run(lab.journal(), lab.identity(), uri=lab.uri, results_dir=tmp_path / "link") as run:
+        run.artifact(lab.folder / "note.txt")
+    assert lab.artifacts(lab.run()) == {"note.txt": 4}
+
+
 def test_passes_are_made_now_and_then_and_at_the_end(stage, passes, clock):
     with stage(every=30) as run:
         for _ in range(65):
@@ -136,6 +154,26 @@ def test_first_failure_is_one_line_and_the_last_try(lab, stage, monkeypatch, cap
     message = " ".join(str(error).split())
     assert record.getMessage() == f"tracking: {message}; `oba sync` sends this run later"
     assert len(lab.reported()) == 5
+
+
+def test_long_stage_tries_again_after_a_while(lab, stage, monkeypatch, caplog, clock):
+    tries, real = [], Forwarder.forward
+
+    def fail_twice(self):
+        tries.append(clock.now)
+        if len(tries) <= 2:
+            raise TrackingError("http://x cannot be reached")
+        return real(self)
+
+    monkeypatch.setattr(Forwarder, "forward", fail_twice)
+    with caplog.at_level(logging.WARNING, "oba"), stage(every=30) as run:
+        for epoch in range(1, 80):
+            clock.now += 60
+            run.metrics({"loss": 1.0 / epoch}, step=epoch)
+    assert tries[:3] == [1060.0, 1060.0 + 1800, 1060.0 + 3600]
+    assert len(caplog.records) == 1
+    assert lab.history(lab.run()) == lab.reported()
+    assert len(lab.reported()) == 79
 
 
 def test_dead_server_stops_nothing(lab, stage, caplog):

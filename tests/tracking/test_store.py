@@ -21,14 +21,14 @@ def store(lab):
 
 
 def test_experiment_is_created_once_with_its_artifacts_in_the_results(lab, store):
-    first = store.experiment(lab.experiment)
-    assert Store(store.connection).experiment(lab.experiment) == first
+    first = store.experiment(lab.experiment).experiment_id
+    assert Store(store.connection).experiment(lab.experiment).experiment_id == first
     found = lab.client.get_experiment(first)
     assert found.artifact_location == (lab.results / "mlartifacts" / lab.experiment).as_uri()
 
 
 def test_deleted_experiment_is_refused_with_a_cure(lab, store):
-    number = store.experiment(lab.experiment)
+    number = store.experiment(lab.experiment).experiment_id
     lab.client.delete_experiment(number)
     with pytest.raises(
         TrackingError, match=rf"'{lab.experiment}' was deleted; allowed: `mlflow .*--experiment-id {number}`"
@@ -44,6 +44,30 @@ def test_run_is_found_by_its_key(lab, store):
     assert (found.info.start_time, found.info.status, found.info.run_name) == (1234, "RUNNING", "name of a/b")
     assert found.data.tags["stage_attempt"] == "7"
     assert store.runs(RunIdentity(lab.experiment, "a", "a")) == []
+
+
+def test_of_runs_created_twice_one_is_kept(lab, store):
+    made = [store.create(lab.identity(), started=1, tags={"stage_attempt": "7"}) for _ in range(3)]
+    other = store.create(lab.identity(), started=1, tags={"stage_attempt": "8"})
+    renewed = store.create(lab.identity(), started=2, tags={"stage_attempt": "7"})
+    store.log(made[1].info.run_id, metrics=[("loss", 0.5, 1, 1)])
+    store.log(made[2].info.run_id, metrics=[("loss", 0.5, 1, 1), ("top1", 0.5, 1, 1)])
+    for _ in range(2):
+        found = {run.info.run_id for run in store.runs(lab.identity())}
+        assert found == {run.info.run_id for run in (made[2], other, renewed)}
+    states = {run.info.run_id: run for run in lab.runs()}
+    assert [states[run.info.run_id].info.lifecycle_stage for run in made] == ["deleted", "active", "active"]
+    assert states[made[1].info.run_id].data.tags["superseded_by"] == made[2].info.run_id
+    assert [states[run.info.run_id].info.status for run in made[1:]] == ["KILLED", "RUNNING"]
+
+
+def test_running_runs_and_experiments_are_found(lab, store):
+    number = store.experiment(lab.experiment).experiment_id
+    runs = [store.create(lab.identity(str(n)), started=1, tags={}) for n in range(3)]
+    store.set_status(runs[1].info.run_id, "FINISHED", 2)
+    assert {run.info.run_id for run in store.running(number)} == {runs[0].info.run_id, runs[2].info.run_id}
+    created = lab.client.get_experiment(number).creation_time
+    assert store.experiments({number, "none"}) == {number: created}
 
 
 def test_values_beyond_the_limits_of_one_call_arrive(lab, store):
@@ -92,7 +116,8 @@ def test_experiment_of_another_process_is_found(lab, store, monkeypatch):
         return found
 
     monkeypatch.setattr(store, "_call", late)
-    assert store.experiment(lab.experiment) == other.experiment(lab.experiment)
+    found, theirs = store.experiment(lab.experiment), other.experiment(lab.experiment)
+    assert found.experiment_id == theirs.experiment_id
 
 
 def test_results_that_were_moved_do_not_write_to_their_old_place(own_lab, caplog):

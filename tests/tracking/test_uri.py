@@ -1,24 +1,11 @@
-"""Addresses: which one counts, which are refused, whether anybody answers."""
+"""Addresses: which one counts, and which are refused."""
 
 from __future__ import annotations
 
-import socket
-import sqlite3
-import threading
-
 import pytest
 
-from oba.errors import ConfigError, TrackingError
-from oba.tracking import uri as module
-from oba.tracking.uri import check_alive, is_database, is_fresh, redacted, resolve_uri, scheme_of
-
-
-@pytest.fixture
-def port():
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+from oba.errors import ConfigError
+from oba.tracking.uri import is_database, is_fresh, resolve_uri, scheme_of
 
 
 def test_study_counts_before_environment_before_default(tmp_path, monkeypatch):
@@ -63,63 +50,63 @@ def test_only_databases_that_are_not_set_up_are_fresh(setup, tmp_path):
     assert is_fresh("postgresql://u@h/db")
 
 
-def test_passwords_are_not_shown():
-    uri = "http://me:secret@host:5000/x"
-    assert redacted(uri) == "http://host:5000/x"
-    assert redacted(f"API request to {uri}/api failed", uri) == "API request to http://host:5000/x/api failed"
-    assert redacted("http://host/a@b") == "http://host/a@b"
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://host:99999",
+        "http://host:0",
+        "http://host:abc",
+        "http://me:s3#cret@host:5000",
+        "http://me:s3/cret@host:5000",
+        "http://me:s3?cret@host",
+        "http://me:s3@cret@host",
+        "http://host/s3cret@b",
+        "http://",
+        "http:host",
+        "http://host:5000 ",
+        "postgresql://me:s3/cret@host/db",
+    ],
+)
+def test_malformed_addresses_are_refused_without_showing_them(uri, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(
+        ConfigError, match=r"^MLFLOW_TRACKING_URI: the \w+ address is malformed .*; allowed: "
+    ) as caught:
+        resolve_uri(None, tmp_path)
+    assert "s3" not in str(caught.value)
+    assert "cret" not in str(caught.value)
 
 
-def test_listening_port_is_alive_and_dead_port_is_refused(port):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        check_alive(f"http://127.0.0.1:{listener.getsockname()[1]}")
-    with pytest.raises(TrackingError, match=rf"^http://127.0.0.1:{port} cannot be reached \(.*refused"):
-        check_alive(f"http://me:secret@127.0.0.1:{port}")
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://[::1]:5000",
+        "https://me:p%40ss@host/mlflow/",
+        "postgresql:///db?host=/run/postgresql",
+        "databricks://profile:prefix",
+    ],
+)
+def test_addresses_of_all_shapes_are_kept(uri, tmp_path):
+    assert resolve_uri(uri, tmp_path) == uri
 
 
-def test_name_look_up_that_hangs_is_not_waited_for(monkeypatch):
-    asked_for_long_enough = threading.Event()
+def test_question_mark_in_a_path_does_not_move_the_database(tmp_path, monkeypatch):
+    from oba.tracking.connection import Connection
+    from oba.tracking.store import Store
 
-    def hang(*args, **kwargs):
-        asked_for_long_enough.wait(20)
-        raise TimeoutError("looked up in vain")
-
-    monkeypatch.setattr(socket, "create_connection", hang)
-    with pytest.raises(TrackingError, match=r"no answer within 0.05 s"):
-        check_alive("http://far.away", seconds=0.05)
-    asked_for_long_enough.set()  # the thread ends with this test, not in the middle of another
-
-
-def test_default_ports(monkeypatch):
-    asked = []
-    monkeypatch.setattr(module, "_knock", lambda host, port, seconds: asked.append((host, port)) or "")
-    for uri in ("http://a", "https://b", "postgresql+psycopg2://u@c/db", "mysql://d/db", "databricks"):
-        check_alive(uri)
-    assert asked == [("a", 80), ("b", 443), ("c", 5432), ("d", 3306)]
+    results = tmp_path / "what?now #1 100%" / "results"
+    uri = resolve_uri(None, results)
+    connection = Connection(uri, results)
+    connection.open()
+    assert Store(connection).experiment("exp").name == "exp"
+    assert {path.name for path in results.iterdir()} == {"mlflow.db", ".mlflow.lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"what?now #1 100%"}
+    assert not is_fresh(uri)
+    assert resolve_uri(uri, tmp_path) == uri
+    monkeypatch.chdir(results)
+    assert resolve_uri("sqlite:///mlflow.db", tmp_path) == uri
 
 
-def test_host_behind_a_proxy_is_not_asked_itself(port, monkeypatch):
-    monkeypatch.setenv("http_proxy", "http://proxy:3128")
-    monkeypatch.setattr(module, "_knock", lambda *args: pytest.fail("asked"))
-    check_alive(f"http://inner.example:{port}")
-
-
-def test_sqlite_file_is_made_and_a_broken_one_refused(tmp_path):
-    check_alive(f"sqlite:///{tmp_path}/new/mlflow.db")
-    assert (tmp_path / "new" / "mlflow.db").exists()
-    (tmp_path / "broken.db").write_text("this is no database" * 100)
-    with pytest.raises(TrackingError, match=r"cannot be reached \(file is not a database\)"):
-        check_alive(f"sqlite:///{tmp_path}/broken.db")
-    (tmp_path / "file").write_text("")
-    with pytest.raises(TrackingError, match="cannot be reached"):
-        check_alive(f"sqlite:///{tmp_path}/file/mlflow.db")
-
-
-def test_sqlite_file_that_stays_locked_is_refused(tmp_path):
-    path = tmp_path / "mlflow.db"
-    holder = sqlite3.connect(path)
-    holder.execute("CREATE TABLE t (x)")
-    holder.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(TrackingError, match=r"cannot be reached \(database is locked\)"):
-        check_alive(f"sqlite:///{path}", seconds=0.05)
-    holder.close()
+def test_options_of_a_database_file_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"has options after the file; allowed: sqlite:///path/mlflow\.db"):
+        resolve_uri("sqlite:///runs/my.db?timeout=5", tmp_path)

@@ -73,6 +73,14 @@ def test_artifacts_lie_under_results_and_nothing_outside(store, finished):
     assert not [p.name for p in finished.root.iterdir() if p.name.startswith("mlruns") or p.suffix == ".db"]
 
 
+def test_a_malformed_address_is_one_line_before_any_job(project):
+    done = project.snakemake("--dry-run", check=False, MLFLOW_TRACKING_URI="http://me:s3cret#1@host:5000")
+    assert done.returncode != 0
+    assert "\nMLFLOW_TRACKING_URI: the http address is malformed" in done.stdout + done.stderr
+    assert "s3cret" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_a_dead_server_changes_nothing_and_sync_sends_later(copied, finished):
     for name in ("results/mlflow.db", "results/mlartifacts", f"results/{CHAIN}", "results/tiny/report"):
