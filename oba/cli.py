@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from oba.dag import STAGES, stage_of
 from oba.errors import ConfigError, ObaError, TrackingError, explain_oserror
 from oba.export.formats import Format
 from oba.files import write_text
+from oba.imports import imported
 from oba.layout import RESULTS, Coordinates, Layout, nets
 from oba.study import load_resolved, load_study
 from oba.training.launch import follow, is_followed, leave
@@ -74,13 +74,13 @@ for _command in dict.fromkeys(stage.module for stage in STAGES.values()):
 @app.command(rich_help_panel=PANEL)
 def collect(study: StudyFile) -> None:
     """Gather all measures in one table."""
-    import_module("oba.stages.collect").run(_study(study))
+    imported("oba.stages.collect").run(_study(study))
 
 
 @app.command(rich_help_panel=PANEL)
 def report(study: StudyFile) -> None:
     """Make tables and pictures."""
-    import_module("oba.stages.report").run(_study(study))
+    imported("oba.stages.report").run(_study(study))
 
 
 @app.command(rich_help_panel=PANEL)

@@ -10,13 +10,12 @@ from oba.files import read_record, write_text
 from oba.gaps import find_gaps
 from oba.layout import Coordinates, Layout, nets
 from oba.records import Duplicates, Run
+from oba.report.collect import collect
+from oba.report.net import Net
 
 
 def run(study: Study) -> None:
     """Write ``runs.csv``; nets that are missing have a row that says why."""
-    from oba.report.collect import collect
-    from oba.report.net import Net
-
     layout = Layout(study.experiment)
     named = {at: Net.of(at, layout.net(at)) for at in nets(study)}
     missing = {named[at]: reason for at, reason in find_gaps(study, layout).reasons.items()}

@@ -11,7 +11,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from oba.errors import TrackingError
-from oba.tracking.quiet import HURRIED, PATIENT, importing, quiet
+from oba.imports import importing
+from oba.tracking.quiet import HURRIED, PATIENT, quiet
 from oba.tracking.uri import check_alive, is_database, is_fresh, redacted
 
 LOCK_SECONDS = 10.0
