@@ -4,7 +4,7 @@ A digest covers every ``oba`` module that a stage and its chosen parts reach by 
 libraries that these modules import. What is left out is named in :data:`NEUTRAL` and :data:`NEUTRAL_LIBRARIES`,
 each with the reason; ``tests/codedigest`` checks the reasons and mutates every function.
 
-Only the standard library is imported, here and by :mod:`oba.notes`, and no text depends on the interpreter's version: a
+Only the standard library is imported, here and by :mod:`oba.cache`, and no text depends on the interpreter's version: a
 stage that ran under one Python counts as done under another.
 """
 
@@ -18,7 +18,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from oba.notes import Notes
+from oba.cache import Cache
 
 NEUTRAL = {
     "oba.config": "settings: their values are part of a job's parameters",
@@ -84,7 +84,7 @@ def code_digest(*roots: str) -> str:
         digest.update(f"{module} {_content(module)}\n".encode())
     for library, installed in libraries(*roots).items():
         digest.update(f"{library} {installed}\n".encode())
-    _notes().keep()
+    _cache().save()
     return digest.hexdigest()[:16]
 
 
@@ -191,9 +191,9 @@ def _is_package(module: str) -> bool:
 
 
 @cache
-def _notes() -> Notes:
+def _cache() -> Cache:
     """What is known of files by their content: parsing a hundred of them takes longer than all else here."""
-    return Notes(f"code-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]}-{sys.version_info.minor}")
+    return Cache(f"code-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]}-{sys.version_info.minor}")
 
 
 @cache
@@ -208,7 +208,7 @@ def _facts(module: str) -> tuple[str, list[tuple[str, list[str]]]]:
         tree = ast.parse(text)
         return hashlib.sha256(canonical(tree).encode()).hexdigest(), _named_imports(tree, whole=_is_package(module))
 
-    return _notes().value(f"{hashlib.sha256(text).hexdigest()} {path.name == '__init__.py'}", read_off)
+    return _cache().value(f"{hashlib.sha256(text).hexdigest()} {path.name == '__init__.py'}", read_off)
 
 
 def _named_imports(tree: ast.Module, whole: bool) -> list[tuple[str, list[str]]]:

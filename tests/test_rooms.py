@@ -24,7 +24,7 @@ FLOORS = [
     {"options", "mistakes", "models", "data"},
     {"structures", "config", "registry", "files", "modes", "provenance"},
     {"datasets", "recipes", "machine", "ranks", "seeds"},
-    {"section", "errors", "records", "identity", "imports", "notes"},
+    {"section", "errors", "records", "identity", "imports", "cache"},
 ]
 """Rooms from top to bottom; those of one floor know nothing of each other."""
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}

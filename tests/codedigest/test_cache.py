@@ -1,4 +1,4 @@
-"""Digests are the same with notes of earlier processes, without, and with damaged ones; with them nothing is parsed."""
+"""Digests are the same with a filled cache, an empty and a damaged one; with a filled one nothing is parsed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from oba import codedigest, notes
+from oba import cache as caching
+from oba import codedigest
+from oba.cache import Cache, cache_folder
 from oba.codedigest import stage_code
-from oba.notes import Notes, notes_folder
 
 JOB = ("finetune", ("oba.models.families.resnet",))
 
@@ -32,7 +33,7 @@ def digest(cache: Path) -> Iterator[Callable[[], str]]:
     """Return a function that digests a job's code as a process does that has just started."""
 
     def forget() -> None:
-        for function in (codedigest._notes, codedigest._facts, codedigest._imports):
+        for function in (codedigest._cache, codedigest._facts, codedigest._imports):
             function.cache_clear()
         codedigest.code_digest.cache_clear()
         codedigest.reachable.cache_clear()
@@ -54,8 +55,8 @@ def test_the_second_process_parses_nothing(
     assert digest() == first
 
 
-@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"not notes\n{}", "flip", "cut"], ids=str)
-def test_damaged_notes_are_made_again(digest: Callable[[], str], cache: Path, damage: bytes | str) -> None:
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"no cache\n{}", "flip", "cut"], ids=str)
+def test_a_damaged_cache_is_filled_again(digest: Callable[[], str], cache: Path, damage: bytes | str) -> None:
     first = digest()
     (path,) = cache.iterdir()
     whole = path.read_bytes()
@@ -65,7 +66,7 @@ def test_damaged_notes_are_made_again(digest: Callable[[], str], cache: Path, da
     assert path.read_bytes() == whole
 
 
-def test_a_folder_that_cannot_be_written_costs_the_notes(digest: Callable[[], str], cache: Path) -> None:
+def test_digests_need_no_folder_that_can_be_written(digest: Callable[[], str], cache: Path) -> None:
     first = digest()
     (path,) = cache.iterdir()
     path.unlink()
@@ -75,42 +76,42 @@ def test_a_folder_that_cannot_be_written_costs_the_notes(digest: Callable[[], st
     assert cache.is_file()
 
 
-def test_a_disk_that_is_full_costs_the_notes_and_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    kept = Notes("kept")
+    kept = Cache("kept")
     assert kept.value("a", lambda: 1) == 1
-    monkeypatch.setattr(notes.os, "replace", full)
-    kept.keep()
+    monkeypatch.setattr(caching.os, "replace", full)
+    kept.save()
     assert list(cache.iterdir()) == []
 
 
-def test_notes_of_two_processes_add_up(cache: Path) -> None:
-    one, other = Notes("shared"), Notes("shared")
+def test_entries_of_two_processes_add_up(cache: Path) -> None:
+    one, other = Cache("shared"), Cache("shared")
     assert one.value("a", lambda: (1, ["x"])) == [1, ["x"]]
     assert other.value("b", lambda: 2) == 2
-    one.keep()
-    other.keep()
-    assert Notes("shared").value("a", lambda: 0) == [1, ["x"]]
-    assert Notes("shared").value("b", lambda: 0) == 2
+    one.save()
+    other.save()
+    assert Cache("shared").value("a", lambda: 0) == [1, ["x"]]
+    assert Cache("shared").value("b", lambda: 0) == 2
 
 
-def test_notes_do_not_grow_without_end(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notes, "_MOST", 2)
+def test_a_cache_does_not_grow_without_end(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caching, "_MOST", 2)
     for key in "abc":
-        one = Notes("few")
+        one = Cache("few")
         one.value(key, lambda: 0)
-        one.keep()
+        one.save()
     assert json.loads((cache / "few.json").read_text().partition("\n")[2]) == {"c": 0}
 
 
-def test_without_a_home_there_are_no_notes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_home_there_is_no_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(notes.os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(caching.os.path, "expanduser", lambda path: path)
     monkeypatch.chdir(tmp_path)
-    assert notes_folder() is None
-    kept = Notes("none")
+    assert cache_folder() is None
+    kept = Cache("none")
     assert kept.value("a", lambda: 1) == 1
-    kept.keep()
+    kept.save()
     assert list(tmp_path.iterdir()) == []
