@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from oba.dag import STAGES, stage_of
 from oba.errors import ConfigError, ObaError, StoppedError, TrackingError, explain_oserror
 from oba.export.formats import Format
 from oba.files import write_text
+from oba.imports import imported
 from oba.jobs import TOGETHER, Rule
 from oba.layout import RESULTS, Coordinates, Layout, require_job
 from oba.signals import listen
@@ -91,13 +91,13 @@ for _rule in TOGETHER:
 @app.command(rich_help_panel=PANEL)
 def collect(study: StudyFile) -> None:
     """Gather all measures in one table."""
-    import_module("oba.stages.collect").run(_study(study))
+    imported("oba.stages.collect").run(_study(study))
 
 
 @app.command(rich_help_panel=PANEL)
 def report(study: StudyFile) -> None:
     """Make tables and pictures."""
-    import_module("oba.stages.report").run(_study(study))
+    imported("oba.stages.report").run(_study(study))
 
 
 @app.command(rich_help_panel=PANEL)

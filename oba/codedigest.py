@@ -4,8 +4,8 @@ A digest covers every ``oba`` module that a stage and its chosen parts reach by 
 libraries that these modules import. What is left out is named in :data:`NEUTRAL` and :data:`NEUTRAL_LIBRARIES`,
 each with the reason; ``tests/codedigest`` checks the reasons and mutates every function.
 
-Only the standard library is imported here, and no text depends on the interpreter's version: a stage that ran under
-one Python counts as done under another.
+Only the standard library is imported, here and by :mod:`oba.cache`, and no text depends on the interpreter's version: a
+stage that ran under one Python counts as done under another.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from oba.cache import Cache
 
 NEUTRAL = {
     "oba.config": "settings: their values are part of a job's parameters",
@@ -82,6 +84,7 @@ def code_digest(*roots: str) -> str:
         digest.update(f"{module} {_content(module)}\n".encode())
     for library, installed in libraries(*roots).items():
         digest.update(f"{library} {installed}\n".encode())
+    _cache().save()
     return digest.hexdigest()[:16]
 
 
@@ -188,27 +191,47 @@ def _is_package(module: str) -> bool:
 
 
 @cache
-def _parsed(module: str) -> ast.Module:
-    path = _file(module)
-    if path is None:
-        raise ModuleNotFoundError(f"no module {module!r} in {_PACKAGE}")
-    return ast.parse(path.read_text(encoding="utf-8"))
+def _cache() -> Cache:
+    """What is known of files by their content: parsing a hundred of them takes longer than all else here."""
+    return Cache(f"code-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]}-{sys.version_info.minor}")
 
 
 @cache
+def _facts(module: str) -> tuple[str, list[tuple[str, list[str]]]]:
+    """Return the digest of a module's canonical text, and what it imports: modules, with names from inside of them."""
+    path = _file(module)
+    if path is None:
+        raise ModuleNotFoundError(f"no module {module!r} in {_PACKAGE}")
+    text = path.read_bytes()
+
+    def read_off() -> tuple[str, list[tuple[str, list[str]]]]:
+        tree = ast.parse(text)
+        return hashlib.sha256(canonical(tree).encode()).hexdigest(), _named_imports(tree, whole=_is_package(module))
+
+    return _cache().value(f"{hashlib.sha256(text).hexdigest()} {path.name == '__init__.py'}", read_off)
+
+
+def _named_imports(tree: ast.Module, whole: bool) -> list[tuple[str, list[str]]]:
+    """Return what a tree imports at its top or inside functions; if whole, for type checkers, too."""
+    found: list[tuple[str, list[str]]] = []
+    for node in (ast.walk if whole else _running)(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, []) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append((node.module, [alias.name for alias in node.names]))
+    return found
+
+
 def _content(module: str) -> str:
-    return hashlib.sha256(canonical(_parsed(module)).encode()).hexdigest()
+    return _facts(module)[0]
 
 
 @cache
 def _imports(module: str) -> frozenset[str]:
     """Return the modules that a module imports at its top or inside functions; of a package, all it passes on."""
     found: set[str] = set()
-    for node in (ast.walk if _is_package(module) else _running)(_parsed(module)):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {_origin(node.module, alias.name) for alias in node.names}
+    for origin, names in _facts(module)[1]:
+        found |= {_origin(origin, name) for name in names} if names else {origin}
     return frozenset(found)
 
 
@@ -219,9 +242,9 @@ def _origin(module: str, name: str) -> str:
     if _file(f"{module}.{name}"):
         return f"{module}.{name}"
     if _is_package(module):
-        for node in ast.walk(_parsed(module)):
-            if isinstance(node, ast.ImportFrom) and node.module and name in {alias.name for alias in node.names}:
-                return _origin(node.module, name)
+        for origin, names in _facts(module)[1]:
+            if name in names:
+                return _origin(origin, name)
     return module
 
 

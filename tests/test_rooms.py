@@ -25,7 +25,7 @@ FLOORS = [
     {"options", "mistakes", "defaults", "models", "data", "made", "snapshots"},
     {"structures", "config", "plain", "registry", "files", "modes", "provenance"},
     {"datasets", "recipes", "machine", "ranks", "seeds", "signals"},
-    {"section", "errors", "records", "identity", "addresses"},
+    {"section", "errors", "records", "identity", "addresses", "imports", "cache"},
 ]
 """Rooms from top to bottom; those of one floor know nothing of each other."""
 HEIGHT = {room: len(FLOORS) - floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -11,16 +11,15 @@ from oba.gaps import find_gaps
 from oba.layout import Coordinates, Layout, nets
 from oba.made import read_run
 from oba.records import Duplicates
+from oba.report.collect import collect
+from oba.report.net import Net
+from oba.report.outdated import marked_on_error
 from oba.stages.losses import mend_records
 from oba.stages.repair import check_reported
 
 
 def run(study: Study) -> None:
     """Write ``runs.csv``; nets that are missing have a row that says why."""
-    from oba.report.collect import collect
-    from oba.report.net import Net
-    from oba.report.outdated import marked_on_error
-
     layout = Layout(study.experiment)
     with marked_on_error(layout.report):
         missing = find_gaps(study, layout).reasons

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from torch import nn
+
+from oba.models import build_model, load_weights
+from oba.models.build import classifier_of
+from oba.models.stored import ModelCard
 from oba.recipes import DenseConfig
 from oba.sections import DenseSections
 from oba.stages.job import Job
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from oba.models.stored import ModelCard
+from oba.stages.nets import train_and_save
+from oba.stages.start import device_of, load_data
+from oba.training.device import seeded
 
 
 def perform(job: Job[DenseSections]) -> dict[str, Any]:
     """Train and leave the net; return its measures."""
-    from oba.models.stored import ModelCard
-    from oba.stages.nets import train_and_save
-    from oba.stages.start import device_of, load_data
-    from oba.training.device import seeded
-
     dense, device = job.sections.dense, device_of(job)
     bundle = load_data(job, job.sections.augment, device)
     card = ModelCard(
@@ -40,9 +38,6 @@ def perform(job: Job[DenseSections]) -> dict[str, Any]:
 
 def _first_weights(dense: DenseConfig, card: ModelCard) -> tuple[nn.Module, dict[str, Any]]:
     """Return the net before training, and what the job's record says of published weights."""
-    from oba.models import build_model, load_weights
-    from oba.models.build import classifier_of
-
     sizes: dict[str, Any] = {"num_classes": card.num_classes, "input_size": card.input_size}
     if dense.source == "pretrained":
         # By its name, so that the libraries behind it count for jobs of pretrained nets alone: see oba.dag.

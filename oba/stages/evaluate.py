@@ -8,21 +8,20 @@ from typing import Any
 from oba import ranks
 from oba.datasets import AugmentConfig
 from oba.files import read_record, write_record
+from oba.models import build_model
+from oba.pruning.cost import measure
+from oba.pruning.replay import load_masked, read_plan
+from oba.pruning.weights.prunable import count_weights
 from oba.records import Accuracy, Cost, Evaluation, Timing
 from oba.sections import EvaluateSections
 from oba.stages.job import Job, label_of
+from oba.stages.start import device_of, load_data
+from oba.training.evaluation import evaluate
+from oba.training.latency import compare_latency
 
 
 def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     """Write the net's accuracy on the test images, its cost and its latency."""
-    from oba.models import build_model
-    from oba.pruning.cost import measure
-    from oba.pruning.replay import load_masked, read_plan
-    from oba.pruning.weights.prunable import count_weights
-    from oba.stages.start import device_of, load_data
-    from oba.training.evaluation import evaluate
-    from oba.training.latency import compare_latency
-
     wanted, device = job.sections.evaluation, device_of(job)
     bundle = load_data(job, AugmentConfig(), device)
     model, masks = load_masked(job.directory)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from oba.files import read_record
+from oba.pruning.replay import load_masked, load_pruned, read_plan
 from oba.records import Pruned
 from oba.sections import FinetuneSections
 from oba.stages.job import Job
+from oba.stages.nets import train_and_save
+from oba.stages.start import device_of, load_data
 
 
 def perform(job: Job[FinetuneSections]) -> dict[str, Any]:
     """Train and leave the net; return its measures."""
-    from oba.pruning.replay import load_masked, load_pruned, read_plan
-    from oba.stages.nets import train_and_save
-    from oba.stages.start import device_of, load_data
-
     pruned, device = job.directory.parent / "pruned", device_of(job)
     bundle = load_data(job, job.sections.augment, device)
     card, plan = read_plan(pruned)

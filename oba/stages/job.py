@@ -12,7 +12,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Generic, TypeVar
@@ -23,6 +22,7 @@ from oba.config import PARTS, Study
 from oba.dag import STAGES, Files, stage_of
 from oba.errors import ConfigError, FileError, ObaError, explain_oserror
 from oba.files import digest_json, locked, read_json
+from oba.imports import imported
 from oba.layout import Coordinates, Layout, models_by_slug, name_of, require_job
 from oba.made import read_run, write_run
 from oba.provenance import git_state, provenance
@@ -179,7 +179,7 @@ class _Task:
             run.params({"stage": command} | at.given() | settings)
             state, seen = self.base / self.key, self._seen
             job = Job(command, self.sections, at, model, self.layout, inputs, self.record.parent, state, run, seen)
-            facts = import_module(f"oba.stages.{command}").perform(job)
+            facts = imported(f"oba.stages.{command}").perform(job)
             summary = {"stage": command, "at": at.given(), "key": self.key, "settings": settings, "code": self._code}
             summary |= {"inputs": self._digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
             if ranks.is_main():

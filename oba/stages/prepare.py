@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from oba.data.duplicates import find_duplicates
+from oba.data.prepare import prepare
+from oba.data.regular import return_freed_memory
+from oba.data.store import open_prepared
 from oba.sections import PrepareSections
 from oba.stages.job import Job
 
 
 def perform(job: Job[PrepareSections]) -> dict[str, Any]:
     """Prepare the images; return their number, their digest, and which of its own test images train as well."""
-    from oba.data.duplicates import find_duplicates
-    from oba.data.prepare import prepare
-    from oba.data.regular import return_freed_memory
-    from oba.data.store import open_prepared
-
     config = job.sections.data
     return_freed_memory()
     info = prepare(config, job.directory, cache=job.layout.image_states, seen=job.seen)

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import nn
 
 from oba.datasets import AugmentConfig
 from oba.files import read_json, read_record, write_record
+from oba.models.stored import save_pruned
+from oba.models.weight_masks import Masks
+from oba.pruning.cost import CostModel
+from oba.pruning.levels import Steps, channel_warnings, prune_to_level
+from oba.pruning.method import Method
+from oba.pruning.plan import Plan, kept_counts
+from oba.pruning.replay import load_masked, read_plan
+from oba.pruning.weights.levels import WeightSteps, emptied_layers, mask_to_level
+from oba.pruning.weights.prunable import count_weights, whole_masks
 from oba.records import Accuracy, Effort, Parts, Pruned, Trained
 from oba.sections import PruneSections
 from oba.stages.job import Job, label_of
+from oba.stages.scoring import Scorer
+from oba.stages.start import device_of, load_data
 from oba.structures import StructureGroup, groups_from_json
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from oba.models.weight_masks import Masks
-    from oba.pruning.levels import Steps
-    from oba.pruning.plan import Plan
-    from oba.pruning.weights.levels import WeightSteps
-    from oba.stages.scoring import Scorer
+from oba.training.evaluation import evaluate
 
 
 def perform(job: Job[PruneSections]) -> dict[str, Any]:
     """Prune, measure and leave the net; return its measures."""
-    from oba.models.stored import save_pruned
-    from oba.pruning.cost import CostModel
-    from oba.pruning.levels import Steps
-    from oba.pruning.method import Method
-    from oba.pruning.replay import load_masked, read_plan
-    from oba.pruning.weights.prunable import count_weights
-    from oba.stages.scoring import Scorer
-    from oba.stages.start import device_of, load_data
-    from oba.training.evaluation import evaluate
-
     start, calibration, device = job.folder("start"), job.sections.calibration, device_of(job)
     bundle = load_data(job, AugmentConfig(), device, calibration.images)
     model, masks = load_masked(start)
@@ -77,8 +72,6 @@ def _cut(
     job: Job[PruneSections], model: nn.Module, plan: Plan, scorer: Scorer, steps: Steps, size: tuple[int, int, int]
 ) -> tuple[Plan, dict[str, Any]]:
     """Remove structures; return the new plan, and what the record says of it."""
-    from oba.pruning.levels import channel_warnings, prune_to_level
-
     groups = groups_from_json(read_json(job.layout.structures(job.at)))
     plan, rounds = prune_to_level(
         model,
@@ -99,9 +92,6 @@ def _mask(
     job: Job[PruneSections], model: nn.Module, masks: Masks, scorer: Scorer, steps: WeightSteps
 ) -> tuple[Masks, dict[str, Any]]:
     """Remove single weights; return the new masks, and what the record says of them."""
-    from oba.pruning.weights.levels import emptied_layers, mask_to_level
-    from oba.pruning.weights.prunable import whole_masks
-
     assert job.sections.prunable is not None
     masks, rounds = mask_to_level(
         model,
@@ -117,9 +107,6 @@ def _mask(
 
 def _widths(job: Job[PruneSections], groups: list[StructureGroup]) -> dict[str, int]:
     """Return what the net keeps whose widths this method copies, if there is one."""
-    from oba.pruning.plan import kept_counts
-    from oba.pruning.replay import read_plan
-
     if "widths" not in job.inputs:
         return {}
     _, plan = read_plan(job.folder("widths"))

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from oba.config import Study
 from oba.layout import Layout, first_methods, nets
+from oba.report.build import build_report
+from oba.report.collect import finished_nets, read_runs
+from oba.report.net import Net
+from oba.report.outdated import marked_on_error
 from oba.stages.repair import check_reported
 
 
 def run(study: Study) -> None:
     """Write the report's files."""
-    from oba.report.build import build_report
-    from oba.report.collect import finished_nets, read_runs
-    from oba.report.net import Net
-    from oba.report.outdated import marked_on_error
-
     layout = Layout(study.experiment)
     with marked_on_error(layout.report):
         runs = read_runs(layout.report / "runs.csv")

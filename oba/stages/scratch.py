@@ -9,20 +9,19 @@ from __future__ import annotations
 from typing import Any
 
 from oba.files import read_record
+from oba.models import build_model
+from oba.pruning.replay import apply_plan, load_masked, read_plan
 from oba.recipes import TrainConfig
 from oba.records import Trained
 from oba.sections import ScratchSections
 from oba.stages.job import Job
+from oba.stages.nets import train_and_save
+from oba.stages.start import device_of, load_data
+from oba.training.device import seeded
 
 
 def perform(job: Job[ScratchSections]) -> dict[str, Any]:
     """Train and leave the net; return its measures."""
-    from oba.models import build_model
-    from oba.pruning.replay import apply_plan, load_masked, read_plan
-    from oba.stages.nets import train_and_save
-    from oba.stages.start import device_of, load_data
-    from oba.training.device import seeded
-
     level, device = job.directory.parent, device_of(job)
     bundle = load_data(job, job.sections.augment, device)
     card, plan = read_plan(level / "pruned")

@@ -5,17 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from oba.data.duplicates import find_duplicates
+from oba.data.split_files import write_splits
+from oba.data.splits import make_splits
+from oba.data.store import open_prepared
 from oba.sections import SplitSections
 from oba.stages.job import Job
 
 
 def perform(job: Job[SplitSections]) -> dict[str, Any]:
     """Draw the splits; return their sizes, and which images lie in two of them."""
-    from oba.data.duplicates import find_duplicates
-    from oba.data.split_files import write_splits
-    from oba.data.splits import make_splits
-    from oba.data.store import open_prepared
-
     config = job.sections.data
     splits = make_splits(job.layout.data, config, job.sections.splits, job.seed)
     parts = {name: getattr(splits, name) for name in ("train", "val", "test")}

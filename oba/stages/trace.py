@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from oba.data.types import DataInfo
 from oba.files import read_json, write_json
+from oba.models import build_model
+from oba.pruning.dependencies import find_groups
 from oba.sections import TraceSections
 from oba.stages.job import Job
 from oba.structures import groups_to_json
@@ -15,10 +18,6 @@ from oba.structures import groups_to_json
 
 def perform(job: Job[TraceSections]) -> dict[str, Any]:
     """Write the groups; return how many structures there are."""
-    from oba.data.types import DataInfo
-    from oba.models import build_model
-    from oba.pruning.dependencies import find_groups
-
     info = DataInfo.from_json(read_json(job.layout.data / "data.json"))
     model = build_model(job.model_name, num_classes=len(info.classes), input_size=info.input_size)
     wanted = job.sections.structures

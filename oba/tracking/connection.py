@@ -12,8 +12,9 @@ from filelock import FileLock, Timeout
 
 from oba.addresses import redacted
 from oba.errors import TrackingError
+from oba.imports import importing
 from oba.tracking.alive import Memory, check_alive
-from oba.tracking.quiet import HURRIED, PATIENT, importing, quiet
+from oba.tracking.quiet import HURRIED, PATIENT, quiet
 from oba.tracking.uri import is_database, is_fresh, scheme_of
 
 LOCK_SECONDS = 10.0

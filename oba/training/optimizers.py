@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -11,6 +12,14 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from oba import registry
 from oba.recipes import TrainConfig
+
+
+class _EagerSGD(SGD):
+    """SGD that cannot be compiled: what makes torch's compilable loads the compiler, for a second in every job."""
+
+    add_param_group = unwrap(SGD.add_param_group)
+    zero_grad = unwrap(SGD.zero_grad)
+    step = torch.no_grad()(unwrap(SGD.step))
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
@@ -27,7 +36,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     if config.optimizer == "adamw":
         betas = (config.momentum, config.beta2)
         return AdamW(groups, lr=config.lr, betas=betas, weight_decay=config.weight_decay)
-    return SGD(
+    return _EagerSGD(
         groups,
         lr=config.lr,
         momentum=config.momentum,

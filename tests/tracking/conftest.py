@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from oba.imports import importing
 from oba.tracking import RunIdentity, resolve_uri
 from oba.tracking.journal import read_attempt
-from oba.tracking.quiet import PATIENT, importing, quiet
+from oba.tracking.quiet import PATIENT, quiet
 
 REPOSITORY = Path(__file__).parents[2]
 # Imports mlflow once and forks, so that six processes meet the fresh store in the same moment.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 
 import pytest
 
-from oba.tracking.quiet import HURRIED, PATIENT, importing, quiet
+from oba.tracking.quiet import HURRIED, PATIENT, quiet
 
 
 def test_environment_and_levels_are_set_and_put_back(monkeypatch):
@@ -46,19 +45,3 @@ def test_environment_is_put_back_after_an_error():
     with pytest.raises(KeyError), quiet(HURRIED):
         raise KeyError
     assert dict(os.environ) == before
-
-
-def test_collector_rests_during_an_import():
-    with importing():
-        assert not gc.isenabled()
-    assert gc.isenabled()
-
-
-def test_collector_that_the_user_stopped_stays_stopped():
-    gc.disable()
-    try:
-        with importing():
-            assert not gc.isenabled()
-        assert not gc.isenabled()
-    finally:
-        gc.enable()

@@ -49,6 +49,24 @@ def test_adamw_is_the_published_algorithm() -> None:
     torch.testing.assert_close(weight.detach(), adamw(start, gradients, 0.1, 0.8, 0.95, 0.2), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("settings", [{}, {"momentum": 0.0}, {"nesterov": True, "weight_decay": 0.1}], ids=str)
+def test_sgd_gives_the_bits_of_torch(settings: dict[str, Any]) -> None:
+    config = TrainConfig(epochs=1, lr=0.3, **settings)
+    ours, theirs = net(), net()
+    used = {name: getattr(config, name) for name in ("lr", "momentum", "nesterov", "weight_decay")}
+    pairs = (ours, make_optimizer(ours, config)), (theirs, torch.optim.SGD(theirs.parameters(), **used))
+    for seed in range(4):
+        for model, optimizer in pairs:
+            take_step(model, optimizer, seed)
+    for own, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(own, other)
+        assert own.is_leaf
+        assert own.requires_grad
+    states = [optimizer_state(model, optimizer) for model, optimizer in pairs]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_norms_and_biases_decay_only_if_all_do(optimizer: Any) -> None:
     def decays(decay: Any) -> dict[str, float]:
