@@ -22,7 +22,7 @@ rule collect:
         code=stage_code("collect"),
         study=layout.study,
     shell:
-        "oba collect --study {params.study} > {log} 2>&1"
+        "exec oba collect --study {params.study} > {log} 2>&1"
 
 
 rule report:
@@ -64,4 +64,4 @@ rule report:
         code=stage_code("report"),
         study=layout.study,
     shell:
-        "oba report --study {params.study} > {log} 2>&1"
+        "exec oba report --study {params.study} > {log} 2>&1"

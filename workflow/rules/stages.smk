@@ -31,4 +31,4 @@ for stage in STAGES.values():
             seen=seen(stage),
             study=layout.study,
         shell:
-            "oba {params.command} --study {params.study} {params.options} > {log} 2>&1"
+            "exec oba {params.command} --study {params.study} {params.options} > {log} 2>&1"
