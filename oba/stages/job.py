@@ -25,6 +25,7 @@ from oba.layout import Coordinates, Layout, models_by_slug
 from oba.provenance import git_state, provenance
 from oba.sections import StageSections
 from oba.stages.finished import keep, restore
+from oba.stages.logs import kept_log
 from oba.tracking import RunIdentity, StageRun, UnheardRun, resolve_uri, stage_run
 from oba.training.launch import launch
 from oba.training.slots import device_slots
@@ -99,7 +100,7 @@ def execute(command: str, study: Study, at: Coordinates, *, source: Path) -> Non
             if stale.is_dir() and stale.name not in {task.key, finished.name}:
                 shutil.rmtree(stale)
         count = getattr(task.sections, "gpus", 1)
-        with _slots(task.sections, count):
+        with kept_log(task.layout.log(task.record)), _slots(task.sections, count):
             if count == 1:
                 task.perform()
             else:
