@@ -22,6 +22,7 @@ from oba.layout import (
     nets,
 )
 from oba.locks import remember_host
+from oba.recover import remember_run
 from oba.study import dump_study, parse_study, retyped
 from oba.training.slots import visible_gpus
 from oba.validate import quick_check
