@@ -61,6 +61,10 @@ class BatchJob:
     gpu: str
     fields: dict[str, str]
 
+    def minutes_so_far(self) -> int:
+        """Return for how many whole minutes the job has run."""
+        return int((time.time() - self.start) // 60)
+
 
 class Lab:
     """The daemons, and what there is to ask them."""
