@@ -27,6 +27,7 @@ onstart:
     if not on_cluster:
         workflow.scheduler.job_rate_limiter = None
     remember_host(Path.cwd())
+    remember_run(Path.cwd(), sys.argv[1:], layout.study, log)
     write_json(layout.study, dump_study(study))
     jobs.remember(finished=False)
     validate_nets(workflow.dag.needrun_jobs())

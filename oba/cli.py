@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -225,6 +225,11 @@ def bench_importance(
     run(Setting(model, batch, size, classes, norm, rounds, threads, device), criterion or [], output)
 
 
+def _snakemake(*options: str) -> NoReturn:
+    """Run Snakemake here, and end as it ends."""
+    sys.exit(subprocess.run([sys.executable, "-m", "snakemake", *options]).returncode)
+
+
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(
     context: typer.Context,
@@ -232,13 +237,28 @@ def run(
 ) -> None:
     """Run a study: free the lock of a run that was killed, and start Snakemake; more options are passed on to it."""
     from oba.locks import free_dead_lock
+    from oba.recover import refuse_orphans
     from oba.study import read_study
 
     read_study(study)
+    refuse_orphans(Path.cwd())
     typer.echo(free_dead_lock(Path.cwd()))
-    snakemake = [sys.executable, "-m", "snakemake", "--configfile", str(study)]
     options = context.args if {"--cores", "-c"} & set(context.args) else ["--cores", "all", *context.args]
-    sys.exit(subprocess.run([*snakemake, *options]).returncode)
+    _snakemake("--configfile", str(study), *options)
+
+
+@app.command()
+def recover(
+    cancel: Annotated[bool, typer.Option("--cancel", help="Do not wait for the jobs: cancel them.")] = False,
+    lost_host: Annotated[str, typer.Option(help="Machine that the run was started on, if it is dead.")] = "",
+) -> None:
+    """Go on after a run was lost: wait for the jobs that it left on a cluster, free its lock, start it again."""
+    from oba.recover import recovered
+
+    with recovered(Path.cwd(), cancel=cancel, lost_host=lost_host, tell=typer.echo) as run:
+        if (last := Path(run.study)).exists():
+            end(last)
+        _snakemake(*run.command)
 
 
 @app.command()

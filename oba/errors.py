@@ -92,6 +92,12 @@ class StoppedError(BaseException):
     exit_code = 14
 
 
+class RecoverError(ObaError):
+    """A lost run cannot be taken up now: it may be alive, or its cluster does not answer."""
+
+    exit_code = 15
+
+
 _REMEDIES = {
     errno.ENOSPC: "free some space and run again: finished jobs and epochs are kept",
     errno.EDQUOT: "free some space or raise the quota and run again: finished jobs and epochs are kept",

@@ -93,11 +93,25 @@ def runs_workflow(words: Sequence[str]) -> bool:
     return "--mode" not in options or "default" in options[options.index("--mode") + 1 :][:1]
 
 
-def free_dead_lock(workdir: Path) -> str:
+def last_host(workdir: Path) -> str:
+    """Return the machine on which the last run was started; this one if no run left its name.
+
+    Args:
+        workdir: The workflow's working directory.
+
+    Returns:
+        The host's name.
+    """
+    note = workdir / HOST_FILE
+    return note.read_text(encoding="utf-8") if note.exists() else socket.gethostname()
+
+
+def free_dead_lock(workdir: Path, *, lost_host: str = "") -> str:
     """Remove the locks of a dead run.
 
     Args:
         workdir: The workflow's working directory.
+        lost_host: A machine that is known to run nothing any more.
 
     Returns:
         What was done, for the terminal.
@@ -124,12 +138,11 @@ def free_dead_lock(workdir: Path) -> str:
             f"{workdir}: locked by another user, whose processes this machine hides; "
             "allowed: have that user run `oba unlock`, or `snakemake --unlock` if you know that the run is dead"
         )
-    host_file = workdir / HOST_FILE
-    host = host_file.read_text(encoding="utf-8") if host_file.exists() else socket.gethostname()
-    if host != socket.gethostname():
+    host = last_host(workdir)
+    if host not in {socket.gethostname(), lost_host}:
         raise LockedError(
             f"{workdir}: locked by a run on {host}, which this machine ({socket.gethostname()}) cannot see; "
-            f"allowed: run `oba unlock` on {host}, or `snakemake --unlock` if you know that it is dead"
+            f"allowed: run `oba unlock` on {host}, or `oba recover --lost-host {host}` if you know that it is dead"
         )
     for lock in locks:
         lock.unlink(missing_ok=True)

@@ -19,11 +19,11 @@ from oba.config import ModelConfig, Study
 from oba.data.calibration import check_calibration
 from oba.data.describe import Description, describe, expected_input_size, train_images
 from oba.data.splits import known_statistics
+from oba.devices import check_device, check_gpus
 from oba.errors import ConfigError, ModelError, ObaError
 from oba.layout import RESULTS, nets
 from oba.models.published import find_published
 from oba.tracking import resolve_uri
-from oba.training.slots import too_few, visible_gpus
 
 if TYPE_CHECKING:
     from torch import nn
@@ -120,26 +120,14 @@ def _check(study: Study, local: bool, problems: _Problems) -> Description | None
     with problems.gathered():
         resolve_uri(study.tracking.uri, RESULTS)
     with problems.gathered():
-        _check_device(study.runtime.device, local)
+        check_device(study.runtime.device, local)
     for stage, count in study.gpus.model_dump().items():
         with problems.gathered(f"gpus.{stage}: "):
-            _check_gpus(count, study.runtime.device, local)
+            check_gpus(count, study.runtime.device, local)
     for model in study.models:
         with problems.gathered(f"models.{model.name}: "):
             _check_dense(model, study, data)
     return data
-
-
-def _check_device(device: str, local: bool) -> None:
-    if device == "cuda" and local and not visible_gpus():
-        raise ConfigError(
-            "runtime.device: 'cuda', but this machine shows no NVIDIA GPU; allowed: 'auto', 'cpu', or jobs on a cluster"
-        )
-
-
-def _check_gpus(count: int, device: str, local: bool) -> None:
-    if local and device != "cpu" and count > max(visible := visible_gpus(), 1):
-        raise ConfigError(f"{count}, but this machine shows {too_few(visible)}, or jobs on a cluster")
 
 
 def _check_dense(model: ModelConfig, study: Study, data: Description | None) -> None:

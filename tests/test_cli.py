@@ -30,11 +30,11 @@ def test_every_kind_of_error_has_its_own_code_in_the_readme():
     classes = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
     kinds = [kind for kind in classes if issubclass(kind, errors.ObaError) and kind is not errors.ObaError]
     codes = {kind.exit_code: kind for kind in [*kinds, LockedError, LostRankError, errors.StoppedError]}
-    assert sorted(codes) == list(range(3, 15))
+    assert sorted(codes) == list(range(3, 16))
     assert len(codes) == len(kinds) + 3
     told = "3 study, 4 data, 5 model, 6 budget, 7 scores, 8 training, 9 files, 10 tracking, 11 lock, 12 export, "
     readme = " ".join((ROOT / "README.md").read_text().split())
-    assert f"{told}13 a killed rank, 14 stopped by a signal" in readme
+    assert f"{told}13 a killed rank, 14 stopped by a signal, after saving, 15 recovery refused" in readme
 
 
 def test_a_mistake_is_one_line_and_no_traceback(tmp_path, study_values):

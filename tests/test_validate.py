@@ -13,10 +13,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from oba import validate as validation
+from oba import devices
 from oba.cli import app
 from oba.config import Study
 from oba.errors import BudgetError, ConfigError, DataError, ModelError, ObaError, ScoreError
+from oba.slurm import gpus_per_node
 from oba.study import dump_study
 from oba.validate import quick_check, validate
 
@@ -107,18 +108,20 @@ def test_all_mistakes_are_told_at_once_with_the_kind_of_the_first(study: Callabl
 
 def test_a_gpu_is_looked_for_only_where_jobs_run(study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
     on_gpu = study(runtime={"device": "cuda"})
-    monkeypatch.setattr(validation, "visible_gpus", lambda: 0)
+    monkeypatch.setattr(devices, "gpus_per_node", lambda: None)
+    monkeypatch.setattr(devices, "visible_gpus", lambda: 0)
     with pytest.raises(ConfigError, match=r"^runtime\.device: 'cuda', but this machine shows no NVIDIA GPU"):
         quick_check(on_gpu)
     quick_check(on_gpu, local=False)
-    monkeypatch.setattr(validation, "visible_gpus", lambda: 1)
+    monkeypatch.setattr(devices, "visible_gpus", lambda: 1)
     quick_check(on_gpu)
 
 
 def test_more_gpus_than_this_machine_shows_are_told_stage_by_stage(
     study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "visible_gpus", lambda: 2)
+    monkeypatch.setattr(devices, "gpus_per_node", lambda: None)
+    monkeypatch.setattr(devices, "visible_gpus", lambda: 2)
     wanted = {"dense": 3, "prune": 2, "evaluate": 8}
     with pytest.raises(ConfigError) as caught:
         quick_check(study(gpus=wanted, runtime={"device": "auto"}))
@@ -129,7 +132,7 @@ def test_more_gpus_than_this_machine_shows_are_told_stage_by_stage(
     ]
     quick_check(study(gpus=wanted, runtime={"device": "auto"}), local=False)
     quick_check(study(gpus=wanted, runtime={"device": "cpu"}))
-    monkeypatch.setattr(validation, "visible_gpus", lambda: 0)
+    monkeypatch.setattr(devices, "visible_gpus", lambda: 0)
     quick_check(study(runtime={"device": "auto"}))
 
 
@@ -242,3 +245,24 @@ def test_the_command_ends_with_the_code_of_the_mistake(tmp_path: Path, study: Ca
         [sys.executable, "-m", "oba", "validate", str(path), "--cluster"], cwd=ROOT, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout, done.stderr) == (4, "", "error: data.root: no is not a folder\n")
+
+
+def test_a_cluster_without_gpus_is_asked_for_none(study: Callable[..., Study], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "gpus_per_node", lambda: 0)
+    with pytest.raises(ConfigError, match=r"^runtime\.device: 'auto', .* asks SLURM for a GPU, .*; allowed: 'cpu'$"):
+        quick_check(study(), local=False)
+    quick_check(study(runtime={"device": "cpu"}), local=False)
+    quick_check(study(), local=True)
+    monkeypatch.setattr(devices, "gpus_per_node", lambda: 4)
+    quick_check(study(gpus={"dense": 4}), local=False)
+    with pytest.raises(ConfigError, match=r"^gpus\.dense: 5, but no node of this cluster has more than 4 NVIDIA GPUs"):
+        quick_check(study(gpus={"dense": 5}), local=False)
+
+
+@pytest.mark.parametrize(("listed", "gpus"), [("echo gpu:3", 3), ("echo '(null)'", 0), ("exit 1", None), (None, None)])
+def test_slurm_is_asked_for_gpus_where_there_is_one(tmp_path, monkeypatch, listed, gpus) -> None:
+    if listed:
+        (tmp_path / "sinfo").write_text(f"#!/bin/sh\n{listed}\n")
+        (tmp_path / "sinfo").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpus_per_node.__wrapped__() == gpus

@@ -28,6 +28,7 @@ from oba.made import read_run, write_run
 from oba.provenance import git_state, provenance
 from oba.sections import StageSections
 from oba.stages.finished import keep, restore
+from oba.stages.logs import kept_log
 from oba.stages.repair import checked, is_as_said, is_intact
 from oba.study import load_resolved
 from oba.tracking import RunIdentity, StageRun, UnheardRun, resolve_uri, stage_run
@@ -110,7 +111,7 @@ def execute(command: str, study: Study, at: Coordinates, *, source: Path) -> Non
         for stale in base.iterdir():
             if stale.is_dir() and stale.name not in {task.key, finished.name}:
                 shutil.rmtree(stale)
-        with _slots(task.sections, task.count):
+        with kept_log(task.layout.log(task.record)), _slots(task.sections, task.count):
             try:
                 task.work(source)
             except ObaError as error:

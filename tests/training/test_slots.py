@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -153,6 +154,28 @@ for _ in range(10):
     for name in ("0", "1", "2"):
         held = sorted((float(start), float(end)) for device, start, end in lines if device == name)
         assert all(end <= start for (_, end), (start, _) in pairwise(held))
+
+
+def test_many_jobs_get_their_turn_on_few_devices_though_every_other_holder_is_killed(tmp_path):
+    devices = ("0", "1", "2")
+
+    def hold(number: int) -> tuple[str, float, float]:
+        """Return a device and a part of the time in which one job held it."""
+        job = start(stack, tmp_path, *devices, count=1)
+        device, begin = job.device(), time.monotonic()
+        time.sleep(0.02)
+        end = time.monotonic()
+        job.kill() if number % 2 else job.end()
+        return device, begin, end
+
+    with jobs() as stack, ThreadPoolExecutor(12) as pool:
+        held = sorted(pool.map(hold, range(12)))
+    assert {device for device, _, _ in held} <= {*devices}
+    assert all(first[0] != second[0] or first[2] <= second[1] for first, second in pairwise(held)), (
+        "no two at once on one device"
+    )
+    with device_slots("auto", 3, devices=devices, folder=tmp_path) as free:
+        assert free == [*devices]
 
 
 def test_a_job_that_wants_several_is_not_passed_by(tmp_path):

@@ -23,6 +23,7 @@ from oba.layout import (
     nets,
 )
 from oba.locks import remember_host
+from oba.recover import remember_run
 from oba.stages.losses import find_lost
 from oba.study import dump_study, load_resolved, parse_study, retyped
 from oba.training.slots import visible_gpus

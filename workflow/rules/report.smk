@@ -21,7 +21,7 @@ rule collect:
         code=stage_code("collect"),
         study=layout.study,
     shell:
-        "oba collect --study {params.study} > {log} 2>&1"
+        "exec oba collect --study {params.study} > {log} 2>&1"
 
 
 rule report:
@@ -62,4 +62,4 @@ rule report:
         code=stage_code("report"),
         study=layout.study,
     shell:
-        "oba report --study {params.study} > {log} 2>&1"
+        "exec oba report --study {params.study} > {log} 2>&1"

@@ -31,4 +31,4 @@ for of in jobs.rules:
             seen=seen(of),
             study=layout.study,
         shell:
-            "oba {params.command} --study {params.study} {params.options} > {log} 2>&1"
+            "exec oba {params.command} --study {params.study} {params.options} > {log} 2>&1"
