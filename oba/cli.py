@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -225,7 +224,9 @@ def run(
     typer.echo(free_dead_lock(Path.cwd()))
     snakemake = [sys.executable, "-m", "snakemake", "--configfile", str(study)]
     options = context.args if {"--cores", "-c"} & set(context.args) else ["--cores", "all", *context.args]
-    sys.exit(subprocess.run([*snakemake, *options]).returncode)
+    # Not as a child: a signal to this process must reach Snakemake, and leave it the time to end its jobs and report.
+    sys.stdout.flush()
+    os.execv(sys.executable, [*snakemake, *options])
 
 
 @app.command()
