@@ -12,7 +12,8 @@ from filelock import FileLock, Timeout
 
 from oba.errors import TrackingError
 from oba.tracking.quiet import HURRIED, PATIENT, importing, quiet
-from oba.tracking.uri import check_alive, is_database, is_fresh, redacted
+from oba.tracking.tables import set_up_sqlite
+from oba.tracking.uri import check_alive, is_database, is_fresh, redacted, scheme_of
 
 LOCK_SECONDS = 10.0
 """How long to wait for another process that sets up the store."""
@@ -43,9 +44,12 @@ class Connection:
             self._import()
         except Exception as error:
             raise TrackingError(f"mlflow cannot be imported ({error})") from error
-        with self.exclusive() if is_fresh(self.uri) else nullcontext():
+        fresh = is_fresh(self.uri)
+        with self.exclusive() if fresh else nullcontext():
             from mlflow import MlflowClient
 
+            if fresh and scheme_of(self.uri) == "sqlite":
+                self._guarded(lambda: set_up_sqlite(Path(self.uri.removeprefix("sqlite:///"))))
             self._client = self._guarded(lambda: MlflowClient(self.uri))
 
     @contextmanager
