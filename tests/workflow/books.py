@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 import sqlite3
@@ -12,7 +13,7 @@ from typing import Any
 
 from oba.files import digest_file
 
-CLOCKS = re.compile(r"seconds|_ms$|speedup|per_second|memory|^time$")
+CLOCKS = re.compile(r"seconds|_ms$|speedup|per_second|gradients_per_batch|memory|^time$")
 """Names of what differs from run to run."""
 _NO_RESULTS = {".state", "logs", "benchmarks", "journal"}
 _OWN = {"inputs", "key"}
@@ -38,7 +39,17 @@ def _content(path: Path) -> Any:
             return [_timeless(row) for row in csv.DictReader(stream)]
     if path.suffix == ".md":
         return list(_timeless_lines(path.read_text()))
+    if path.suffix == ".safetensors":
+        return _tensors(path.read_bytes())
     return "picture" if path.suffix == ".png" else digest_file(path)
+
+
+def _tensors(data: bytes) -> Any:
+    """Return a weight file's header, without what its metadata say of time, and a digest of its tensors."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = _timeless(header.get("__metadata__", {}))
+    return {"header": header, "tensors": hashlib.sha256(data[start:]).hexdigest()}
 
 
 def _timeless(value: Any) -> Any:
@@ -122,3 +133,11 @@ def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
             yield from differences(*pair, f"{where}[{index}]")
     elif expected != found:
         yield f"{where}: {str(found)[:200]}, not {str(expected)[:200]}"
+
+
+def unlike(reference: Path, root: Path, experiment: str) -> list[str]:
+    """Return in what a project's results and MLflow's store differ from those of one that nothing was killed in."""
+    names, store = f"results/{experiment}", "results/mlflow.db"
+    found = [*differences(contents(reference / names), contents(root / names))]
+    found += differences(runs(reference / store), runs(root / store))
+    return found + faults(root / store)

@@ -1,7 +1,7 @@
 """A kill storm: jobs, Snakemake and the whole process group are killed at random moments, and the run is started again.
 
 What is killed is found among the processes that work in the project's folder, and the stages by their command lines, so
-the storm knows neither rules nor paths. ``benchmarks/storm.py`` runs it from the command line.
+the storm knows neither rules nor paths. ``storms.py`` runs one after the other.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 from statistics import mean
 
 import psutil
+import yaml
 
 from oba.locks import LockedError, runs_workflow
 
@@ -48,7 +49,7 @@ VICTIMS = ("job", "snakemake", "group")
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGINT")
 PLANNING = "planning"
 """What hits are counted under that came before the first job of a run."""
-_POLL = 0.02
+_POLL = 0.05
 _PATIENCE = 300.0
 """Seconds in which a run must start another process, or end."""
 
@@ -74,6 +75,11 @@ class _Aim:
     target: psutil.Process | None
     since: float
     moment: float
+
+
+def write_study(root: Path) -> None:
+    """Write the study into a project."""
+    (root / "tiny.yaml").write_text(yaml.safe_dump(STUDY))
 
 
 @dataclass
@@ -120,7 +126,7 @@ class Storm:
             rng: What targets, moments, victims and signals are drawn from.
         """
         left = Counter(dict.fromkeys(lives, each))
-        blows = _in_turns(list(product(VICTIMS, SIGNALS)), rng)
+        blows = _in_turns(list(product((*VICTIMS, "job"), SIGNALS)), rng)  # jobs most often: they die most often
         while True:
             before = len(self.hits)
             with self._started() as run:
@@ -254,3 +260,13 @@ def _in_turns(values: list[tuple[str, str]], rng: random.Random) -> Iterator[tup
     """Repeat values in ever other orders."""
     while True:
         yield from rng.sample(values, len(values))
+
+
+def table(hits: list[Hit]) -> str:
+    """Return how often which stage was hit through whom, as Markdown."""
+    counts = Counter((hit.stage, f"{hit.victim} {hit.signal}") for hit in hits)
+    kinds = [f"{victim} {name}" for victim, name in product(VICTIMS, SIGNALS)]
+    lines = [f"| stage | {' | '.join(kinds)} |", f"|---|{'---:|' * len(kinds)}"]
+    for stage in dict.fromkeys(hit.stage for hit in hits):
+        lines.append(f"| {stage} | {' | '.join(str(counts[stage, kind]) for kind in kinds)} |")
+    return "\n".join(lines)
