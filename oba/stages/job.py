@@ -26,6 +26,7 @@ from oba.provenance import git_state, provenance
 from oba.sections import StageSections
 from oba.stages.finished import keep, restore
 from oba.tracking import RunIdentity, StageRun, UnheardRun, resolve_uri, stage_run
+from oba.tracking.journal import read_attempt
 from oba.training.launch import launch
 from oba.training.slots import device_slots
 
@@ -94,6 +95,7 @@ def execute(command: str, study: Study, at: Coordinates, *, source: Path) -> Non
     with locked(base):
         done = all(path.exists() for path in task.outputs) and read_json(task.record).get("key") == task.key
         if done or restore(task.outputs, finished):
+            task.finish_report()
             return
         for stale in base.iterdir():
             if stale.is_dir() and stale.name not in {task.key, finished.name}:
@@ -143,6 +145,14 @@ class _Task:
             summary |= {"inputs": self._digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
             write_json(self.record, summary)
             run.artifact(self.record)
+
+    def finish_report(self) -> None:
+        """End the journal of a finished job that was killed before it could: after its record, its last output."""
+        journal = self.layout.journals / f"{self._place}.jsonl"
+        attempt = read_attempt(journal) if journal.exists() else None
+        if attempt and attempt.identity.attempt == self.key and attempt.state[0] != "FINISHED":
+            with self._reported() as run:
+                run.artifact(self.record)
 
     @contextmanager
     def _reported(self) -> Iterator[StageRun]:
