@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import product
@@ -118,24 +118,25 @@ class Storm:
         return {name: mean(t for (stage, _), t in lived.items() if stage == name) for name, _ in lived}
 
     def rage(self, lives: Mapping[str, float], each: int, rng: random.Random) -> None:
-        """Run with kills, always started again at once, until nothing is left to do and no orphan lives.
+        """Run with kills, always started again at once, until a run ends well that had none, and no orphan lives.
 
         Args:
             lives: By command, how long its processes live: a moment is drawn from that, and a little more.
-            each: How often processes of each command are hit, at most.
+            each: How often processes of each command are hit, at most; of one that runs stages together, each of them.
             rng: What targets, moments, victims and signals are drawn from.
         """
-        left = Counter(dict.fromkeys(lives, each))
+        left = Counter({command: each * len(command.split("+")) for command in lives})
         blows = _in_turns(list(product((*VICTIMS, "job"), SIGNALS)), rng)  # jobs most often: they die most often
         while True:
             before = len(self.hits)
             with self._started() as run:
                 self._strike(run, lives, left, blows, rng)
+            if before < len(self.hits) or run.returncode == LockedError.exit_code:
+                continue
             if run.returncode == 0:
                 break
-            if run.returncode != LockedError.exit_code and before == len(self.hits):
-                self.unprovoked.append(self._tail())
-                assert len(self.unprovoked) < 5, self.unprovoked
+            self.unprovoked.append(self._tail())
+            assert len(self.unprovoked) < 5, self.unprovoked
         deadline = time.monotonic() + _PATIENCE
         while self._jobs():
             assert time.monotonic() < deadline, f"orphans are left: {self._jobs()}"
@@ -260,6 +261,11 @@ def _in_turns(values: list[tuple[str, str]], rng: random.Random) -> Iterator[tup
     """Repeat values in ever other orders."""
     while True:
         yield from rng.sample(values, len(values))
+
+
+def stages(commands: Iterable[str]) -> set[str]:
+    """Return the stages that commands run, one or several together (``prune+finetune``)."""
+    return {stage for command in commands for stage in command.split("+")}
 
 
 def table(hits: list[Hit]) -> str:
