@@ -117,18 +117,22 @@ class Storm:
         assert run.returncode == 0, self._tail()
         return {name: mean(t for (stage, _), t in lived.items() if stage == name) for name, _ in lived}
 
-    def rage(self, lives: Mapping[str, float], each: int, rng: random.Random) -> None:
+    def rage(self, lives: Mapping[str, float], each: int, rng: random.Random, *, enough: int = sys.maxsize) -> None:
         """Run with kills, always started again at once, until a run ends well that had none, and no orphan lives.
 
         Args:
             lives: By command, how long its processes live: a moment is drawn from that, and a little more.
-            each: How often processes of each command are hit, at most; of one that runs stages together, each of them.
-            rng: What targets, moments, victims and signals are drawn from.
+            each: How often each stage is hit, at most; what comes before and after all stages, half as often.
+            rng: What moments, victims and signals are drawn from.
+            enough: The number of kills after which, once every stage was hit, there are no more.
         """
-        left = Counter({command: each * len(command.split("+")) for command in lives})
+        parts = {command: len(stages([command]) & STAGES) for command in lives}
+        left = Counter({command: each * count if count else (each + 1) // 2 for command, count in parts.items()})
         blows = _in_turns(list(product((*VICTIMS, "job"), SIGNALS)), rng)  # jobs most often: they die most often
         while True:
             before = len(self.hits)
+            if before >= enough and stages(hit.stage for hit in self.hits) >= STAGES:
+                left.clear()
             with self._started() as run:
                 self._strike(run, lives, left, blows, rng)
             if before < len(self.hits) or run.returncode == LockedError.exit_code:
@@ -159,9 +163,9 @@ class Storm:
         # The start of a run is met most often: spread its hits.
         current = aim(PLANNING, None) if left[PLANNING] > 0 and rng.random() < 0.3 else None
         for jobs in self._watch(run):
-            if current is None or (current.target is None and jobs):
-                likely = [process for process, stage in jobs.items() if left[stage] > 0]
-                target = rng.choice(likely) if likely else None
+            target = self._next_target(jobs, lives, left)
+            better = target is not None and not self._was_hit(jobs[target])
+            if current is None or (current.target is None and jobs) or (better and self._was_hit(current.stage)):
                 current = aim(jobs[target], target) if target else None
             if current is None or time.monotonic() < current.moment:
                 continue
@@ -173,6 +177,14 @@ class Storm:
                 with self.log.open("a") as stream:
                     stream.write(f"=== {self.hits[-1]}\n")
             current = None
+
+    def _next_target(self, jobs: Jobs, lives: Mapping[str, float], left: Mapping[str, int]) -> psutil.Process | None:
+        """Return a process of a stage that was not hit yet, if there is one; the shortest lived is gone first."""
+        likely = [process for process, stage in jobs.items() if left.get(stage, 0) > 0]
+        return min(likely, key=lambda process: (self._was_hit(jobs[process]), lives[jobs[process]]), default=None)
+
+    def _was_hit(self, stage: str) -> bool:
+        return any(hit.stage == stage for hit in self.hits)
 
     def _kill(self, run: subprocess.Popen[bytes], victim: str, number: int, job: psutil.Process | None) -> str:
         """Send a signal; where a job, or Snakemake, is gone already, the group gets it. Return who got it, if any."""

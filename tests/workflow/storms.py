@@ -34,7 +34,7 @@ def main() -> None:
     """Storm until enough was killed; print what was hit, and what differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=1000, help="how many, at least")
-    parser.add_argument("--each", type=int, default=5, help="how often each command is hit in one storm")
+    parser.add_argument("--each", type=int, default=5, help="how often each stage is hit in one storm")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, required=True, help="new folder for the copies of the project")
     options = parser.parse_args()
