@@ -20,7 +20,7 @@ from oba import ranks
 from oba.codedigest import stage_code
 from oba.config import PARTS, Study
 from oba.dag import STAGES, Files, stage_of
-from oba.files import digest_file, digest_json, locked, read_json, write_json
+from oba.files import digest_file, digest_json, locked, read_json, remove_partial, write_json
 from oba.layout import Coordinates, Layout, models_by_slug
 from oba.provenance import git_state, provenance
 from oba.sections import StageSections
@@ -97,6 +97,8 @@ def execute(command: str, study: Study, at: Coordinates, *, source: Path) -> Non
         if done or restore(task.outputs, finished):
             task.finish_report()
             return
+        for output in task.outputs:
+            remove_partial(output)
         for stale in base.iterdir():
             if stale.is_dir() and stale.name not in {task.key, finished.name}:
                 shutil.rmtree(stale)

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from oba.layout import Coordinates
 from oba.stages.job import execute
 from oba.study import dump_study
@@ -17,24 +19,43 @@ from oba.tracking.journal import read_attempt
 JOURNAL = Path("results/tiny/journal/data/run.jsonl")
 RECORD = Path("results/tiny/data/run.json")
 ROOT = Path(__file__).parents[2]
-# Its record is there, and its journal ends before the record is reported.
-DIES = """
-import os, signal, sys
-from oba import cli
-from oba.tracking.run import StageRun
+AT_ITS_FIRST_REPORT_OF_A_FILE = "oba.tracking.run", "StageRun", "artifact"  # the record, which is there
+AT_ITS_FIRST_RENAMING = "pathlib", "Path", "replace"
 
-StageRun.artifact = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+
+@pytest.fixture
+def tiny(study, tmp_path, monkeypatch):
+    """A study in an empty folder, where the process works from now on."""
+    monkeypatch.chdir(tmp_path)
+    Path("study.json").write_text(json.dumps(dump_study(study())))
+    return study()
+
+
+def kill_prepare(module: str, owner: str, method: str) -> None:
+    """Run the stage, and kill it when it calls a method for the first time."""
+    code = f"""
+import os, signal, sys
+from importlib import import_module
+from oba import cli
+
+owner = import_module({module!r}).{owner}
+owner.{method} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sys.argv = ["oba", "prepare", "--study", "study.json"]
 cli.main()
 """
-
-
-def test_a_job_that_was_killed_after_its_record_is_reported_as_finished(study, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    tiny = study()
-    Path("study.json").write_text(json.dumps(dump_study(tiny)))
-    died = subprocess.run([sys.executable, "-c", DIES], env=os.environ | {"PYTHONPATH": str(ROOT)})
+    died = subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT)})
     assert died.returncode == -signal.SIGKILL
+
+
+def test_a_job_that_was_killed_while_it_wrote_leaves_no_rest(tiny):
+    kill_prepare(*AT_ITS_FIRST_RENAMING)
+    assert [path for path in RECORD.parent.iterdir() if path.suffix == ".part"]
+    execute("prepare", tiny, Coordinates(), source=Path("study.json"))
+    assert not [path.name for path in RECORD.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_a_job_that_was_killed_after_its_record_is_reported_as_finished(tiny):
+    kill_prepare(*AT_ITS_FIRST_REPORT_OF_A_FILE)
     before = RECORD.read_bytes(), read_attempt(JOURNAL)
     assert before[1].state[0] == "RUNNING"
     execute("prepare", tiny, Coordinates(), source=Path("study.json"))
