@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -226,8 +225,9 @@ def bench_importance(
 
 
 def _snakemake(*options: str) -> NoReturn:
-    """Run Snakemake here, and end as it ends."""
-    sys.exit(subprocess.run([sys.executable, "-m", "snakemake", *options]).returncode)
+    """Become Snakemake: a signal to this process must reach it, and leave it the time to end its jobs and report."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options])
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

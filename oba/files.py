@@ -5,6 +5,7 @@ Nothing is ever half-written: every file appears under its name complete, by ren
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -59,6 +60,16 @@ def write_atomic(path: Path, write: Callable[[Path], object]) -> None:
         if explained := explain_oserror(error, path if temporary_or_none else None):
             raise explained from error
         raise
+
+
+def remove_partial(path: Path) -> None:
+    """Delete what processes that were killed while they wrote a file have left beside it.
+
+    Args:
+        path: The file; the caller holds the lock under which it is written.
+    """
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

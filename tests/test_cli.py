@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,23 @@ def test_run_refuses_a_missing_study_before_snakemake_starts(tmp_path):
         [sys.executable, "-m", "oba", "run", "nope.yaml"], capture_output=True, text=True, cwd=tmp_path
     )
     assert (done.returncode, done.stderr) == (9, "error: nope.yaml: no such study file\n")
+
+
+def test_run_becomes_snakemake_so_that_signals_reach_it(tmp_path):
+    package = tmp_path / "snakemake"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import os, sys; print(os.getpid(), sys.argv[1:])")
+    (tmp_path / "study.yaml").write_text("experiment: signals")
+    command = [sys.executable, "-m", "oba", "run", "study.yaml", "--cores", "1", "-n"]
+    path = f"{tmp_path}:{ROOT}"
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": path}
+    ) as run:
+        printed, _ = run.communicate()
+    assert run.returncode == 0
+    options = ["--configfile", "study.yaml", "--cores", "1", "-n"]
+    assert printed.splitlines() == ["no lock is held", f"{run.pid} {options}"]
 
 
 def test_run_passes_options_on():

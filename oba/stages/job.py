@@ -21,7 +21,7 @@ from oba.codedigest import stage_code
 from oba.config import PARTS, Study
 from oba.dag import STAGES, Files, stage_of
 from oba.errors import ConfigError, FileError, ObaError, explain_oserror
-from oba.files import digest_json, locked, read_json
+from oba.files import digest_json, locked, read_json, remove_partial
 from oba.imports import imported
 from oba.layout import Coordinates, Layout, models_by_slug, name_of, require_job
 from oba.made import read_run, write_run
@@ -32,6 +32,7 @@ from oba.stages.logs import kept_log
 from oba.stages.repair import checked, is_as_said, is_intact
 from oba.study import load_resolved
 from oba.tracking import RunIdentity, StageRun, UnheardRun, resolve_uri, stage_run
+from oba.tracking.journal import read_attempt
 from oba.training.launch import launch
 from oba.training.slots import device_slots
 
@@ -107,7 +108,10 @@ def execute(command: str, study: Study, at: Coordinates, *, source: Path) -> Non
         task = _Task(command, load_resolved(source) if source.suffix == ".json" else study, at)
         finished = base / f"{task.key}-finished"
         if task.is_done() or restore(task.outputs, finished):
+            task.finish_report()
             return
+        for output in task.outputs:
+            remove_partial(output)
         for stale in base.iterdir():
             if stale.is_dir() and stale.name not in {task.key, finished.name}:
                 shutil.rmtree(stale)
@@ -186,6 +190,14 @@ class _Task:
             if ranks.is_main():
                 write_run(self.record, summary, self.outputs[:-1])
             run.artifact(self.record)
+
+    def finish_report(self) -> None:
+        """End the journal of a finished job that was killed before it could: after its record, its last output."""
+        journal = self.layout.journals / f"{self._place}.jsonl"
+        attempt = read_attempt(journal) if journal.exists() else None
+        if attempt and attempt.identity.attempt == self.key and attempt.state[0] != "FINISHED":
+            with self._reported() as run:
+                run.artifact(self.record)
 
     @contextmanager
     def _reported(self) -> Iterator[StageRun]:

@@ -15,6 +15,7 @@ from oba.errors import TrackingError
 from oba.imports import importing
 from oba.tracking.alive import Memory, check_alive
 from oba.tracking.quiet import HURRIED, PATIENT, quiet
+from oba.tracking.tables import set_up_sqlite
 from oba.tracking.uri import is_database, is_fresh, scheme_of
 
 LOCK_SECONDS = 10.0
@@ -62,9 +63,12 @@ class Connection:
             self._import()
         except Exception as error:
             raise TrackingError(f"mlflow cannot be imported ({error})") from error
-        with self.exclusive() if is_fresh(self.uri) else nullcontext():
+        fresh = is_fresh(self.uri)
+        with self.exclusive() if fresh else nullcontext():
             from mlflow import MlflowClient
 
+            if fresh and scheme_of(self.uri) == "sqlite":
+                self._guarded(lambda: set_up_sqlite(Path(self.uri.removeprefix("sqlite:///"))))
             self._client = self._guarded(lambda: MlflowClient(self.uri))
         if not self._heeds_others:
             self._memory.clear()

@@ -16,6 +16,7 @@ import pytest
 import yaml
 from filelock import FileLock
 
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests import what they share by name
 ROOT = Path(__file__).parents[2]
 TINY = {
     "experiment": "tiny",
