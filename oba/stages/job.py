@@ -6,7 +6,6 @@ sees its own slice of the study and nothing else.
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -18,27 +17,26 @@ from typing import Generic, TypeVar
 
 from oba import ranks
 from oba.codedigest import stage_code
-from oba.config import PARTS, Study
-from oba.dag import STAGES, Files, stage_of
+from oba.config import Study
+from oba.dag import Files, stage_of
 from oba.errors import ConfigError, FileError, ObaError, explain_oserror
-from oba.files import digest_json, locked, read_json, remove_partial
+from oba.files import digest_json, locked, remove_partial
 from oba.imports import imported
 from oba.layout import Coordinates, Layout, models_by_slug, name_of, require_job
 from oba.made import read_run, write_run
-from oba.provenance import git_state, provenance
+from oba.provenance import provenance
 from oba.sections import StageSections
 from oba.stages.finished import keep, restore
 from oba.stages.logs import kept_log
 from oba.stages.repair import checked, is_as_said, is_intact
+from oba.stages.reporting import reported, stage_identity
 from oba.study import load_resolved
-from oba.tracking import RunIdentity, StageRun, UnheardRun, resolve_uri, stage_run
+from oba.tracking import StageRun, UnheardRun
 from oba.tracking.journal import read_attempt
 from oba.training.launch import launch
 from oba.training.slots import device_slots
 
 S = TypeVar("S", bound=StageSections)
-FORWARD_AFTER = 20.0
-"""Seconds after which a stage sends to MLflow itself; shorter ones are sent together when the run ends."""
 
 
 @dataclass(frozen=True)
@@ -205,18 +203,11 @@ class _Task:
         if not ranks.is_main():
             yield UnheardRun(self.layout.results)
             return
-        study, layout, at = self._study, self.layout, self._at
-        identity = RunIdentity(
-            experiment=study.experiment,
-            key=f"{study.experiment}/{self._place}",
-            name=name_of(self._command, at),
-            parent=chain_identity(study, at) if at.schedule else None,
-            tags=_tags(self._command, layout, at, digest_json(self._settings), self._code) | _method_tags(study, at),
-            attempt=self.key,
-        )
+        digests = {"config_digest": digest_json(self._settings), "code_digest": self._code}
+        identity = stage_identity(self._study, self.stage, self._at, key=self.key, digests=digests)
         # A first rank whose starter was killed may still be dying, and write.
         alone = locked(self.base, ".first-rank") if ranks.count() > 1 else nullcontext()
-        with alone, _tracked(study, layout, self._place, identity, self._reads) as run:
+        with alone, reported(self._study, self._place, identity, self._reads) as run:
             yield run
 
 
@@ -239,71 +230,6 @@ def _slots(sections: StageSections, count: int) -> AbstractContextManager[object
     return device_slots(runtime.device, count) if runtime is not None else nullcontext()
 
 
-def _tracked(
-    study: Study, layout: Layout, place: str, identity: RunIdentity, reads: Files
-) -> AbstractContextManager[StageRun]:
-    """Keep a job's journal, and mirror it to MLflow."""
-    # A stage's record lies beside what it wrote, and its journal is named like the record.
-    records = {path.with_name("run.json") for paths in reads.values() for path in paths} if identity.parent else ()
-    return stage_run(
-        layout.journals / f"{place}.jsonl",
-        identity,
-        uri=resolve_uri(study.tracking.uri, layout.results),
-        results_dir=layout.results,
-        upstream=[layout.journals / f"{layout.within(path)}.jsonl" for path in sorted(records)],
-        min_seconds=FORWARD_AFTER,
-    )
-
-
-def chain_identity(study: Study, at: Coordinates) -> RunIdentity:
-    """Return the parent run of a chain.
-
-    Args:
-        study: The study, for the settings and the code that all points of the chain depend on.
-        at: Coordinates within the chain.
-
-    Returns:
-        Its key, ``<experiment>/<model>/seed<seed>/<method>-<schedule>``, readable name, tags and attempt.
-    """
-    layout = Layout(study.experiment)
-    # Neither the levels, which extend a chain, nor the controls, which are not on its chart, are part of this.
-    stages = [STAGES[name] for name in ("prepare", "split", "trace", "dense", "prune", "finetune", "evaluate")]
-    settings = [stage.sections.of(study, at).model_dump(mode="json", by_alias=True) for stage in stages]
-    code = [stage_code(stage.module, stage.roots(study, at)) for stage in stages]
-    whole = Coordinates(at.model, at.seed, at.method, at.schedule)
-    chain = layout.chain(at)
-    return RunIdentity(
-        experiment=layout.experiment,
-        key=chain.relative_to(layout.results).as_posix(),
-        name=name_of("", whole),
-        tags={"sweep": layout.experiment, "stage": "chain"} | whole.given() | _method_tags(study, at),
-        attempt=digest_json([settings, code]),
-    )
-
-
 def label_of(job: Job) -> str:
     """Return a job's name for people, such as ``dense resnet8 seed0``."""
     return name_of(job.stage, job.at)
-
-
-def _method_tags(study: Study, at: Coordinates) -> dict[str, str]:
-    """Return what a method's free name stands for; nothing for the control that removes nothing."""
-    method = next((m for m in study.methods if m.name == at.method), None)
-    if method is None:
-        return {}
-    return {part: getattr(method, part).name for part in PARTS} | {"granularity": method.granularity}
-
-
-def _tags(stage: str, layout: Layout, at: Coordinates, settings: str, code: str) -> dict[str, str]:
-    git = git_state()
-    data = layout.data / "data.json"
-    return {
-        "sweep": layout.experiment,
-        "stage": stage,
-        "config_digest": settings,
-        "code_digest": code,
-        "data_digest": read_json(data)["digest"] if data.exists() else "",
-        "git_commit": str(git["commit"]),
-        "git_dirty": str(git["dirty"]),
-        "job_id": os.environ.get("SLURM_JOB_ID", ""),
-    } | at.given()
