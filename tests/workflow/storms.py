@@ -23,7 +23,7 @@ def new(folder: Path, *, sending: bool) -> Storm:
     """Copy the project, perhaps so that all stages send to MLflow themselves."""
     project = copy_project(folder)
     write_study(project.root)
-    job = project.root / "oba/stages/job.py"
+    job = project.root / "oba/stages/reporting.py"
     text = job.read_text()
     assert LATER in text
     job.write_text(text.replace(LATER, AT_ONCE if sending else LATER))
