@@ -6,7 +6,7 @@ here imports mlflow before it is needed.
 
 from __future__ import annotations
 
-from oba.tracking.journal import RunIdentity
+from oba.tracking.events import RunIdentity
 from oba.tracking.mirror import SyncReport, begin, find_journals, sync
 from oba.tracking.run import StageRun, UnheardRun, stage_run
 from oba.tracking.uri import resolve_uri
