@@ -16,7 +16,7 @@ from oba.imports import importing
 from oba.tracking.alive import Memory, check_alive
 from oba.tracking.quiet import HURRIED, PATIENT, quiet
 from oba.tracking.tables import set_up_sqlite
-from oba.tracking.uri import is_database, is_fresh, scheme_of
+from oba.tracking.uri import is_database, is_fresh, scheme_of, sqlite_path
 
 LOCK_SECONDS = 10.0
 """How long to wait for another process that sets up the store."""
@@ -68,7 +68,7 @@ class Connection:
             from mlflow import MlflowClient
 
             if fresh and scheme_of(self.uri) == "sqlite":
-                self._guarded(lambda: set_up_sqlite(Path(self.uri.removeprefix("sqlite:///"))))
+                self._guarded(lambda: set_up_sqlite(sqlite_path(self.uri)))
             self._client = self._guarded(lambda: MlflowClient(self.uri))
         if not self._heeds_others:
             self._memory.clear()

@@ -10,6 +10,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from oba.tracking.uri import sqlite_uri
+
 
 def set_up_sqlite(path: Path) -> None:
     """Make the tables of a store where there are none, or only a part.
@@ -25,7 +27,7 @@ def set_up_sqlite(path: Path) -> None:
         return
     part = path.with_name(f".{path.name}.new")
     _remove(part)
-    MlflowClient(f"sqlite:///{part}").search_experiments(max_results=1)
+    MlflowClient(sqlite_uri(part)).search_experiments(max_results=1)
     # What SQLite would roll back in the old file must not be rolled back in the new one.
     _remove(path)
     part.replace(path)

@@ -33,7 +33,7 @@ def resolve_uri(config_uri: str | None, results_dir: Path) -> str:
     where = "tracking.uri" if config_uri else "MLFLOW_TRACKING_URI"
     uri = config_uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        return _sqlite_uri(Path(results_dir) / "mlflow.db")
+        return sqlite_uri(Path(results_dir) / "mlflow.db")
     scheme = scheme_of(uri)
     if scheme not in {*PORTS, "sqlite", "databricks"}:
         raise ConfigError(
@@ -41,7 +41,7 @@ def resolve_uri(config_uri: str | None, results_dir: Path) -> str:
             "sqlite:///path/mlflow.db, postgresql://user@host/name (and mysql, mssql, databricks)"
         )
     if scheme == "sqlite":
-        return _sqlite_uri(_named_file(uri, where))
+        return sqlite_uri(_named_file(uri, where))
     if scheme != "databricks":
         _check_shape(uri, where)
     return uri
@@ -75,7 +75,7 @@ def is_fresh(uri: str) -> bool:
         return True
 
 
-def _sqlite_uri(path: Path) -> str:
+def sqlite_uri(path: Path) -> str:
     """Return the address of a SQLite file; a question mark in a path would begin the address's options."""
     path = path.resolve()
     return f"{_QUOTED}{quote(str(path))}{_QUOTED_END}" if "?" in str(path) else f"{_SQLITE}{path}"
