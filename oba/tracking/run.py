@@ -87,9 +87,11 @@ class StageRun:
             path: The file, within the results.
             folder: Folder among the run's artifacts.
         """
-        # By its name, not resolved: an experiment's folder may be a link to another disk.
-        place = Path(os.path.abspath(path)).relative_to(self._results)
-        self._write("artifact", path=place.as_posix(), folder=folder)
+        # Where an experiment's folder is a link, its files are within the results by name only.
+        named = Path(os.path.abspath(path))
+        place = named if named.is_relative_to(self._results) else named.resolve()
+        root = self._results if place is named else self._results.resolve()
+        self._write("artifact", path=place.relative_to(root).as_posix(), folder=folder)
 
     def end(self, status: Status, min_seconds: float) -> None:
         """Report the end and pass on the rest; runs that are shorter than ``min_seconds`` are left to ``sync``."""

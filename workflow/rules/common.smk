@@ -1,6 +1,7 @@
 # Coordinates, settings and digests that the rules share. What a stage reads, writes and sees is said in oba.dag:
 # nothing is decided here.
 import re
+import shlex
 import subprocess
 import sys
 from functools import partial
@@ -49,7 +50,8 @@ if "gpu" not in workflow.global_resources and not on_cluster:
         workflow.register_resource("gpu", visible)
 # Jobs find `oba` beside the interpreter that runs Snakemake, activated or not.
 shell.prefix(
-    f'command -v oba > /dev/null || export PATH="{Path(sys.executable).parent}:$PATH"; '
+    "command -v oba > /dev/null || "
+    f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"; '
 )
 
 
