@@ -24,8 +24,9 @@ run: setup
 test: setup
 	pytest -n 2 -m "not slow"
 
+# Tests that share a server run in one worker.
 test-slow: setup
-	pytest -n 2 -m slow
+	pytest -n 2 --dist loadgroup -m slow
 
 lint: setup
 	ruff check .

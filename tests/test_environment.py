@@ -47,6 +47,11 @@ def test_the_tests_have_what_exporting_needs():
     }
 
 
+def test_the_tests_have_what_a_cluster_needs():
+    extras = project()["project"]["optional-dependencies"]
+    assert set(extras["slurm"]) <= set(extras["dev"])
+
+
 def test_lock_holds_the_torch_pair_that_was_built_together():
     lock = (ROOT / "requirements.lock").read_text()
     pair = dict(re.findall(r"^(torch|torchvision)==(\S+)", lock, re.MULTILINE))

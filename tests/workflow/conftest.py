@@ -148,6 +148,12 @@ def project(tmp_path) -> Project:
     return copy_project(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def copy_of_project():
+    """Return the function that copies the project into a folder."""
+    return copy_project
+
+
 @pytest.fixture
 def copied(finished, tmp_path) -> Project:
     """A copy of the finished project that a test may run and change; times of files are kept."""
