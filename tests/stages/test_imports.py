@@ -53,8 +53,8 @@ import atexit, pathlib, sys
 atexit.register(lambda: pathlib.Path("modules").write_text(" ".join(sys.modules)))
 from oba.cli import main
 from functools import partial
-from oba.stages import job
-job.FORWARD_AFTER, job.stage_run = float("inf"), partial(job.stage_run, every=float("inf"))
+from oba.stages import reporting
+reporting.FORWARD_AFTER, reporting.stage_run = float("inf"), partial(reporting.stage_run, every=float("inf"))
 main()
 """
 """The command line, which tells what it has imported. However busy the machine, no job
