@@ -29,8 +29,8 @@ onstart:
     remember_host(Path.cwd())
     remember_run(Path.cwd(), sys.argv[1:], layout.study, log)
     write_json(layout.study, dump_study(study))
-    jobs.remember(finished=False)
     validate_nets(workflow.dag.needrun_jobs())
+    jobs.remember(finished=False)
     shell(f"oba begin --study {layout.study}")
 
 

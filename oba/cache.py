@@ -14,9 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_MOST = 5000
-"""Entries in one file; with more, only those of the process that writes stay."""
-
 
 def cache_folder() -> Path | None:
     """Return where the files lie: in the user's own cache folder; None for a user without one."""
@@ -27,12 +24,14 @@ def cache_folder() -> Path | None:
 class Cache:
     """Plain values by key, in a file of :func:`cache_folder`."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, most: int = 5000) -> None:
         """Read the entries.
 
         Args:
             name: Of the file, without suffix: one for each way of computing the values.
+            most: Entries in one file; with more, only those of the process that writes stay.
         """
+        self._most = most
         folder = cache_folder()
         self._path = folder / f"{name}.json" if folder else None
         self._known = self._read()
@@ -57,7 +56,7 @@ class Cache:
         if not self._new or self._path is None:
             return
         entries = self._read() | self._new
-        text = json.dumps(entries if len(entries) <= _MOST else self._new)
+        text = json.dumps(entries if len(entries) <= self._most else self._new)
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             handle, part = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")

@@ -269,6 +269,14 @@ def unlock() -> None:
     typer.echo(free_dead_lock(Path.cwd()))
 
 
+@app.command(hidden=True)
+def resolve() -> None:
+    """Answer a process that plans a sweep: values of a study in, the resolved study out."""
+    from oba.resolving import answer
+
+    sys.stdout.write(json.dumps(answer(json.load(sys.stdin))))
+
+
 @app.command()
 def schema(output: Annotated[Path, typer.Argument(help="File to write.")]) -> None:
     """Write the JSON schema of study files."""
@@ -289,7 +297,7 @@ def main() -> None:
     try:
         app()
     except (Exception, StoppedError) as error:
-        known = error if isinstance(error, (ObaError, StoppedError)) else _explained(error)
+        known = error if isinstance(error, Told) else _explained(error)
         if is_followed():
             leave(error, known)
         if known is None:

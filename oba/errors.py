@@ -12,8 +12,8 @@ import re
 from pathlib import Path
 
 
-class ObaError(Exception):
-    """Base of all errors that are reported without a traceback.
+class Told(BaseException):
+    """What is told in lines, without a traceback, and ends the command with a code.
 
     Attributes:
         exit_code: What the command ends with.
@@ -24,9 +24,13 @@ class ObaError(Exception):
     job = ""
 
     def lines(self) -> list[str]:
-        """Return what to tell, each line with the job."""
-        where = f"{self.job}: " if self.job else ""
+        """Return what to tell, each line with the job, unless it is named already."""
+        where = f"{self.job}: " if self.job and not str(self).startswith(self.job) else ""
         return [f"error: {where}{line}" for line in str(self).splitlines()]
+
+
+class ObaError(Told, Exception):
+    """Base of all errors that are reported without a traceback."""
 
 
 class ConfigError(ObaError):
@@ -83,11 +87,8 @@ class ExportError(ObaError):
     exit_code = 12
 
 
-class StoppedError(BaseException):
-    """A signal asked the job to stop. Like KeyboardInterrupt it is no Exception, so that no handler of errors takes it.
-
-    The command line reports it as it reports an :class:`ObaError`.
-    """
+class StoppedError(Told):
+    """A signal asked the job to stop. Like KeyboardInterrupt it is no Exception, so that no handler of errors takes it."""
 
     exit_code = 14
 

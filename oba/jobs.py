@@ -182,8 +182,9 @@ class Jobs:
     def _stand_in(self, path: Path) -> Path:
         """Return the file of the DAG that stands for one that a job of several stages makes."""
         folder = _STAND_IN.get(path.parent.name)
-        inside = folder is not None and path.is_relative_to(self._layout.root)
-        return path.parent.with_name(folder) / _RECORD if inside else path
+        if folder is None or not path.is_relative_to(self._layout.root):
+            return path
+        return path.parent.with_name(folder) / _RECORD
 
 
 def _together(name: str, stages: Sequence[str], variant: str) -> Rule:

@@ -25,7 +25,7 @@ def explain(error: ValidationError, model: type[BaseModel] = Study) -> Iterator[
     """
     for finding in _told_once(error.errors()):
         location = finding["loc"]
-        key = ".".join(str(step) for step in location)
+        key = ".".join(_shown(step) for step in location)
         given = redacted(repr(finding["input"]))
         if finding["type"] == "extra_forbidden":
             allowed = _keys_at(model, location[:-1])
@@ -40,6 +40,11 @@ def explain(error: ValidationError, model: type[BaseModel] = Study) -> Iterator[
         else:
             message = finding["msg"].replace("Input should be ", "allowed: ")
             yield f"{key}: got {given if len(given) < 80 else given[:77] + '...'}; {message}"
+
+
+def _shown(step: int | str) -> str:
+    """Return a key as it is written, unless it would break the line."""
+    return str(step) if str(step).isprintable() else repr(step)
 
 
 def _keys_at(section: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from oba.errors import FileError, explain_oserror
+from oba.errors import DataError, FileError, StoppedError, explain_oserror
 from oba.files import write_atomic, write_json, write_tensors, write_text
 
 
@@ -114,3 +114,13 @@ def test_each_kind_says_what_to_do(code, words):
 )
 def test_other_errors_are_left_alone(error):
     assert explain_oserror(error) is None
+
+
+def test_an_error_names_its_job_once():
+    error = DataError("no images\nand no labels")
+    assert error.lines() == ["error: no images", "error: and no labels"]
+    error.job = "split seed0"
+    assert error.lines() == ["error: split seed0: no images", "error: split seed0: and no labels"]
+    stop = StoppedError("dense resnet8 seed0: stopped by SIGTERM")
+    stop.job = "dense resnet8 seed0"
+    assert stop.lines() == ["error: dense resnet8 seed0: stopped by SIGTERM"]

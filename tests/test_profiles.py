@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from oba.dag import STAGES
+from oba.jobs import TOGETHER
 
 ROOT = Path(__file__).parents[1]
 PROFILES = sorted((ROOT / "profiles").glob("*/config.yaml"))
@@ -16,7 +17,7 @@ PROFILES = sorted((ROOT / "profiles").glob("*/config.yaml"))
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.parent.name)
 def test_resources_are_those_of_rules(path):
-    rules = {*STAGES, "collect", "report"}
+    rules = {*STAGES, *(rule.name for rule in TOGETHER), "collect", "report"}
     assert yaml.safe_load(path.read_text())["set-resources"].keys() <= rules
 
 

@@ -20,7 +20,7 @@ FLOORS = [
     {"gaps", "recover"},
     {"jobs"},
     {"dag"},
-    {"sections", "chosen"},
+    {"sections", "chosen", "resolving"},
     {"study", "schema", "layout", "codedigest", "locks"},
     {"options", "mistakes", "defaults", "models", "data", "made", "snapshots"},
     {"structures", "config", "plain", "registry", "files", "modes", "provenance"},

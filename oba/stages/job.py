@@ -19,7 +19,7 @@ from oba import ranks
 from oba.codedigest import stage_code
 from oba.config import Study
 from oba.dag import Files, stage_of
-from oba.errors import ConfigError, FileError, ObaError, explain_oserror
+from oba.errors import ConfigError, FileError, ObaError, Told, explain_oserror
 from oba.files import digest_json, locked, remove_partial
 from oba.imports import imported
 from oba.layout import Coordinates, Layout, models_by_slug, name_of, require_job
@@ -216,8 +216,8 @@ def _named(job: str) -> Iterator[None]:
     """Let an error that ends a job say which one."""
     try:
         yield
-    except (ObaError, OSError) as error:
-        known = error if isinstance(error, ObaError) else explain_oserror(error)
+    except (Told, OSError) as error:
+        known = error if isinstance(error, Told) else explain_oserror(error)
         if known is None:
             raise
         known.job = job

@@ -97,10 +97,9 @@ def test_entries_of_two_processes_add_up(cache: Path) -> None:
     assert Cache("shared").value("b", lambda: 0) == 2
 
 
-def test_a_cache_does_not_grow_without_end(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caching, "_MOST", 2)
+def test_a_cache_does_not_grow_without_end(cache: Path) -> None:
     for key in "abc":
-        one = Cache("few")
+        one = Cache("few", most=2)
         one.value(key, lambda: 0)
         one.save()
     assert json.loads((cache / "few.json").read_text().partition("\n")[2]) == {"c": 0}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import oba
 from oba.errors import FileError, ModelError
-from oba.files import digest_file, read_json, read_tensors, write_json
+from oba.files import digest_file, digest_json, read_json, read_tensors, write_json
 from oba.models.stored import ModelCard, save_pruned
 from oba.models.weight_masks import apply_masks, pack, unpack
 from oba.pruning.replay import load_masked
@@ -83,7 +83,9 @@ def test_a_mask_that_does_not_fit_its_weight_is_refused(masked, tmp_path, change
     tensors = read_tensors(path)
     name = "0.weight:mask" if change == "bits" else "0.weight"
     write_tensors(path, tensors | {name: tensors[name][:-1]})
-    write_json(tmp_path / "plan.json", read_json(tmp_path / "plan.json") | {"weights": digest_file(path)})
+    plan = {key: value for key, value in read_json(tmp_path / "plan.json").items() if key != "digest"}
+    plan["weights"] = digest_file(path)
+    write_json(tmp_path / "plan.json", plan | {"digest": digest_json(plan)})
     with pytest.raises(FileError, match=r"model 'net': the mask of weight '0\.weight' has \d+ bits for 27 elements"):
         oba.load_pruned(tmp_path, net())
 

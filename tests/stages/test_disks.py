@@ -38,7 +38,7 @@ def disk(bench) -> Iterator[Path]:
         pytest.skip("mounting a small file system needs root")
     shutil.copytree(bench.root / "moved", results, dirs_exist_ok=True)
     yield results
-    subprocess.run(["umount", str(results)], check=True)
+    subprocess.run(["umount", "--lazy", str(results)], check=True)
 
 
 def fill(disk: Path) -> None:

@@ -113,12 +113,12 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = parse_study(STUDY, "study")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        Path("study.json").write_text(json.dumps(dump_study(study)))
         for command, at, _ in JOBS.values():
             execute(command, study, at, source=Path("study.json"))
         collect.run(study)
         report.run(study)
     torch.set_num_threads(threads)
-    (folder / "study.json").write_text(json.dumps(dump_study(study)))
     return folder
 
 

@@ -101,7 +101,7 @@ def test_other_errors_of_files_are_told_as_they_are(bench, monkeypatch):
     def broken(*_):
         raise FileError("something else")
 
-    monkeypatch.setattr("oba.data.split_files.write_splits", broken)
+    monkeypatch.setattr("oba.stages.split.write_splits", broken)
     bench.forget("split")
     with pytest.raises(FileError, match=r"^something else$"):
         bench.execute("split")

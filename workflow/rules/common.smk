@@ -25,8 +25,9 @@ from oba.layout import (
 )
 from oba.locks import remember_host
 from oba.recover import remember_run
+from oba.resolving import resolve_study
 from oba.stages.losses import find_lost
-from oba.study import dump_study, load_resolved, parse_study, retyped
+from oba.study import dump_study, load_resolved, retyped
 from oba.training.slots import visible_gpus
 from oba.validate import quick_check
 
@@ -34,7 +35,7 @@ on_cluster = workflow.resource_settings.nodes is not None
 try:
     update_config(config, retyped(workflow.config_settings.config))
     if workflow.is_main_process:
-        study = parse_study(config, "study")
+        study = resolve_study(config, "study")
         quick_check(study, local=not on_cluster)
     else:  # a single job on a cluster reads what the run that submitted it has checked
         study = load_resolved(Layout(config["experiment"]).study)
