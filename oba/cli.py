@@ -12,7 +12,7 @@ import typer
 
 from oba.config import Study
 from oba.dag import STAGES, stage_of
-from oba.errors import ConfigError, ObaError, StoppedError, TrackingError, explain_oserror
+from oba.errors import ConfigError, ObaError, StoppedError, Told, TrackingError, explain_oserror
 from oba.export.formats import Format
 from oba.files import write_text
 from oba.imports import imported

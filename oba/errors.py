@@ -88,7 +88,7 @@ class ExportError(ObaError):
 
 
 class StoppedError(Told):
-    """A signal asked the job to stop. Like KeyboardInterrupt it is no Exception, so that no handler of errors takes it."""
+    """A signal asked the job to stop; like KeyboardInterrupt it is no Exception, so no handler of errors takes it."""
 
     exit_code = 14
 
