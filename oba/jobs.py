@@ -77,7 +77,7 @@ class Rule:
 
     def options(self, at: Coordinates) -> str:
         """Return a job's options for the command line."""
-        *_, (stage, place) = self.each(at)
+        stage, place = next(self.each(at))
         return stage.options(place)
 
 

@@ -114,8 +114,8 @@ def test_options_and_commands_of_jobs(study):
     text = "--model resnet8 --seed 0 --method first --schedule oneshot --keep 0.60"
     if study.job_per == "level":
         assert given["level"].command == "prune+finetune+evaluate"
-        assert given["level"].options(level) == f"{text} --variant finetuned"
-        assert given["dense"].options(Coordinates("resnet8", 0)) == "--model resnet8 --seed 0 --variant dense"
+        assert given["level"].options(level) == text
+        assert given["dense"].options(Coordinates("resnet8", 0)) == "--model resnet8 --seed 0"
     else:
         assert given["prune"].options(level) == text
         assert given["evaluate_dense"].options(Coordinates("resnet8", 0)).endswith("--variant dense")
@@ -147,3 +147,18 @@ def test_files_that_jobs_of_levels_made_are_doubted_by_jobs_of_stages(study_valu
     assert stages.doubtful(), "as long as not all of them were looked at"
     stages.remember(finished=True)
     assert stages.doubtful() == []
+
+
+def test_stages_have_the_coordinates_that_they_have_as_jobs_of_their_own(study_values):
+    values = study_values | {"controls": ["scratch"]}
+    of = {kind: rules_of(parse_study(values | {"job_per": kind}, "study")) for kind in ("stage", "level")}
+    single, joint = (
+        {
+            (stage.name, own)
+            for rule in of[kind]
+            for at in places(parse_study(values, "study"), rule)
+            for stage, own in rule.each(at)
+        }
+        for kind in ("stage", "level")
+    )
+    assert single == joint
