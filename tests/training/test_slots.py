@@ -291,3 +291,16 @@ def test_a_slot_after_cuda_has_started_is_a_bug(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     with pytest.raises(AssertionError, match="has read its devices already"), device_slots("cuda", folder=tmp_path):
         pass
+
+
+def test_a_block_inside_another_has_the_first_of_its_devices(tmp_path):
+    devices = ["0", "1", "2"]
+    with device_slots("cuda", 2, devices=devices, folder=tmp_path) as outer:
+        with device_slots("cuda", 1, devices=devices, folder=tmp_path) as inner:
+            assert inner == outer[:1] == ["0"]
+            assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+        with device_slots("cpu", 1, devices=devices, folder=tmp_path) as none:
+            assert none == []
+    with device_slots("cuda", 3, devices=devices, folder=tmp_path) as free:
+        assert free == devices
