@@ -20,6 +20,7 @@ from oba import signals
 from oba.errors import StoppedError
 from oba.signals import held, let_through, listen, received
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs that ignore it
 listen()
 def send(number, to=None):
     os.kill(to or os.getpid(), number)

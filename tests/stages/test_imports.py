@@ -131,6 +131,7 @@ def heavy_imports(folder: Path, *arguments: str) -> set[str]:
     return loaded & HEAVY
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_imports_what_its_stage_needs(job: str, sweep: Path, tmp_path: Path) -> None:
     command, at, allowed = JOBS[job]

@@ -61,6 +61,7 @@ def change(bench, **sections):
     write_json(bench.layout.study, dump_study(parse_study(values, "study")))
 
 
+@pytest.mark.slow
 def test_a_job_that_waited_leaves_the_work_of_newer_settings(bench):
     orphan = start_orphan(*SPLIT)
     change(bench, splits={"val": 0.4, "test": 0.2})
@@ -75,6 +76,7 @@ def test_a_job_that_waited_leaves_the_work_of_newer_settings(bench):
     change(bench)
 
 
+@pytest.mark.slow
 def test_a_job_that_is_first_does_what_is_wanted_now(bench):
     orphan = start_orphan(*SPLIT)
     change(bench, splits={"val": 0.4, "test": 0.2})
@@ -83,6 +85,7 @@ def test_a_job_that_is_first_does_what_is_wanted_now(bench):
     assert read_json(RECORD)["settings"]["splits"]["val"] == 0.4
 
 
+@pytest.mark.slow
 def test_a_job_that_is_no_longer_wanted_says_so_and_leaves_everything(bench):
     made = bench.contents("dense")
     orphan = start_orphan("dense", *SPLIT[1:3], "--model", "resnet8", "--seed", "0")
