@@ -24,9 +24,10 @@ run: setup
 test: setup
 	pytest -n 2 -m "not slow"
 
-# Tests that share a server run in one worker.
+# A machine can have one SLURM at a time, which uses both cores.
 test-slow: setup
-	pytest -n 2 --dist loadgroup -m slow
+	pytest -n 2 -m "slow and not cluster"
+	pytest -m cluster
 
 lint: setup
 	ruff check .

@@ -96,6 +96,12 @@ def kill_batch_script(slurm: Lab, job: BatchJob) -> None:
     os.kill(script.pid, signal.SIGKILL)
 
 
+def works_on(command: str, folder: Path) -> bool:
+    """Tell whether a process of `oba` runs a command in a folder."""
+    found = [p.info for p in psutil.process_iter(["cmdline", "cwd"]) if p.info["cwd"] == str(folder)]
+    return any(any(w.endswith("/oba") for w in p["cmdline"] or []) and command in p["cmdline"] for p in found)
+
+
 def at_once(jobs: list[BatchJob]) -> int:
     """Return how many of some jobs ran at once, at most; one that starts in the second of another's end is later."""
     return max(sum(other.start <= job.start < other.end for other in jobs) for job in jobs)

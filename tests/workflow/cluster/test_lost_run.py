@@ -6,7 +6,7 @@ import psutil
 import pytest
 from submitted import trained_epochs
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 DENSE = "resnet8/seed0/dense"
 LONG = {"dense": {"epochs": 60, "batch_size": 64}, "runtime": {"device": "auto"}}
 

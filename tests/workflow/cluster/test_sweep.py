@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 from lab import GPUS
-from submitted import at_once, kill_batch_script
+from submitted import at_once, kill_batch_script, works_on
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 SWEEP = {"methods": ["magnitude", "random"], "keep": [0.7], "runtime": {"device": "auto"}}
 TIMED = ["latency_ms", "dense_latency_ms", "speedup", "speedup_low", "speedup_high", "seconds"]
@@ -35,6 +35,8 @@ def test_a_sweep_survives_its_jobs_and_its_scheduler(submit, slurm, project, loc
     again = run.running("dense", known=[cancelled])
     kill_batch_script(slurm, again)
     run.running("dense", known=[cancelled, again])
+    # The script asks the scheduler for its step; without an answer it ends, and SLURM holds such a job for its owner.
+    run.waits_for(lambda: works_on("dense", project.root), "a training")
     slurm.kill_controller()
     slurm.start_controller()
     held: list[list[str]] = []
