@@ -20,7 +20,6 @@ from oba import signals
 from oba.errors import StoppedError
 from oba.signals import held, let_through, listen, received
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # shells start background jobs that ignore it
 listen()
 def send(number, to=None):
     os.kill(to or os.getpid(), number)
@@ -34,7 +33,9 @@ except StoppedError as error:
 
 def run(body: str, **environment: str) -> tuple[int, list[str]]:
     """Run some lines in a process that listens; return its exit code and what it printed."""
-    program = BEGIN.format(body="\n    ".join(body.strip().splitlines()))
+    # Shells start background jobs that ignore this signal.
+    program = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    program += BEGIN.format(body="\n    ".join(body.strip().splitlines()))
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
     done = subprocess.run([sys.executable, "-uc", program], env=environment, capture_output=True, text=True)
     assert done.stderr == ""
