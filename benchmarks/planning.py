@@ -79,6 +79,10 @@ def make_up(values: dict[str, object], folder: Path) -> None:
             output.parent.mkdir(parents=True, exist_ok=True)
             output.write_text("{}\n")
         write_run(record, {"settings": {}, "inputs": {}}, outputs)
+    report = Layout(study.experiment, folder / "results").report
+    report.mkdir()
+    for name in ("runs.csv", "summary.csv", "summary.md", "tradeoff.png", "channels.png", "curves.png"):
+        (report / name).touch()
 
 
 def measured(chains: int, job_per: str) -> dict[str, Cost]:
