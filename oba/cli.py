@@ -10,16 +10,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from oba.config import Study
-from oba.dag import STAGES, stage_of
-from oba.errors import ConfigError, ObaError, StoppedError, Told, TrackingError, explain_oserror
+from oba.commands import PANEL, StudyFile, add_jobs, read_any_study
+from oba.errors import ObaError, StoppedError, Told, TrackingError, explain_oserror
 from oba.export.formats import Format
 from oba.files import write_text
 from oba.imports import imported
-from oba.jobs import TOGETHER, Rule
-from oba.layout import RESULTS, Coordinates, Layout, require_job
-from oba.signals import listen
-from oba.study import load_resolved, load_study
+from oba.layout import RESULTS, Layout
 from oba.training.launch import follow, is_followed, leave
 
 app = typer.Typer(
@@ -32,71 +28,19 @@ app = typer.Typer(
 bench = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
 app.add_typer(bench, name="bench")
 
-StudyFile = Annotated[
-    Path, typer.Option("--study", help="Study file (YAML), or the resolved study.json of an experiment.")
-]
-PANEL = "Stages (Snakemake calls them)"
-
-
-def _study(path: Path) -> Study:
-    """Read a study; a resolved one needs no imports to be checked again."""
-    return load_resolved(path) if path.suffix == ".json" else load_study(path)
-
-
-def _add_job(command: str, summary: str, together: Rule | None = None) -> None:
-    """Make the command of a stage, or of stages that run together; their modules are loaded when they run."""
-
-    def run(
-        study: StudyFile,
-        model: Annotated[str, typer.Option(help="Model as paths write it.")] = "",
-        seed: Annotated[int | None, typer.Option(help="Seed of the sweep.")] = None,
-        method: Annotated[str, typer.Option(help="Method, or dense-longer.")] = "",
-        schedule: Annotated[str, typer.Option(help="iterative or oneshot.")] = "",
-        keep: Annotated[str, typer.Option(help="Level, two decimals.")] = "",
-        variant: Annotated[str, typer.Option(help="dense, finetuned or scratch.")] = "",
-    ) -> None:
-        listen()
-        at = Coordinates(model, seed, method, schedule, keep, variant)
-        needed = [axis for axis in (together or stage_of(command, at)).axes if axis not in at.given()]
-        if needed:
-            raise ConfigError(f"{command}: missing {', '.join(f'--{axis}' for axis in needed)}")
-        loaded = _study(study)
-        require_job(loaded, at)
-        if together:
-            from oba.stages.together import execute_together
-
-            execute_together(together, loaded, at, source=study)
-        else:
-            from oba.stages.job import execute
-
-            execute(command, loaded, at, source=study)
-
-    app.command(name=command, help=summary, rich_help_panel=PANEL)(run)
-
-
-def _summary(command: str) -> str:
-    """Return what the module of a stage says of it."""
-    module = Path(__file__).with_name("stages") / f"{command}.py"
-    summary = module.read_text(encoding="utf-8").split('"""')[1].split(": ", 1)[1]
-    return summary[0].upper() + summary[1:]
-
-
-for _command in dict.fromkeys(stage.module for stage in STAGES.values()):
-    _add_job(_command, _summary(_command))
-for _rule in TOGETHER:
-    _add_job(_rule.command, "These stages in one process, with `job_per: level`.", _rule)
+add_jobs(app)
 
 
 @app.command(rich_help_panel=PANEL)
 def collect(study: StudyFile) -> None:
     """Gather all measures in one table."""
-    imported("oba.stages.collect").run(_study(study))
+    imported("oba.stages.collect").run(read_any_study(study))
 
 
 @app.command(rich_help_panel=PANEL)
 def report(study: StudyFile) -> None:
     """Make tables and pictures."""
-    imported("oba.stages.report").run(_study(study))
+    imported("oba.stages.report").run(read_any_study(study))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -105,7 +49,7 @@ def begin(study: StudyFile) -> None:
     from oba.tracking import begin as begin_tracking
     from oba.tracking import resolve_uri
 
-    loaded = _study(study)
+    loaded = read_any_study(study)
     layout = Layout(loaded.experiment)
     begin_tracking(loaded.experiment, resolve_uri(loaded.tracking.uri, layout.results), layout.results)
 
@@ -116,7 +60,7 @@ def end(study: StudyFile) -> None:
     from oba.tracking import find_journals, resolve_uri
     from oba.tracking import sync as sync_journals
 
-    loaded = _study(study)
+    loaded = read_any_study(study)
     layout = Layout(loaded.experiment)
     uri = resolve_uri(loaded.tracking.uri, layout.results)
     try:
@@ -133,7 +77,7 @@ def validate(
     """Check a study before its first job, and say what the sweep will be; Snakemake does so by itself."""
     from oba.validate import validate as described
 
-    typer.echo(described(_study(study), local=not cluster))
+    typer.echo(described(read_any_study(study), local=not cluster))
 
 
 @app.command()
@@ -142,7 +86,7 @@ def show(study: StudyFile) -> None:
     from oba.report.terminal import closing_text
     from oba.tracking import resolve_uri
 
-    loaded = _study(study)
+    loaded = read_any_study(study)
     layout = Layout(loaded.experiment)
     typer.echo(closing_text(layout.report, resolve_uri(loaded.tracking.uri, layout.results)))
 
@@ -152,7 +96,7 @@ def failed(study: StudyFile) -> None:
     """Print the jobs that did not finish, why, and where their logs are."""
     from oba.gaps import find_gaps
 
-    loaded = _study(study)
+    loaded = read_any_study(study)
     for job in find_gaps(loaded, Layout(loaded.experiment)).failed:
         at = " ".join(f"{axis} {value}" for axis, value in job.at.given().items())
         typer.echo(f"failed: {job.stage} {at}: {job.error} (log: {job.log})", err=True)

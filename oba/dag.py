@@ -51,6 +51,7 @@ class Stage:
         after: Files that must be there, too, of jobs that other inputs come from: no reason of their own to run again.
         sees: What its result depends on besides files, settings and code: a fingerprint.
         command: Of the command line, and the module in ``oba/stages``; the name if not given.
+        variant: Of the net that it is about, where the axes leave that open.
         uses: Registered entries whose code a job runs besides what its module imports, as (kind, name).
         builds: Whether it builds a model.
         gpu: Whether it runs on a GPU where the study wants one.
@@ -64,6 +65,7 @@ class Stage:
     after: Callable[[Study, Layout, Coordinates], Files] = NOTHING
     sees: Callable[[Study, Layout], str] = lambda study, layout: ""
     command: str = ""
+    variant: str = ""
     uses: Callable[[Study, Coordinates], list[tuple[str, str]]] = lambda study, at: []
     builds: bool = False
     gpu: bool = False
@@ -218,6 +220,7 @@ _STAGES = (
         "evaluate_dense",
         ("model", "seed"),
         command="evaluate",
+        variant="dense",
         writes=_in(Layout.dense, _EVALUATION),
         reads=_with_images(net=_in(Layout.dense, NET_FILES[:2])),
         after=_images,

@@ -117,7 +117,7 @@ class _Survey:
         if found:
             return list(found)
         record = stage.record(self._layout, at)
-        log, name = self._jobs.log(stage, at), name_of(stage.module, at)
+        log, name = self._jobs.log(stage, at), name_of(stage.module, replace(at, variant=stage.variant or at.variant))
         return [Blocker(stage.name, at, "" if record.exists() else _failure(log, name), log)]
 
     def _compare(self, job: Job) -> bool:

@@ -62,7 +62,8 @@ class Rule:
     def each(self, at: Coordinates) -> Iterator[tuple[Stage, Coordinates]]:
         """Return the stages of a job, each with its own coordinates."""
         for stage in self.stages:
-            yield stage, replace(at, variant=self.variant) if self.variant and stage.module == "evaluate" else at
+            variant = self.variant or at.variant if "variant" in stage.axes else stage.variant
+            yield stage, replace(at, variant=variant)
 
     def record(self, layout: Layout, at: Coordinates) -> Path:
         """Return the file that a job writes last."""
@@ -187,12 +188,12 @@ class Jobs:
         return path.parent.with_name(folder) / _RECORD
 
 
-def _together(name: str, stages: Sequence[str], variant: str) -> Rule:
+def _together(name: str, stages: Sequence[str], variant: str = "") -> Rule:
     return Rule(name, tuple(STAGES[stage] for stage in stages), variant)
 
 
 TOGETHER = (
-    _together("dense", ["dense", "evaluate_dense"], "dense"),
+    _together("dense", ["dense", "evaluate_dense"]),
     _together("level", ["prune", "finetune", "evaluate"], "finetuned"),
     _together("scratch", ["scratch", "evaluate"], "scratch"),
 )
@@ -211,9 +212,4 @@ def rules_of(study: Study) -> list[Rule]:
     together = TOGETHER if study.job_per == "level" else ()
     inside = {stage.name for rule in together for stage in rule.stages}
     single = [stage for name, stage in STAGES.items() if name not in inside]
-    return [*(Rule(stage.name, (stage,), _variant(stage)) for stage in single), *together]
-
-
-def _variant(stage: Stage) -> str:
-    """Return the variant that a stage's coordinates leave open."""
-    return "dense" if stage.name == "evaluate_dense" else ""
+    return [*(Rule(stage.name, (stage,)) for stage in single), *together]

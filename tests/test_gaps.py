@@ -149,3 +149,8 @@ def test_records_of_another_kind_count_as_none(sweep):
     record = sweep.outputs("prune", NEXT)[-1]
     write_json(record, {k: v for k, v in read_json(record).items() if k != "inputs"})
     assert sweep.reasons["0.30", "finetuned"] == "prune has not run"
+
+
+def test_a_failure_is_told_without_the_name_of_the_job_that_is_told_anyway(sweep):
+    sweep.fail("evaluate_dense", Coordinates("resnet8", 0), "error: evaluate dense resnet8 seed0: no space\n")
+    assert sweep.reasons["", "dense"] == "evaluate_dense failed: no space"

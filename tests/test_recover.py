@@ -152,11 +152,13 @@ def test_runs_whose_jobs_are_left_are_remembered_beside_the_new_one(lost, tmp_pa
 
 
 def test_a_start_beside_no_orphans_is_not_refused(lost, tmp_path, monkeypatch):
-    refuse_orphans(tmp_path / "fresh")
-    refuse_orphans(lost)
-    programs(monkeypatch, tmp_path / "bin", squeue="true")
+    assert refuse_orphans(tmp_path / "fresh") is None
+    assert refuse_orphans(lost) is None
+    asked = tmp_path / "asked"
+    programs(monkeypatch, tmp_path / "bin", squeue=f": > {asked}")
     start_run(lost, "run-1")
-    refuse_orphans(lost)
+    assert refuse_orphans(lost) is None
+    assert asked.exists(), "SLURM was asked, and has no job of the run"
 
 
 def test_the_queue_is_read(tmp_path, monkeypatch):

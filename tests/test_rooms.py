@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "oba"
 FLOORS = [
     {"__main__"},
     {"cli"},
+    {"commands"},
     {"stages", "bench", "export", "validate"},
     {"report", "tracking", "devices"},
     {"training"},

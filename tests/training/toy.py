@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,16 +64,8 @@ class StoppingSplit(ToySplit):
         super().__init__(images, seed)
         self.at, self.marker = at, marker
 
-    def batches(
-        self,
-        batch_size: int,
-        *,
-        shuffle_seed: int | None = None,
-        augment: bool = False,
-        part: tuple[int, int] = (0, 1),
-        skip: int = 0,
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        every = super().batches(batch_size, shuffle_seed=shuffle_seed, augment=augment, part=part, skip=skip)
+    def batches(self, batch_size: int, **options: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        every = super().batches(batch_size, **options)
         for number, batch in enumerate(every):
             if len(self.calls) == self.at and number == 2:
                 self.marker.touch()
