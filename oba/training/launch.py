@@ -153,8 +153,8 @@ def _tell(failures: Mapping[int, ProcessFailure], count: int, notes: _Notes, log
     # After the first failure torchrun ends the others, by SIGTERM.
     killed = {rank: -failure.exitcode for rank, failure in failures.items() if failure.exitcode < 0}
     first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM}
-    broken = [rank for rank, failure in failures.items() if failure.exitcode > 0]
-    broken.sort(key=lambda rank: failures[rank].exitcode == LostRankError.exit_code)
+    broken = [rank for rank, failure in failures.items() if failure.exitcode > 0]  # in the order of their ends
+    broken.sort(key=lambda rank: (failures[rank].exitcode == LostRankError.exit_code, rank))
     if not first and all(failures[rank].exitcode == LostRankError.exit_code for rank in broken):
         first = killed
     if first:

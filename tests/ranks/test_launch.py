@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from oba import ranks
 from oba.errors import ObaError, StoppedError
@@ -125,6 +127,17 @@ def test_the_end_of_a_rank_is_told_once(start, capfd, name):
         assert "Traceback (most recent call last)" in Path("logs/job.rank1.log").read_text()
     if name == "an error of one":
         assert Path("logs/job.rank1.log").read_text() == "out 1 None\nerror: batch 3\n"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_ranks_that_lost_each_other_the_first_is_told_whichever_ended_first(monkeypatch, start, order):
+    def end(_):
+        lost = {rank: ProcessFailure(rank, 1, LostRankError.exit_code, "") for rank in order}
+        raise ChildFailedError("rank.py", lost)
+
+    monkeypatch.setattr("torch.distributed.run.run", end)
+    with pytest.raises(LostRankError, match=re.escape("rank 0 of 2 failed (exit code 13); what it said is above")):
+        start("")
 
 
 def test_a_bug_of_the_first_rank_shows_its_traceback(start, capfd):
