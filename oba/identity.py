@@ -10,6 +10,9 @@ from typing import TypeVar
 LAUNCHER = "OBA_LAUNCHER"
 """Environment variable with the process that started this one as a rank. A process without it is no rank, whatever
 other programs left in ``RANK`` and ``WORLD_SIZE``."""
+MEETING = "OBA_MEETING"
+"""Environment variable with the folder in which the ranks of a job find each other: their user's alone, on the disk of
+their machine, since whoever reached a port of theirs could run code in them."""
 
 T = TypeVar("T")
 

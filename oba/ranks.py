@@ -7,19 +7,22 @@ have other orders of terms with another number of ranks, and all ranks get the s
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from oba.errors import ObaError
-from oba.identity import LAUNCHER, count, is_main, own, rank
+from oba.identity import LAUNCHER, MEETING, count, is_main, own, rank
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
     "LAUNCHER",
+    "MEETING",
     "LostRankError",
     "barrier",
     "broadcast",
@@ -35,6 +38,7 @@ __all__ = [
 ]
 _PATIENCE = timedelta(hours=1)
 """How long one rank waits for another that is alive; one that died is noticed at once."""
+_meetings = itertools.count()
 
 T = TypeVar("T")
 
@@ -158,8 +162,11 @@ def connected(*, cuda: bool) -> Iterator[None]:
         return
     import torch.distributed as dist
 
+    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     with _losses_told():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=_PATIENCE)
+        where = os.path.join(os.environ[MEETING], f"store{next(_meetings)}")
+        store = dist.FileStore(where, count())  # pyright: ignore[reportPrivateImportUsage]
+        dist.init_process_group(backend, store=store, rank=rank(), world_size=count(), timeout=_PATIENCE)
         yield
         barrier()
     dist.destroy_process_group()

@@ -166,7 +166,7 @@ class _Task:
             self.perform()
             return
         again = ["-m", "oba", self._command, "--study", str(source), *shlex.split(self.stage.options(self._at))]
-        launch(self.count, again, log=self.layout.log(self.record), notes=self.base / "notes")
+        launch(self.count, again, log=self.layout.log(self.record))
         with suppress(FileError):  # deleted meanwhile, by a Snakemake that started again
             if read_run(self.record).key != self.key:
                 raise ConfigError(f"{source}: changed while the job's ranks started; run again")

@@ -14,7 +14,6 @@ import ctypes
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -22,6 +21,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from oba import ranks
@@ -32,7 +32,8 @@ from oba.signals import BURST, STOPS
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
-_NOTES_IN, _LOG, _DEVICES = "OBA_RANK_NOTES", "OBA_RANK_LOG", "CUDA_VISIBLE_DEVICES"
+_LOG, _DEVICES = "OBA_RANK_LOG", "CUDA_VISIBLE_DEVICES"
+_NOTE = ".json"
 _SIGNALS = (signal.SIGHUP, signal.SIGQUIT)
 """What torchrun itself passes on to the ranks, which it kills half a minute later; those that stop a job may take it
 longer."""
@@ -43,14 +44,13 @@ _Notes = Mapping[int, Mapping[str, Any]]
 _RESUMES = "start the job again: it goes on from what was saved"
 
 
-def launch(count: int, command: Sequence[str], *, log: Path, notes: Path) -> None:
+def launch(count: int, command: Sequence[str], *, log: Path) -> None:
     """Run a program as the ranks of one job, and wait for them.
 
     Args:
         count: How many ranks, at least 2.
         command: What Python runs: ``["-m", "oba", …]``, or a script with its arguments. It is to call :func:`follow`.
         log: The job's log; rank 1 has ``<name>.rank1.log`` beside it, if it has anything to say.
-        notes: A folder of this job alone, in which ranks leave their errors; it is made, and removed.
 
     Raises:
         ObaError: What a rank raised, with its exit code.
@@ -61,15 +61,18 @@ def launch(count: int, command: Sequence[str], *, log: Path, notes: Path) -> Non
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import parse_args, run
 
-    shutil.rmtree(notes, ignore_errors=True)
-    notes.mkdir(parents=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    told = {ranks.LAUNCHER: str(os.getpid()), _NOTES_IN: str(notes.absolute()), _LOG: str(log.absolute())}
-    # One machine: no name of it has to be resolved. Ranks set their threads themselves.
-    told |= {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    meeting = TemporaryDirectory(prefix="oba-ranks-")
+    told = {ranks.LAUNCHER: str(os.getpid()), ranks.MEETING: meeting.name, _LOG: str(log.absolute())}
+    # One machine: no name of it has to be resolved, and no other one can connect. Ranks set their threads themselves.
+    told |= {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    told |= {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
     # torch's warnings from C++: among them, that looking for unused parameters was not needed.
     told |= {"TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR")}
-    torchrun = ["--standalone", f"--nproc-per-node={count}", "--local-addr=127.0.0.1", *command]
+    # torchrun's --standalone would listen on all interfaces, and unpickle what it is sent.
+    torchrun = ["--rdzv-backend=c10d", "--rdzv-conf=store_type=file", f"--rdzv-endpoint={meeting.name}/torchrun"]
+    torchrun += [f"--rdzv-id={os.getpid()}", "--local-addr=127.0.0.1", f"--log-dir={meeting.name}"]
+    torchrun += [f"--nproc-per-node={count}", *command]
     options, failures, relay = parse_args(torchrun), {}, _Relay()
     options.signals_to_handle = ",".join(number.name for number in _SIGNALS)
     try:
@@ -80,8 +83,9 @@ def launch(count: int, command: Sequence[str], *, log: Path, notes: Path) -> Non
     except SignalException as error:
         relay.first = error.sigval
     finally:
-        left = {int(path.name): json.loads(path.read_text(encoding="utf-8")) for path in notes.iterdir()}
-        shutil.rmtree(notes)
+        paths = Path(meeting.name).glob(f"*{_NOTE}")
+        left = {int(path.stem): json.loads(path.read_text(encoding="utf-8")) for path in paths}
+        meeting.cleanup()
         for rank in range(1, count):
             own = _log_of(log, rank)
             if own.exists() and not own.stat().st_size:
@@ -133,7 +137,7 @@ def leave(error: BaseException, known: ObaError | StoppedError | None) -> NoRetu
     code = _BUG if known is None else known.exit_code
     text = f"{type(error).__name__}: {error}".splitlines()[0] if known is None else str(known)
     note = {"code": code, "text": text}
-    Path(os.environ[_NOTES_IN], str(ranks.rank())).write_text(json.dumps(note), encoding="utf-8")
+    Path(os.environ[ranks.MEETING], f"{ranks.rank()}{_NOTE}").write_text(json.dumps(note), encoding="utf-8")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

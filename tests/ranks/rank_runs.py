@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -20,10 +20,8 @@ ROOT = HERE.parents[1]
 
 def start_ranks(command: Sequence[str], count: int = 2) -> list[subprocess.Popen[str]]:
     """Start a command as the ranks of one job."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
     path = os.pathsep.join(map(str, (ROOT, HERE, HERE.parent / "importance")))
-    shared = {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared = {"WORLD_SIZE": str(count), ranks.MEETING: tempfile.mkdtemp(prefix="ranks-")}
     shared |= {ranks.LAUNCHER: str(os.getpid()), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     return [
         subprocess.Popen(

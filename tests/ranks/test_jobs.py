@@ -176,7 +176,8 @@ def test_ranks_do_not_outlive_the_process_that_started_them(desk, number):
     _, said = process.communicate(timeout=60)
     stops = number == signal.SIGTERM
     assert process.returncode == (14 if stops else -number)
-    assert said == ("error: stopped by SIGTERM; the same command goes on from what was saved\n" if stops else "")
+    told = f"error: {JOB}: stopped by SIGTERM; the same command goes on from what was saved\n"
+    assert said == (told if stops else "")
     _, alive = psutil.wait_procs(ranks, timeout=10)
     assert not alive
     desk.run("prune", *LEVEL)

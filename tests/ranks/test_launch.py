@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -43,18 +44,20 @@ except (Exception, StoppedError) as error:
 
 
 @pytest.fixture
-def start(tmp_path, monkeypatch):
+def start(tmp_path, tmp_path_factory, monkeypatch):
     """Run two or more ranks that do what a line of Python says."""
+    meetings = tmp_path_factory.mktemp("meetings")
+    monkeypatch.setattr(tempfile, "tempdir", str(meetings))
     monkeypatch.chdir(tmp_path)
     Path("rank.py").write_text(RANK)
 
     def run(what: str, count: int = 2) -> None:
         before = dict(os.environ), signal.getsignal(signal.SIGTERM)
         try:
-            launch(count, ["rank.py", what], log=Path("logs/job.log"), notes=Path("notes"))
+            launch(count, ["rank.py", what], log=Path("logs/job.log"))
         finally:
             assert (dict(os.environ), signal.getsignal(signal.SIGTERM)) == before
-            assert not Path("notes").exists()
+            assert not list(meetings.iterdir()), "nothing stays"
 
     return run
 
@@ -129,6 +132,20 @@ def test_the_end_of_a_rank_is_told_once(start, capfd, name):
         assert Path("logs/job.rank1.log").read_text() == "out 1 None\nerror: batch 3\n"
 
 
+LISTENERS = """
+import psutil
+with ranks.connected(cuda=False):
+    ranks.barrier()
+    if rank == 0:
+        starter = psutil.Process().parent()
+        for process in (starter, *starter.children()):
+            for connection in process.net_connections():
+                if connection.status == psutil.CONN_LISTEN:
+                    print(connection.laddr.ip, flush=True)
+    ranks.barrier()
+"""
+
+
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_of_ranks_that_lost_each_other_the_first_is_told_whichever_ended_first(monkeypatch, start, order):
     def end(_):
@@ -192,7 +209,7 @@ def test_a_second_signal_ends_at_once_and_the_ranks_too(tmp_path):
 from pathlib import Path
 from oba.training.launch import launch
 launch(2, ["rank.py", "listen(); open(f'{rank}.ready', 'w').close(); h = held(); h.__enter__(); time.sleep(60)"],
-       log=Path("logs/job.log"), notes=Path("notes"))
+       log=Path("logs/job.log"))
 """
     (tmp_path / "rank.py").write_text(RANK)
     with subprocess.Popen([sys.executable, "-c", program], cwd=tmp_path) as process:
@@ -214,6 +231,13 @@ def test_a_rank_whose_starter_is_gone_does_not_begin():
     environment = os.environ | {ranks.LAUNCHER: "999999999", "RANK": "0", "WORLD_SIZE": "2"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (13, "", "")
+
+
+def test_nothing_listens_where_other_machines_could_connect(start, capfd):
+    start(LISTENERS)
+    told = capfd.readouterr().out.split()
+    assert {address for address in told[3:] if address != "127.0.0.1"} == set()
+    assert len(told) >= 5, "two ranks wait for each other"
 
 
 def test_a_process_that_is_no_rank_follows_nobody():
