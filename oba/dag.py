@@ -19,6 +19,7 @@ from oba.data.types import INFO, PREPARED_FILES
 from oba.layout import (
     DENSE_LONGER,
     NET_FILES,
+    SCORES,
     TRAINED_FILES,
     Coordinates,
     Layout,
@@ -47,6 +48,7 @@ class Stage:
         name: Of the rule.
         axes: The coordinates that name a job.
         writes: Its outputs, the record last.
+        extras: What it leaves besides, for people, where the study wants that.
         reads: Its inputs; a change of their content is a reason to run again.
         after: Files that must be there, too, of jobs that other inputs come from: no reason of their own to run again.
         sees: What its result depends on besides files, settings and code: a fingerprint.
@@ -61,6 +63,7 @@ class Stage:
     name: str
     axes: tuple[str, ...]
     writes: Callable[[Layout, Coordinates], list[Path]]
+    extras: Callable[[Study, Layout, Coordinates], list[Path]] = lambda study, layout, at: []
     reads: Callable[[Study, Layout, Coordinates], Files] = NOTHING
     after: Callable[[Study, Layout, Coordinates], Files] = NOTHING
     sees: Callable[[Study, Layout], str] = lambda study, layout: ""
@@ -89,6 +92,11 @@ class Stage:
     def record(self, layout: Layout, at: Coordinates) -> Path:
         """Return the file that a job writes last."""
         return self.writes(layout, at)[-1]
+
+    def leaves(self, study: Study, layout: Layout, at: Coordinates) -> list[Path]:
+        """Return all files that a job is to leave, the record last."""
+        *outputs, record = self.writes(layout, at)
+        return [*outputs, *self.extras(study, layout, at), record]
 
     def place(self, layout: Layout, at: Coordinates) -> str:
         """Return the name of a job: that of its record below the experiment's folder, without suffix."""
@@ -175,6 +183,11 @@ def _prune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
     return {**_with_images()(study, layout, at), **files}
 
 
+def _kept_scores(study: Study, layout: Layout, at: Coordinates) -> list[Path]:
+    kept = at.method != DENSE_LONGER and method_of(study, at.method).keep_scores
+    return [_pruned(layout, at) / SCORES] if kept else []
+
+
 def _finetune_inputs(study: Study, layout: Layout, at: Coordinates) -> Files:
     files = {"pruned": [_pruned(layout, at) / name for name in NET_FILES[:3]]}
     if finetune_of(study, at).distillation is not None:
@@ -231,6 +244,7 @@ _STAGES = (
         "prune",
         _LEVEL,
         writes=_in(_pruned, NET_FILES),
+        extras=_kept_scores,
         reads=_prune_inputs,
         after=_images,
         uses=chosen.parts_of_method,

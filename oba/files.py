@@ -160,18 +160,20 @@ def explain_record(error: ValidationError) -> str:
     return f"{key} is {shown}; expected {first['msg'].removeprefix('Input should be ')}"
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any] | None = None) -> None:
     """Write named tensors as one safetensors file, atomically.
 
     Args:
         path: The file.
         tensors: The tensors; moved to the CPU, copied where they share memory.
-        metadata: Text to keep in the header.
+        about: Values to keep in the header, as JSON under ``about``: of several keys the library would leave another
+            order, so other bytes, each time.
     """
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=dict(metadata or {})))
+    header = {"about": json.dumps(about, sort_keys=True)} if about else {}
+    write_atomic(path, lambda temporary: save_file(plain, temporary, metadata=header))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -29,6 +29,8 @@ NET_FILES = ("model.safetensors", "plan.json", "metrics.json", "run.json")
 """What every stage that leaves a net writes, the record last."""
 TRAINED_FILES = (*NET_FILES[:-1], "history.csv", NET_FILES[-1])
 """The same for nets that were trained."""
+SCORES = "scores.safetensors"
+"""What a prune stage leaves besides, where its method keeps scores."""
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,13 @@ def test_tensors_round_trip_also_when_they_share_memory(tmp_path):
     assert torch.equal(read["c"], base.view(2, 3).T)
 
 
+def test_what_tensors_are_about_makes_the_same_bytes_each_time(tmp_path):
+    paths = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for path in paths:
+        files.write_tensors(path, {"a": torch.ones(2)}, {"model": "net", "seed": 0, "keep": "0.5"})
+    assert len({path.read_bytes() for path in paths}) == 1
+
+
 def test_missing_and_damaged_files_are_named(tmp_path):
     for read in (files.read_json, files.read_tensors):
         with pytest.raises(FileError, match="nothing: no such file"):

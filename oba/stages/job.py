@@ -138,7 +138,7 @@ class _Task:
         self._digests = {str(path): checked(path, self.layout) for paths in self._reads.values() for path in paths}
         self._seen = self.stage.sees(study, self.layout)
         self.key = digest_json([command, at.given(), self._settings, self._code, self._digests, self._seen])
-        self.outputs = self.stage.writes(self.layout, at)
+        self.outputs = self.stage.leaves(study, self.layout, at)
         self.record = self.outputs[-1]
         self._place = self.stage.place(self.layout, at)
         self.base = self.layout.state(self.record)

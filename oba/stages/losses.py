@@ -17,6 +17,7 @@ from oba.errors import FileError
 from oba.files import locked
 from oba.gaps import jobs
 from oba.layout import Layout
+from oba.made import read_run
 from oba.stages.finished import intact
 from oba.stages.repair import is_record, mend
 
@@ -39,18 +40,20 @@ def find_lost(study: Study, layout: Layout, *, repair: bool) -> list[Path]:
     lost: list[Path] = []
     kept: list[Path] = []
     for job in jobs(study):
-        outputs = job.stage.writes(layout, job.at)
-        suspects = _suspects(outputs)
+        outputs, extras = job.stage.leaves(study, layout, job.at), job.stage.extras(study, layout, job.at)
+        suspects = [path for path in _suspects(outputs) if path not in extras or _was_said(path, outputs[-1])]
         state = layout.state(outputs[-1])
         if not suspects or not (reported or _was_made(outputs, state)):
             continue
         if repair:
-            lost += _repaired(suspects, outputs, state)
+            gone = _repaired(suspects, outputs, state)
         else:
             missing = [path for path in suspects if not path.exists()]
             back = [path for path in missing if intact(path, state)]
             kept += back
-            lost += [path for path in missing if path not in back]
+            gone = [path for path in missing if path not in back]
+        # Of extras Snakemake knows nothing: the record stands for them.
+        lost += dict.fromkeys(outputs[-1] if path in extras else path for path in gone)
     if kept:
         sys.stderr.write(f"A run puts back {len(kept)} lost files: {_named(kept)}\n")
     return lost
@@ -87,6 +90,14 @@ def _suspects(outputs: Sequence[Path]) -> list[Path]:
 def _was_made(outputs: Sequence[Path], state: Path) -> bool:
     """Tell whether there is a trace of a job: some of what it left, or what was kept of it."""
     return any(path.exists() for path in outputs) or any(state.glob("*-finished"))
+
+
+def _was_said(path: Path, record: Path) -> bool:
+    """Tell whether a job left a file that not every study wants, as far as can be told."""
+    try:
+        return path.name in read_run(record).outputs
+    except FileError:
+        return True
 
 
 def _time(path: Path) -> int:

@@ -57,12 +57,12 @@ class Notes:
             "peak_memory_bytes": float(peak),
         }
 
-    def write(self, path: Path, about: Mapping[str, str]) -> None:
+    def write(self, path: Path, about: Mapping[str, Any]) -> None:
         """Write the kept scores with where they come from, or remove what an earlier run kept.
 
         Args:
             path: The safetensors file.
-            about: Text for its header.
+            about: Values for its header.
         """
         if self.scores:
             write_tensors(path, self.scores, about)

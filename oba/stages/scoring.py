@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,10 +79,10 @@ class Scorer:
         about = {
             "method": at.method,
             "model": self.job.model_name,
-            "seed": str(self.job.seed),
+            "seed": self.job.seed,
             "keep": at.keep,
-            "criterion": json.dumps(self.method.config.criterion.model_dump(), sort_keys=True),
-            "examples": str(len(self.bundle.calibration)),
+            "criterion": self.method.config.criterion.model_dump(mode="json"),
+            "examples": len(self.bundle.calibration),
         }
         self.notes.write(path, about)
 

@@ -33,7 +33,6 @@ def results(root: Path) -> dict[Path, str]:
 
 def test_the_same_command_puts_back_what_is_lost_and_nothing_else_runs(copied):
     before = results(copied.root)
-    scores = {path for path in before if path.is_relative_to(LEVEL) and path.name == "scores.safetensors"}
     shutil.rmtree(copied.root / LEVEL)
     (copied.root / TINY / "data/images.npy").unlink()
     os.truncate(copied.root / TINY / "data/labels.npy", 100)
@@ -42,8 +41,7 @@ def test_the_same_command_puts_back_what_is_lost_and_nothing_else_runs(copied):
     assert "Nothing to be done" in done.stderr
     assert f"{TINY}/data/images.npy: was lost; put back" in done.stderr
     assert f"{TINY}/data/labels.npy: was damaged; put back" in done.stderr
-    # Scores are for people; they are no output that is kept a second time.
-    assert results(copied.root) == {path: digest for path, digest in before.items() if path not in scores}
+    assert results(copied.root) == before
 
 
 @pytest.mark.slow
@@ -61,6 +59,19 @@ def test_what_cannot_be_put_back_is_made_again_and_the_rest_stays(copied):
     assert {path: after[path] for path in weights} == {path: before[path] for path in weights}
     assert (copied.root / TINY / "report/tradeoff.png").exists()
     assert copied.planned() == Counter()
+
+
+@pytest.mark.slow
+def test_scores_that_are_kept_are_no_less_than_other_outputs(copied):
+    before, scores = results(copied.root), copied.root / LEVEL / "pruned/scores.safetensors"
+    scores.unlink()
+    assert copied.planned() == Counter()
+    assert f"{LEVEL}/pruned/scores.safetensors: was lost; put back" in copied.snakemake().stderr
+    assert results(copied.root) == before
+    scores.unlink()
+    shutil.rmtree(copied.root / TINY / ".state")
+    copied.snakemake()
+    assert digest_file(scores) == before[scores.relative_to(copied.root)]
 
 
 @pytest.mark.slow

@@ -40,9 +40,9 @@ def test_kept_scores_are_those_of_the_calibration_images(finished, net):
 
 def test_kept_scores_say_where_they_come_from(net):
     with safe_open(net / LEVEL / "scores.safetensors", "pt") as file:
-        about = file.metadata()
-    criterion = json.loads(about.pop("criterion"))
-    assert about == {"method": "taylor", "model": "resnet8", "seed": "0", "keep": "0.70", "examples": "64"}
+        about = json.loads(file.metadata()["about"])
+    criterion = about.pop("criterion")
+    assert about == {"method": "taylor", "model": "resnet8", "seed": 0, "keep": "0.70", "examples": 64}
     assert (criterion["name"], criterion["norm"]) == ("taylor", "eval")
 
 
