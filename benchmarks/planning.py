@@ -21,7 +21,7 @@ from pathlib import Path
 import yaml
 from command import argument_parser, write_figures
 
-from oba.gaps import jobs
+from oba.jobs import planned_jobs
 from oba.layout import Layout
 from oba.made import write_run
 from oba.study import parse_study
@@ -73,7 +73,7 @@ def values_of(chains: int, job_per: str) -> dict[str, object]:
 def make_up(values: dict[str, object], folder: Path) -> None:
     """Make all files of a sweep, with sound records."""
     study = parse_study(values, "study")
-    for job in jobs(study):
+    for job in planned_jobs(study):
         *outputs, record = job.stage.writes(Layout(study.experiment, folder / "results"), job.at)
         for output in outputs:
             output.parent.mkdir(parents=True, exist_ok=True)

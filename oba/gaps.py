@@ -11,10 +11,10 @@ from functools import cache
 from pathlib import Path
 
 from oba.config import Study
-from oba.dag import STAGES, Stage
+from oba.dag import STAGES
 from oba.errors import FileError
 from oba.files import digest_file
-from oba.jobs import Jobs
+from oba.jobs import Jobs, PlannedJob, planned_jobs
 from oba.layout import Coordinates, Layout, name_of, nets
 from oba.made import read_run
 
@@ -75,26 +75,13 @@ def find_gaps(study: Study, layout: Layout) -> Gaps:
     reasons: dict[Coordinates, str] = {}
     failed: dict[Blocker, None] = {}
     for net in nets(study):
-        blockers = survey.blockers(Job(STAGES["evaluate_dense"], Coordinates(net.model, net.seed)))
+        blockers = survey.blockers(PlannedJob(STAGES["evaluate_dense"], Coordinates(net.model, net.seed)))
         if net.variant != "dense":
-            blockers = blockers or survey.blockers(Job(STAGES["evaluate"], net))
+            blockers = blockers or survey.blockers(PlannedJob(STAGES["evaluate"], net))
         if blockers:
             reasons[net] = blockers[0].explains(net)
             failed |= dict.fromkeys(blocker for blocker in blockers if blocker.error)
     return Gaps(reasons, list(failed))
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job of a sweep.
-
-    Attributes:
-        stage: Its stage.
-        at: Its coordinates.
-    """
-
-    stage: Stage
-    at: Coordinates
 
 
 class _Survey:
@@ -102,11 +89,11 @@ class _Survey:
 
     def __init__(self, study: Study, layout: Layout) -> None:
         self._study, self._layout, self._jobs = study, layout, Jobs(study, layout)
-        self._makers = {path: job for job in jobs(study) for path in job.stage.writes(layout, job.at)}
+        self._makers = {path: job for job in planned_jobs(study) for path in job.stage.writes(layout, job.at)}
         self.blockers = cache(self._blockers)
         self._is_current = cache(self._compare)
 
-    def _blockers(self, job: Job) -> list[Blocker]:
+    def _blockers(self, job: PlannedJob) -> list[Blocker]:
         """Return the unfinished jobs at the root of this one's not being finished; none if it is."""
         stage, at = job.stage, job.at
         if all(path.exists() for path in stage.writes(self._layout, at)) and self._is_current(job):
@@ -120,7 +107,7 @@ class _Survey:
         log, name = self._jobs.log(stage, at), name_of(stage.module, replace(at, variant=stage.variant or at.variant))
         return [Blocker(stage.name, at, "" if record.exists() else _failure(log, name), log)]
 
-    def _compare(self, job: Job) -> bool:
+    def _compare(self, job: PlannedJob) -> bool:
         """Tell whether a job's record agrees with the study and with the files that it read, and theirs likewise."""
         stage, at = job.stage, job.at
         record = stage.record(self._layout, at)
@@ -135,26 +122,6 @@ class _Survey:
             and all(_is_unchanged(path, run.inputs.get(str(path)), record) for path in reads)
             and all(self._is_current(self._makers[path]) for path in reads if path in self._makers)
         )
-
-
-def jobs(study: Study) -> list[Job]:
-    """Return the jobs that some net of a sweep needs, the report apart.
-
-    Args:
-        study: The study.
-
-    Returns:
-        Each once, stage by stage.
-    """
-    sweep = nets(study)
-    trained = {"evaluate_dense": "dense", "scratch": "scratch"}
-    found = dict.fromkeys(
-        Job(stage, Coordinates(**{axis: getattr(net, axis) for axis in stage.axes}))
-        for stage in STAGES.values()
-        for net in sweep
-        if net.variant == trained.get(stage.name, net.variant)
-    )
-    return [job for job in found if "" not in (getattr(job.at, axis) for axis in job.stage.axes)]
 
 
 def _is_unchanged(path: Path, digest: str | None, record: Path) -> bool:

@@ -18,7 +18,7 @@ from oba.codedigest import stage_code
 from oba.config import Study
 from oba.dag import STAGES, Stage
 from oba.files import read_json, write_json
-from oba.layout import Coordinates, Layout
+from oba.layout import Coordinates, Layout, nets
 
 _RECORD = "evaluation-run.json"
 _STAND_IN = {"pruned": "finetuned", "finetuned": "finetuned", "dense": "dense", "scratch": "scratch"}
@@ -80,6 +80,19 @@ class Rule:
         """Return a job's options for the command line."""
         stage, place = next(self.each(at))
         return stage.options(place)
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A stage of a sweep at its coordinates.
+
+    Attributes:
+        stage: The stage.
+        at: The coordinates.
+    """
+
+    stage: Stage
+    at: Coordinates
 
 
 class Jobs:
@@ -213,3 +226,23 @@ def rules_of(study: Study) -> list[Rule]:
     inside = {stage.name for rule in together for stage in rule.stages}
     single = [stage for name, stage in STAGES.items() if name not in inside]
     return [*(Rule(stage.name, (stage,)) for stage in single), *together]
+
+
+def planned_jobs(study: Study) -> list[PlannedJob]:
+    """Return the jobs that some net of a sweep needs, the report apart.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Each once, stage by stage.
+    """
+    sweep = nets(study)
+    trained = {"evaluate_dense": "dense", "scratch": "scratch"}
+    found = dict.fromkeys(
+        PlannedJob(stage, Coordinates(**{axis: getattr(net, axis) for axis in stage.axes}))
+        for stage in STAGES.values()
+        for net in sweep
+        if net.variant == trained.get(stage.name, net.variant)
+    )
+    return [job for job in found if "" not in (getattr(job.at, axis) for axis in job.stage.axes)]

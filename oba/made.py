@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from oba.errors import FileError
 from oba.files import digest_file, digest_json, explain_record, read_json, write_json
-from oba.records import Run
+from oba.records import JobRecord
 
 _SEAL = "seal"
 
@@ -31,7 +31,7 @@ def write_run(path: Path, facts: Mapping[str, Any], outputs: Iterable[Path]) -> 
     write_json(path, record | {_SEAL: digest_json(record)})
 
 
-def read_run(path: Path) -> Run:
+def read_run(path: Path) -> JobRecord:
     """Read a job's record, checked by its seal.
 
     Args:
@@ -49,7 +49,7 @@ def read_run(path: Path) -> Run:
         if (seal is not None or "outputs" in record) and seal != digest_json(record):
             raise FileError(f"{path}: damaged: its content is not that of which {seal!r}, its own digest, was taken")
     try:
-        return Run.model_validate(record)
+        return JobRecord.model_validate(record)
     except ValidationError as error:
         raise FileError(f"{path}: {explain_record(error)}") from error
 

@@ -153,7 +153,7 @@ class Duplicates(Record):
     examples: list[str]
 
 
-class Run(Record):
+class JobRecord(Record):
     """``run.json``: the record of a job, as far as others read it; keys that are not listed are left aside."""
 
     model_config = ConfigDict(extra="ignore")

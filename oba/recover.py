@@ -28,7 +28,7 @@ _POLL = 2.0
 """Seconds between two looks at SLURM's queue."""
 
 
-class Run(BaseModel):
+class RunNote(BaseModel):
     """What a run notes at its start.
 
     Attributes:
@@ -55,7 +55,7 @@ def remember_run(workdir: Path, command: Sequence[str], study: Path, logs: Seque
     runs = _left_behind(workdir)
     for log in logs:
         runs += _RUN_ID.findall(Path(log).read_text(encoding="utf-8", errors="replace"))
-    write_record(workdir / NOTE, Run(command=list(command), study=str(study), slurm_runs=runs))
+    write_record(workdir / NOTE, RunNote(command=list(command), study=str(study), slurm_runs=runs))
 
 
 def refuse_orphans(workdir: Path) -> None:
@@ -78,7 +78,7 @@ def refuse_orphans(workdir: Path) -> None:
 
 
 @contextmanager
-def recovered(workdir: Path, *, cancel: bool, lost_host: str, tell: Callable[[str], None]) -> Iterator[Run]:
+def recovered(workdir: Path, *, cancel: bool, lost_host: str, tell: Callable[[str], None]) -> Iterator[RunNote]:
     """Make the way free for another start of the last run; nobody else recovers it inside the block.
 
     Args:
@@ -165,10 +165,10 @@ def _left_behind(workdir: Path) -> list[str]:
         return run.slurm_runs
 
 
-def _read(workdir: Path) -> Run | None:
+def _read(workdir: Path) -> RunNote | None:
     """Return the last run; None if there was none."""
     note = workdir / NOTE
-    return read_record(note, Run) if note.exists() else None
+    return read_record(note, RunNote) if note.exists() else None
 
 
 def _named(jobs: Sequence[QueuedJob]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from oba.errors import FileError
 from oba.files import read_record, write_record
-from oba.records import Accuracy, Evaluation, Pruned, Run, Trained
+from oba.records import Accuracy, Evaluation, JobRecord, Pruned, Trained
 
 VAL = {"loss": 0.5, "top1": 0.75, "top5": None, "images": 40}
 TRAINED = {"val": VAL, "epochs": 2, "total_epochs": 5, "selected_epoch": 2, "seconds": 3.5}
@@ -55,7 +55,7 @@ def test_a_net_of_which_nothing_was_removed_has_no_method(tmp_path):
         (Trained, [1], r"the content is [1]; expected a valid dictionary"),
         (Evaluation, {"test": "x" * 99}, f"test is 'x{'x' * 35}...; expected a valid dictionary"),
         (Pruned, PRUNED | {"rounds": [ROUND | {"kept": {"conv1": -1}}]}, "rounds.0.kept.conv1 is -1; expected greater"),
-        (Run, {"settings": {}, "inputs": {"a": 3}}, "inputs.a is 3; expected a valid string"),
+        (JobRecord, {"settings": {}, "inputs": {"a": 3}}, "inputs.a is 3; expected a valid string"),
     ],
 )
 def test_anything_else_names_file_and_key_in_one_line(tmp_path, kind, values, message):
@@ -72,5 +72,5 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_a_runs_further_keys_are_left_aside(tmp_path):
-    run = read_record(put(tmp_path / "run.json", {"settings": {"a": 1}, "inputs": {}, "host": "x"}), Run)
-    assert run == Run(settings={"a": 1}, inputs={})
+    run = read_record(put(tmp_path / "run.json", {"settings": {"a": 1}, "inputs": {}, "host": "x"}), JobRecord)
+    assert run == JobRecord(settings={"a": 1}, inputs={})

@@ -20,7 +20,7 @@ from oba.models.names import check_name
 from oba.models.stored import PLAN, ModelCard
 from oba.pruning.plan import Plan
 from oba.pruning.replay import load_masked, read_plan
-from oba.records import Evaluation, Pruned, Record, Run, Trained
+from oba.records import Evaluation, JobRecord, Pruned, Record, Trained
 from oba.training.device import seeded
 
 
@@ -31,7 +31,7 @@ class Git(Record):
     dirty: bool | None
 
 
-class Made(Run):
+class Made(JobRecord):
     """``run.json`` of a net, as far as a card tells it."""
 
     model_config = ConfigDict(extra="ignore")

@@ -15,7 +15,7 @@ from pathlib import Path
 from oba.config import Study
 from oba.errors import FileError
 from oba.files import locked
-from oba.gaps import jobs
+from oba.jobs import planned_jobs
 from oba.layout import Layout
 from oba.made import read_run
 from oba.stages.finished import intact
@@ -39,7 +39,7 @@ def find_lost(study: Study, layout: Layout, *, repair: bool) -> list[Path]:
     reported = (layout.report / "summary.md").exists()
     lost: list[Path] = []
     kept: list[Path] = []
-    for job in jobs(study):
+    for job in planned_jobs(study):
         outputs, extras = job.stage.leaves(study, layout, job.at), job.stage.extras(study, layout, job.at)
         suspects = [path for path in _suspects(outputs) if path not in extras or _was_said(path, outputs[-1])]
         state = layout.state(outputs[-1])
@@ -72,7 +72,7 @@ def mend_records(study: Study, layout: Layout) -> bool:
     Raises:
         FileError: If there is no intact copy of one; it has been moved aside.
     """
-    records = [job.stage.record(layout, job.at) for job in jobs(study)]
+    records = [job.stage.record(layout, job.at) for job in planned_jobs(study)]
     damaged = [record for record in records if record.exists() and not is_record(record)]
     for record in damaged:
         with locked(layout.state(record)):

@@ -10,7 +10,7 @@ from oba.errors import FileError
 from oba.files import digest_file, locked
 from oba.layout import Coordinates, Layout
 from oba.made import read_run, record_of
-from oba.records import Run
+from oba.records import JobRecord
 from oba.stages.finished import intact, put_back
 
 _REPORTED = ("evaluation.json", "metrics.json", "plan.json", "history.csv")
@@ -139,7 +139,7 @@ def is_as_said(output: Path, said: str | None) -> bool:
     return output.exists() and said in {None, digest_file(output)}
 
 
-def _mended_record(record: Path, state: Path) -> Run | None:
+def _mended_record(record: Path, state: Path) -> JobRecord | None:
     try:
         return read_run(record)
     except FileError as error:

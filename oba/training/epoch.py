@@ -27,7 +27,7 @@ _FETCH_EVERY = 50
 
 
 @dataclass(frozen=True)
-class Run:
+class Training:
     """What is the same in all epochs.
 
     Attributes:
@@ -75,16 +75,16 @@ class Run:
 class Epoch:
     """One epoch as far as it has been learned."""
 
-    def __init__(self, run: Run, number: int, device: torch.device) -> None:
+    def __init__(self, training: Training, number: int, device: torch.device) -> None:
         """Begin it, or go on where the state left it.
 
         Args:
-            run: The training.
+            training: The training.
             number: Of the epoch, from 1.
             device: Where it is trained.
         """
-        self._run, self._number, self._device = run, number, device
-        part = run.state.part or EpochPart()
+        self._training, self._number, self._device = training, number, device
+        part = training.state.part or EpochPart()
         self._step, self._losses, self._before = part.step, part.losses, part.seconds
         own = part.own[ranks.rank()] if part.own else {}
         # Losses on the way stay apart: sums over ranks depend on which are summed together.
@@ -99,74 +99,74 @@ class Epoch:
 
     def learn(self) -> tuple[float, float, int]:
         """Learn what is left of the epoch; return the mean loss, the accuracy and the number of images."""
-        run = self._run
-        run.learner.model.train()
-        run.progress.start(self._number, run.steps, self._step)
+        training = self._training
+        training.learner.model.train()
+        training.progress.start(self._number, training.steps, self._step)
         for inputs, targets in self._batches():
             self._learn(inputs, targets)
-            run.progress.step()
-            if self._step < run.steps:
+            training.progress.step()
+            if self._step < training.steps:
                 self._look()
         return self._summary()
 
     def save(self) -> bool:
         """Save what has been learned so far; tell whether it is safe."""
-        run = self._run
+        training = self._training
         waiting = torch.stack(self._waiting) if self._waiting else torch.zeros(0)
-        own = {"waiting": waiting, "correct": self._correct, **run.learner.own_statistics()}
+        own = {"waiting": waiting, "correct": self._correct, **training.learner.own_statistics()}
         gathered = ranks.gather({name: tensor.cpu() for name, tensor in own.items()})
-        run.state.part = EpochPart(self._step, self.seconds, self._losses, gathered)
-        return run.save()
+        training.state.part = EpochPart(self._step, self.seconds, self._losses, gathered)
+        return training.save()
 
     def _learn(self, inputs: Tensor, targets: Tensor) -> None:
         """Learn one batch."""
-        run, step, whole = self._run, self._step, self._size(self._step)
+        training, step, whole = self._training, self._step, self._size(self._step)
         # Ranks drop different units.
         own = (ranks.rank(),) if ranks.count() > 1 else ()
-        reseed(derive_seed(run.seed, "dropout", self._number, step, *own), self._device)
-        loss, right = run.learner.step(
+        reseed(derive_seed(training.seed, "dropout", self._number, step, *own), self._device)
+        loss, right = training.learner.step(
             inputs,
             targets,
             whole=whole,
-            epochs_done=self._number - 1 + (step + 0.5) / run.steps,
-            number=(self._number - 1) * run.steps + step + 1,
-            seed=derive_seed(run.seed, "mix", self._number, step),
+            epochs_done=self._number - 1 + (step + 0.5) / training.steps,
+            number=(self._number - 1) * training.steps + step + 1,
+            seed=derive_seed(training.seed, "mix", self._number, step),
         )
         self._correct += right
         self._waiting.append(loss)
         self._step += 1
-        if len(self._waiting) == _FETCH_EVERY or self._step == run.steps:
+        if len(self._waiting) == _FETCH_EVERY or self._step == training.steps:
             self._fetch()
 
     def _fetch(self) -> None:
         """Wait for the losses, and stop at one that is infinite or not a number."""
-        together = torch.stack(self._waiting)
+        training, together = self._training, torch.stack(self._waiting)
         ranks.sum_over_ranks([together])
         self._losses += together.tolist()
         self._waiting.clear()
         for step, loss in enumerate(self._losses, start=1):
             if not math.isfinite(loss):
                 raise TrainingError(
-                    f"{self._run.label}: the loss is {loss} at epoch {self._number}, step {step} of {self._run.steps}; "
-                    f"{cause_of_infinity(self._run.config)}"
+                    f"{training.label}: the loss is {loss} at epoch {self._number}, step {step} of {training.steps}; "
+                    f"{cause_of_infinity(training.config)}"
                 )
 
     def _look(self) -> None:
         """Save, and stop, where it is time."""
-        wanted = self._run.watch.look()
+        wanted = self._training.watch.look()
         safe = self.save() if wanted.save else True
         if wanted.stop:
-            raise self._run.stopped(wanted.stop, safe)
+            raise self._training.stopped(wanted.stop, safe)
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches of the steps that are left."""
-        config, split = self._run.config, self._run.bundle.train
-        seed, mine = derive_seed(self._run.seed, "images", self._number), (ranks.rank(), ranks.count())
+        config, split = self._training.config, self._training.bundle.train
+        seed, mine = derive_seed(self._training.seed, "images", self._number), (ranks.rank(), ranks.count())
         told = False
         while True:
             batches = split.batches(config.batch_size, shuffle_seed=seed, augment=True, part=mine, skip=self._step)
             try:
-                for _, batch in zip(range(self._step, self._run.steps), batches, strict=False):
+                for _, batch in zip(range(self._step, self._training.steps), batches, strict=False):
                     yield batch
                 return
             except DataError:
@@ -177,13 +177,13 @@ class Epoch:
 
     def _size(self, step: int) -> int:
         """Return the number of images of a step's batch, on all ranks together."""
-        size = self._run.config.batch_size
-        return min(size, len(self._run.bundle.train) - step * size)
+        size = self._training.config.batch_size
+        return min(size, len(self._training.bundle.train) - step * size)
 
     def _summary(self) -> tuple[float, float, int]:
         correct = self._correct.clone()
         ranks.sum_over_ranks([correct])
-        sizes = [self._size(step) for step in range(self._run.steps)]
+        sizes = [self._size(step) for step in range(self._training.steps)]
         images = sum(sizes)
         mean = sum(loss * size for loss, size in zip(self._losses, sizes, strict=True)) / images
         return mean, correct.item() / images, images

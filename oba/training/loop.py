@@ -22,7 +22,7 @@ from oba.models.weight_masks import Masks
 from oba.recipes import TrainConfig
 from oba.signals import held, let_through, received
 from oba.training.device import seeded
-from oba.training.epoch import Epoch, Run, cause_of_infinity
+from oba.training.epoch import Epoch, Training, cause_of_infinity
 from oba.training.evaluation import Metrics, evaluate
 from oba.training.learner import Learner
 from oba.training.progress import Progress
@@ -98,13 +98,13 @@ def train(
         if state.weights:
             done = len(state.history)
             progress.resume(done + 1, state.part.step, steps) if state.part else progress.resume(done, 0, steps)
-        run = Run(learner, bundle, config, steps, seed, label, progress, state, states, Watch())
+        training = Training(learner, bundle, config, steps, seed, label, progress, state, states, Watch())
         for number in range(len(state.history) + 1, config.epochs + 1):
-            epoch = Epoch(run, number, device)
+            epoch = Epoch(training, number, device)
             loss, top1, images = epoch.learn()
             learner.end_epoch()
             trained = epoch.seconds
-            val = _validate(run, epoch, f"{label}: validation after epoch {number}", device, runtime.precision)
+            val = _validate(training, epoch, f"{label}: validation after epoch {number}", device, runtime.precision)
 
             lr = learning_rate(config, number - 1 + (steps - 0.5) / steps)  # of the last step
             record = EpochRecord(number, lr, loss, top1, val.loss, val.top1, images / trained, epoch.seconds)
@@ -115,11 +115,11 @@ def train(
             elif max(state.history, key=lambda other: (other.val_top1, -other.val_loss)) is record:
                 state.selected_epoch = number
                 state.best = {name: t.detach().cpu().clone() for name, t in learner.counted.state_dict().items()}
-            safe = run.save()
+            safe = training.save()
             progress.finish(state.history)
             on_epoch(record)
-            if stop := run.watch.look(now=True).stop:
-                raise run.stopped(stop, safe)
+            if stop := training.watch.look(now=True).stop:
+                raise training.stopped(stop, safe)
 
     model.load_state_dict(state.best or learner.counted.state_dict())
     model.eval()
@@ -132,14 +132,14 @@ def _steps(images: int, batch_size: int) -> int:
     return full + (rest >= 2 * ranks.count())
 
 
-def _validate(run: Run, epoch: Epoch, label: str, device: torch.device, precision: str) -> Metrics:
+def _validate(training: Training, epoch: Epoch, label: str, device: torch.device, precision: str) -> Metrics:
     """Measure the net after an epoch; a single rank stops at once, with all steps of the epoch saved."""
-    config = run.config
+    config = training.config
     try:
         with let_through(ranks.count() == 1):
             return evaluate(
-                run.learner.counted,
-                run.bundle.val,
+                training.learner.counted,
+                training.bundle.val,
                 batch_size=config.batch_size,
                 device=device,
                 precision=precision,
@@ -148,7 +148,7 @@ def _validate(run: Run, epoch: Epoch, label: str, device: torch.device, precisio
             )
     except StoppedError:
         safe = epoch.save()
-        raise run.stopped(str(received()), safe) from None
+        raise training.stopped(str(received()), safe) from None
 
 
 def _key(model: nn.Module, config: TrainConfig, seed: int, runtime: RuntimeConfig) -> str:
