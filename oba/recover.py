@@ -144,7 +144,7 @@ def _await_jobs(runs: Sequence[str], cancel: bool, tell: Callable[[str], None]) 
         cancel_jobs(jobs)
     doing = "cancelled" if cancel else "waiting for"
     while jobs:
-        line = f"{doing} {_named(jobs)}: {', '.join(f'{job.number} {job.state.lower()}' for job in jobs)}"
+        line = f"{doing} {_named(jobs)}: {', '.join(map(str, jobs))}"
         if line != told:
             tell(line)
             told = line

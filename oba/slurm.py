@@ -24,10 +24,19 @@ class QueuedJob:
     Attributes:
         number: SLURM's number of it.
         state: SLURM's word for its state, such as ``PENDING``.
+        reason: Why it waits, in SLURM's words, or ``None``.
     """
 
     number: str
     state: str
+    reason: str
+
+    def __str__(self) -> str:
+        """Say how it is, and what only its owner can change."""
+        state = f"{self.number} {self.state.lower()}"
+        if "held" not in self.reason.lower():
+            return state
+        return f"{state} ({self.reason}; it starts after `scontrol release {self.number}`)"
 
 
 def unfinished_jobs(runs: Sequence[str]) -> list[QueuedJob]:
@@ -39,8 +48,8 @@ def unfinished_jobs(runs: Sequence[str]) -> list[QueuedJob]:
     Returns:
         The jobs.
     """
-    lines = _ask(["squeue", "--noheader", "--format=%i|%T", "--name", ",".join(runs)]).splitlines()
-    return [QueuedJob(*line.strip().split("|", 1)) for line in lines if line.strip()]
+    lines = _ask(["squeue", "--noheader", "--format=%i|%T|%r", "--name", ",".join(runs)]).splitlines()
+    return [QueuedJob(*line.strip().split("|", 2)) for line in lines if line.strip()]
 
 
 def cancel_jobs(jobs: Sequence[QueuedJob]) -> None:

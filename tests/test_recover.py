@@ -125,14 +125,16 @@ def test_a_slurm_that_hangs_is_given_up(tmp_path, monkeypatch):
 
 
 def test_the_jobs_of_lost_runs_are_waited_for_also_while_slurm_is_away_for_a_moment(lost, tmp_path, monkeypatch):
-    """The queue, one answer after the other: a job runs, no answer, the job is ending, it is gone."""
-    answers = "echo x >> calls; case $(/usr/bin/wc -l < calls) in 1) echo '12|RUNNING';; 2) exit 1;; "
-    programs(monkeypatch, tmp_path / "bin", squeue=answers + "3) echo '12|COMPLETING';; esac")
+    """The queue, one answer after the other: a job runs, is held, no answer, it is ending, it is gone."""
+    answers = "echo x >> calls; case $(/usr/bin/wc -l < calls) in 1) echo '12|RUNNING|None';; "
+    answers += "2) echo '12|PENDING|launch failed requeued held';; 3) exit 1;; "
+    programs(monkeypatch, tmp_path / "bin", squeue=answers + "4) echo '12|COMPLETING|None';; esac")
     monkeypatch.chdir(lost)
     monkeypatch.setattr("oba.recover._POLL", 0.01)
     start_run(lost, "run-1")
     assert said(lost) == [
         "waiting for 1 job: 12 running",
+        "waiting for 1 job: 12 pending (launch failed requeued held; it starts after `scontrol release 12`)",
         "waiting for 1 job: 12 completing",
         "no job is left in SLURM's queue",
         "freed the lock of a run that is no longer alive (1 files)",
@@ -141,7 +143,7 @@ def test_the_jobs_of_lost_runs_are_waited_for_also_while_slurm_is_away_for_a_mom
 
 
 def test_runs_whose_jobs_are_left_are_remembered_beside_the_new_one(lost, tmp_path, monkeypatch):
-    programs(monkeypatch, tmp_path / "bin", squeue='case "$*" in *run-2*) echo "7|PENDING";; esac')
+    programs(monkeypatch, tmp_path / "bin", squeue='case "$*" in *run-2*) echo "7|PENDING|Resources";; esac')
     for name in ("run-1", "run-2", "run-3"):
         start_run(lost, name)
     assert '"run-2",\n  "run-3"' in (lost / NOTE).read_text()
@@ -162,9 +164,16 @@ def test_a_start_beside_no_orphans_is_not_refused(lost, tmp_path, monkeypatch):
 
 
 def test_the_queue_is_read(tmp_path, monkeypatch):
-    programs(monkeypatch, tmp_path / "bin", squeue='echo "$*" > asked; printf "7|PENDING\\n8_[1-3]|RUNNING\\n\\n"')
+    programs(
+        monkeypatch,
+        tmp_path / "bin",
+        squeue='echo "$*" > asked; printf "7|PENDING|(Priority)\\n8_[1-3]|RUNNING|None\\n\\n"',
+    )
     monkeypatch.chdir(tmp_path)
-    assert unfinished_jobs(["a", "b"]) == [QueuedJob("7", "PENDING"), QueuedJob("8_[1-3]", "RUNNING")]
+    assert unfinished_jobs(["a", "b"]) == [
+        QueuedJob("7", "PENDING", "(Priority)"),
+        QueuedJob("8_[1-3]", "RUNNING", "None"),
+    ]
     assert "--name a,b" in (tmp_path / "asked").read_text()
 
 
