@@ -26,7 +26,7 @@ test: setup
 
 # A machine can have one SLURM at a time, which uses both cores.
 test-slow: setup
-	pytest -n 2 -m "slow and not cluster"
+	pytest -n 2 --dist worksteal -m "slow and not cluster"
 	pytest -m cluster
 
 lint: setup
