@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from architectures import Swish
 from oracle import oracle_adjoints
 from torch import Tensor, nn
-from zoo import CASES, IDS, Member, Swish
+from zoo import CASES, IDS, Member
 
 from oba.curvature import curvature_adjoints, directed_parameters, layer_parameters, nested_gradient
 from oba.errors import ScoreError

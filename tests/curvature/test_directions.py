@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from architectures import Functional, MultiHead, Standardized
 from torch import Tensor, nn
-from zoo import ZOO, Functional, MultiHead, Standardized
+from zoo import ZOO
 
 from oba.curvature import directed_parameters, layer_parameters
 from oba.errors import ScoreError

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from architectures import SqueezeExcite, Swish
 from torch import nn
-from zoo import SqueezeExcite, Swish
 
 from oba.curvature import is_unit
 

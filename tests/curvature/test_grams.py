@@ -1,72 +1,20 @@
-"""Moments against layers that copy their windows to their outputs, within the stated memory."""
+"""Moments against layers that copy their windows to their outputs; layers that have none are refused."""
 
 from __future__ import annotations
 
 import copy
-import gc
-import weakref
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from windows import CASES, IMAGES, by_group, images, output_rows, second, unfolded
 
-from oba.curvature.grams import input_moments, paired_moments, passes
+from oba.curvature.grams import input_moments, paired_moments
 from oba.curvature.moments import own_targets
 from oba.curvature.unfold import group_count, weight_matrix
 from oba.errors import ModelError, ScoreError
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths:UserWarning")
-
-CASES = {
-    "conv2d": (nn.Conv2d(3, 4, 3), (3, 6, 5)),
-    "strided, padded, dilated": (nn.Conv2d(2, 3, (3, 2), stride=(2, 1), padding=(2, 1), dilation=(2, 1)), (2, 7, 6)),
-    "padding by name": (nn.Conv2d(2, 3, (4, 3), padding="same", dilation=(1, 2)), (2, 6, 6)),
-    "reflecting": (nn.Conv2d(2, 3, 3, padding=(1, 2), padding_mode="reflect"), (2, 5, 6)),
-    "circular": (nn.Conv2d(2, 3, 3, padding=1, padding_mode="circular", bias=False), (2, 5, 6)),
-    "replicating, even kernel": (nn.Conv2d(2, 3, 4, padding="same", padding_mode="replicate"), (2, 6, 6)),
-    "grouped": (nn.Conv2d(6, 4, 3, groups=2, padding=1), (6, 5, 5)),
-    "depthwise": (nn.Conv2d(4, 4, 3, groups=4, padding=1, stride=2), (4, 6, 6)),
-    "depthwise, twice as wide": (nn.Conv2d(3, 6, 3, groups=3, bias=False), (3, 5, 5)),
-    "pointwise, strided": (nn.Conv2d(5, 2, 1, stride=2), (5, 5, 5)),
-    "conv1d": (nn.Conv1d(3, 2, 3, stride=2, padding=1, groups=1), (3, 9)),
-    "conv1d grouped": (nn.Conv1d(4, 2, 2, dilation=2, groups=2), (4, 9)),
-    "conv3d": (nn.Conv3d(2, 4, (2, 3, 1), padding=(1, 0, 0), groups=2), (2, 4, 4, 3)),
-    "wider than a panel": (nn.Conv2d(60, 2, 3), (60, 3, 4)),
-    "linear": (nn.Linear(5, 3), (5,)),
-    "linear on tokens": (nn.Linear(5, 3, bias=False), (4, 5)),
-    "linear on maps": (nn.Linear(5, 3), (3, 2, 5)),
-}
-IMAGES = 5
-
-
-def images(shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    return torch.randn(IMAGES, *shape, generator=torch.Generator().manual_seed(seed)) + 0.3
-
-
-def unfolded(layer: Any, x: Tensor) -> Tensor:
-    """Return the rows, (groups, rows, columns), by a copy of the layer whose weight is the identity."""
-    if isinstance(layer, nn.Linear):
-        return x.double().reshape(1, -1, x.shape[-1])
-    columns, groups = layer.weight[0].numel(), layer.groups
-    twin = copy.deepcopy(layer).double()
-    twin.weight = nn.Parameter(torch.eye(columns).double().repeat(groups, 1).reshape(-1, *layer.weight.shape[1:]))
-    twin.bias, twin.out_channels = None, groups * columns
-    return by_group(twin(x.double()).detach(), groups)
-
-
-def by_group(y: Tensor, groups: int) -> Tensor:
-    """Return a convolution's output as (groups, rows, outputs of a group)."""
-    return y.flatten(2).unflatten(1, (groups, -1)).permute(1, 0, 3, 2).flatten(1, 2)
-
-
-def output_rows(layer: Any, y: Tensor, groups: int) -> Tensor:
-    return y.double().reshape(1, -1, y.shape[-1]) if isinstance(layer, nn.Linear) else by_group(y.double(), groups)
-
-
-def second(a: Tensor, b: Tensor) -> Tensor:
-    return a.mT @ b / a.shape[1]
 
 
 @pytest.mark.parametrize("unfold_bytes", [1, 2_000, 1 << 26])
@@ -185,71 +133,6 @@ def test_kept_columns_may_differ_between_groups():
         torch.testing.assert_close(inputs.keep(columns).gram[g], inputs.gram[g][columns[g]][:, columns[g]])
         torch.testing.assert_close(inputs.keep(columns).mean[g], inputs.mean[g][columns[g]])
         torch.testing.assert_close(targets.keep(columns).cross[g], targets.cross[g][:, columns[g]])
-
-
-class Largest(TorchDispatchMode):
-    """Notes the bytes of the largest float64 tensor that is made."""
-
-    bytes = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if isinstance(result, Tensor) and result.dtype == torch.float64:
-            self.bytes = max(self.bytes, result.untyped_storage().nbytes())
-        return result
-
-
-@pytest.mark.parametrize("limit", [20_000, 100_000, 1_000_000])
-def test_no_larger_part_is_unfolded_than_allowed(limit):
-    model = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 8, 3, padding=1, groups=2))
-    x = torch.randn(20, 4, 16, 16)  # unfolded: 20 images × 16 lines × 16 × 36 columns × 8 bytes = 1.5 MB
-    with Largest() as largest:
-        grams = [inputs.gram.nbytes for _, inputs in input_moments(model, [x], ["0", "1"], unfold_bytes=limit)]
-    assert max(grams) < 20_000
-    assert 0.5 * limit < largest.bytes <= limit
-
-
-def test_passes_fill_the_budget_in_order():
-    sizes = {"a": 4, "b": 5, "c": 1, "d": 20, "e": 9, "f": 2}
-    assert passes(sizes, 10) == [["a", "b", "c"], ["d"], ["e"], ["f"]]
-    assert passes(sizes, 100) == [list(sizes)]
-    assert passes({}, 10) == []
-
-
-def test_layers_beyond_the_budget_wait_for_a_pass_of_their_own():
-    model = nn.Sequential(*(nn.Linear(10, 10) for _ in range(5)))
-    runs = []
-    model.register_forward_hook(lambda *_: runs.append(len(runs)))
-    x = images((10,))
-    names = ["0", "1", "2", "3", "4"]
-    once = dict(input_moments(model, [x, x], names))
-    assert len(runs) == 2
-    size = 8 * (10 * 10 + 10)
-    alive: list[weakref.ref[Tensor]] = []
-    found = input_moments(model, [x, x], names, budget_bytes=2 * size)
-    for name in names:
-        got, inputs = next(found)
-        assert got == name
-        torch.testing.assert_close(inputs.gram, once[name].gram)
-        alive.append(weakref.ref(inputs.gram))
-        del inputs
-        gc.collect()
-        assert not any(gram() is not None for gram in alive)
-    assert len(runs) == 2 + 3 * 2
-    assert list(found) == []
-    assert not any(layer._forward_hooks for layer in model)
-
-
-def test_a_pair_takes_room_for_its_targets_too():
-    model = nn.Sequential(nn.Linear(4, 50), nn.Linear(50, 4))
-    runs = []
-    model.register_forward_hook(lambda *_: runs.append(0))
-    x = images((4,))
-    size = 8 * (4 * 5 + 50 * 6 + 50 * 51 + 4 * 52)
-    list(paired_moments(nn.Sequential(*model), model, [x], ["0", "1"], budget_bytes=size))
-    assert len(runs) == 1
-    list(paired_moments(nn.Sequential(*model), model, [x], ["0", "1"], budget_bytes=size - 1))
-    assert len(runs) == 3
 
 
 def test_other_layers_are_refused_by_name():

@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from architectures import CLASSES, Residual
 from torch import Tensor, nn
-from zoo import CLASSES, Member, Residual
+from zoo import Member
 
 from oba.importance.batches import Batch
 from oba.importance.hessians import GaussNewton, MaskHessian

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from architectures import Concat, PreActivation, Residual
 from torch import Tensor, nn
-from zoo import Concat, Member, PreActivation, Residual
+from zoo import Member
 
 from oba.importance.scale_free import scale_free_layers
 from oba.importance.state import left_as_found

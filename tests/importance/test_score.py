@@ -4,9 +4,10 @@ from itertools import product
 
 import pytest
 import torch
+from architectures import Residual
 from scoring import own, raw_scores
 from torch import Tensor, nn
-from zoo import IMAGE, ZOO, Member, Residual
+from zoo import IMAGE, ZOO, Member
 
 from oba.errors import ConfigError, ScoreError
 from oba.importance import parameter_scores, score_structures

@@ -9,13 +9,13 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from oba.imports import importing
-from oba.tracking import RunIdentity, resolve_uri
+from oba.tracking import RunIdentity, resolve_uri, stage_run, sync
 from oba.tracking.journal import read_attempt
 from oba.tracking.quiet import PATIENT, quiet
 
@@ -213,3 +213,54 @@ def own_lab(setup: Setup, tmp_path: Path) -> Lab:
 def new_store(setup: Setup) -> Callable[[Path], str]:
     """Put another, empty store into a folder, in the place of what is there."""
     return lambda results: copy_of_store(setup, results)
+
+
+@pytest.fixture
+def level(lab):
+    """Evaluate one level of the chain: a stage that reports to its parent."""
+
+    def level(removed, top1, *, chain="1", uri=lab.uri, upstream=(), dense=None):
+        key = f"evaluate{removed}"
+        identity = replace(lab.identity(key, parent=True), parent=lab.chain_of(chain), attempt=f"{chain} {top1}")
+        with stage_run(lab.journal(key), identity, uri=uri, results_dir=lab.results, upstream=upstream) as run:
+            run.chain_metrics({"test_top1": top1, "latency_ms": 10 * top1}, step=removed)
+            if dense:
+                run.chain_metrics({"test_top1": dense, "latency_ms": 10 * dense}, step=0)
+
+    return level
+
+
+@pytest.fixture
+def parents(lab):
+    """Return the chain's runs: the current ones, and those that were replaced."""
+
+    def parents():
+        runs = lab.runs("chain")
+        replaced = [run for run in runs if "superseded_by" in run.data.tags]
+        assert all(run.info.status != "RUNNING" for run in replaced)
+        return [run for run in runs if run not in replaced], replaced
+
+    return parents
+
+
+@pytest.fixture
+def chart(lab):
+    """Return the accuracies of a run by step, of which none has two points."""
+
+    def chart(run):
+        points = lab.history(run)
+        assert len(points) == len({point[:2] for point in points})
+        accuracy = {step: value for key, step, _, value in points if key == "test_top1"}
+        assert {step: value for key, step, _, value in points if key == "latency_ms"} == {
+            step: 10 * value for step, value in accuracy.items()
+        }
+        assert not accuracy or run.data.metrics["test_top1"] == accuracy[max(accuracy)]
+        return accuracy
+
+    return chart
+
+
+@pytest.fixture
+def send(lab):
+    """Send all journals and return how many had something new."""
+    return lambda: sync(sorted(lab.folder.glob("journal/*.jsonl")), lab.uri, lab.results).updated

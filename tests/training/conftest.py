@@ -11,6 +11,7 @@ import torch
 
 from oba.machine import RuntimeConfig
 from oba.recipes import TrainConfig
+from oba.training import slots
 from oba.training.loop import train
 from oba.training.records import TrainOutcome
 
@@ -42,3 +43,11 @@ def run(toy: SimpleNamespace, tmp_path: Path) -> Any:
         return model, train(model, given.pop("bundle", None) or toy.ToyBundle(), config, **(arguments | given))
 
     return start
+
+
+@pytest.fixture
+def _eight_gpus_and_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slots, "_installed", lambda: 8)
+    monkeypatch.setattr(slots, "_POLL", 0.01)
+    for name in ("CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "SLURM_STEP_ID"):
+        monkeypatch.delenv(name, raising=False)
