@@ -13,7 +13,7 @@ from oba.made import read_run
 from oba.records import Duplicates
 from oba.report.collect import collect
 from oba.report.net import Net
-from oba.report.outdated import marked_on_error
+from oba.report.rewriting import rewriting
 from oba.stages.losses import mend_records
 from oba.stages.repair import check_reported
 
@@ -21,7 +21,7 @@ from oba.stages.repair import check_reported
 def run(study: Study) -> None:
     """Write ``runs.csv``; nets that are missing have a row that says why."""
     layout = Layout(study.experiment)
-    with marked_on_error(layout.report):
+    with rewriting(layout.report, layout.state(layout.report)):
         missing = find_gaps(study, layout).reasons
         if missing and mend_records(study, layout):
             missing = find_gaps(study, layout).reasons

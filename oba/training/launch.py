@@ -40,6 +40,8 @@ longer."""
 _PR_SET_PDEATHSIG = 1
 _BUG = 1
 """Exit code of what is no error that a user can cause."""
+_FOLLOW = {StoppedError.exit_code, LostRankError.exit_code}
+"""Exit codes of ranks that may have nothing but other ranks to blame."""
 _Notes = Mapping[int, Mapping[str, Any]]
 _RESUMES = "start the job again: it goes on from what was saved"
 
@@ -90,10 +92,8 @@ def launch(count: int, command: Sequence[str], *, log: Path) -> None:
             own = _log_of(log, rank)
             if own.exists() and not own.stat().st_size:
                 own.unlink()
-    for _, note in sorted(left.items()):
-        if note["code"] == StoppedError.exit_code:
-            raise StoppedError(note["text"])
     if relay.first is not None:
+        _tell_stop(left)
         signal.raise_signal(relay.first)  # it has its effect on this process, too
     elif failures:
         _tell(failures, count, left, log)
@@ -147,10 +147,17 @@ def _log_of(log: Path, rank: int) -> Path:
     return log.with_suffix(f".rank{rank}{log.suffix}")
 
 
-def _tell(failures: Mapping[int, ProcessFailure], count: int, notes: _Notes, log: Path) -> NoReturn:
-    """Raise the error that the others followed from: what a rank told, then a kill, then a bug."""
+def _tell_stop(notes: _Notes) -> None:
+    """Raise what ranks said that a signal stopped, if there are any."""
     for _, note in sorted(notes.items()):
-        if note["code"] not in {_BUG, LostRankError.exit_code}:
+        if note["code"] == StoppedError.exit_code:
+            raise StoppedError(note["text"])
+
+
+def _tell(failures: Mapping[int, ProcessFailure], count: int, notes: _Notes, log: Path) -> NoReturn:
+    """Raise the error that the others followed from: what a rank told, then a kill, a bug, a stop, a loss."""
+    for _, note in sorted(notes.items()):
+        if note["code"] not in {_BUG, *_FOLLOW}:
             error = ObaError(note["text"])
             error.exit_code = note["code"]
             raise error
@@ -158,8 +165,9 @@ def _tell(failures: Mapping[int, ProcessFailure], count: int, notes: _Notes, log
     killed = {rank: -failure.exitcode for rank, failure in failures.items() if failure.exitcode < 0}
     first = {rank: number for rank, number in killed.items() if number != signal.SIGTERM}
     broken = [rank for rank, failure in failures.items() if failure.exitcode > 0]  # in the order of their ends
-    broken.sort(key=lambda rank: (failures[rank].exitcode == LostRankError.exit_code, rank))
-    if not first and all(failures[rank].exitcode == LostRankError.exit_code for rank in broken):
+    broken.sort(key=lambda rank: (failures[rank].exitcode in _FOLLOW, rank))
+    if not first and all(failures[rank].exitcode in _FOLLOW for rank in broken):
+        _tell_stop(notes)
         first = killed
     if first:
         rank = min(first, key=lambda rank: failures[rank].timestamp)

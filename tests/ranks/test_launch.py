@@ -199,6 +199,19 @@ def test_ranks_that_a_signal_stops_save_first_and_their_first_one_is_heard(start
     assert told.value.exit_code == 14
 
 
+@pytest.mark.parametrize(
+    ("end", "message", "code"),
+    [
+        ("os.kill(os.getpid(), 9)", "rank 1 of 2 was killed by signal 9", 13),
+        ("raise ScoreError('batch 3')", "batch 3", 7),
+    ],
+)
+def test_ranks_that_are_stopped_because_another_failed_do_not_hide_why(start, end, message, code):
+    with pytest.raises(ObaError, match=f"^{message}") as told:
+        start(LISTENING + f"if rank == 1:\n    {end}\ntime.sleep(60)")
+    assert told.value.exit_code == code
+
+
 def test_one_rank_that_a_signal_stopped_stops_the_job(start):
     with pytest.raises(StoppedError, match=r"^stopped by SIGTERM; the same command goes on from what was saved$"):
         start(LISTENING + "rank and os.kill(os.getpid(), 15); time.sleep(60)")

@@ -16,7 +16,7 @@ from oba.files import digest_file
 CLOCKS = re.compile(r"seconds|_ms$|speedup|per_second|gradients_per_batch|memory|^time$")
 """Names of what differs from run to run."""
 _NO_RESULTS = {".state", "logs", "benchmarks", "journal"}
-_OWN = {"inputs", "outputs", "key"}
+_OWN = {"inputs", "outputs", "key", "seal"}
 """Of records: digests of files that hold times."""
 _OWN_TAGS = {"stage_attempt", "mlflow.parentRunId", "superseded_by"}
 
