@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 
 def argument_parser(text: str | None) -> argparse.ArgumentParser:
@@ -33,4 +32,4 @@ def write_figures(options: argparse.Namespace, figures: Mapping[str, object]) ->
     """
     if options.json:
         settings = {key: str(value) for key, value in vars(options).items() if key != "json"}
-        options.json.write_text(json.dumps({"settings": settings, "torch": torch.__version__, **figures}, indent=1))
+        options.json.write_text(json.dumps({"settings": settings, "torch": version("torch"), **figures}, indent=1))

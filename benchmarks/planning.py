@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import yaml
@@ -29,6 +30,14 @@ from oba.study import parse_study
 ROOT = Path(__file__).parents[1]
 NOBODY = "http://127.0.0.1:9"
 """A tracking server that is not there."""
+TOUCH = """
+import sys
+from snakemake.cli import main
+from snakemake.executors.touch import Executor
+Executor.SLEEPING_TIME = 0
+main(sys.argv[1:])
+"""
+"""Snakemake that does not wait after each file that it touches."""
 METHODS = 10
 
 
@@ -41,9 +50,10 @@ class Cost:
     peak_megabytes: float
 
 
-def cost_of(command: Sequence[str], folder: Path) -> Cost:
+def cost_of(command: Sequence[str], folder: Path, **variables: str) -> Cost:
     """Run a command, which must succeed, and return what it took."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": NOBODY}
+    own = {"PYTHONPATH": str(ROOT), "MLFLOW_TRACKING_URI": NOBODY, "XDG_CACHE_HOME": str(folder / "cache")}
+    environment = os.environ | own | variables
     started = os.times().elapsed
     with (folder / "output.txt").open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
@@ -95,9 +105,17 @@ def measured(chains: int, job_per: str) -> dict[str, Cost]:
         (folder / "study.yaml").write_text(yaml.safe_dump(values))
         snakemake = [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", "--cores", "2"]
         found = {"plan": cost_of([*snakemake, "--dry-run", "--quiet", "all"], folder)}
-        make_up(values, folder)
+        # In a process of its own: the peak memory of a process counts that of the one it was forked from.
+        maker = get_context("spawn").Process(target=make_up, args=(values, folder))
+        maker.start()
+        maker.join()
+        assert maker.exitcode == 0
         shutil.rmtree(folder / ".snakemake", ignore_errors=True)
-        cost_of([*snakemake, "--touch", "--quiet", "all"], folder)
+        # Nothing was measured: there is nothing to send and to show at the end.
+        (folder / "quiet").mkdir()
+        (folder / "quiet/oba").symlink_to("/bin/true")
+        path = os.pathsep.join([str(folder / "quiet"), os.environ["PATH"]])
+        cost_of([sys.executable, "-c", TOUCH, *snakemake[3:], "--touch", "--quiet", "all"], folder, PATH=path)
         found["idle run"] = cost_of([*snakemake, "--quiet", "all"], folder)
         return found
 

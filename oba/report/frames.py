@@ -89,6 +89,8 @@ def read_table(path: Path, columns: list[str], text: list[str]) -> pd.DataFrame:
     frame = read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values=blank)
     if list(frame.columns) != columns:
         raise FileError(f"{path}: columns {', '.join(map(str, frame.columns))}; expected {', '.join(columns)}")
+    if frame.empty:
+        raise FileError(f"{path}: holds no row; expected one for each net or level")
     for column in blank:
         if frame[column].dtype.kind not in "ifb":
             raise FileError(f"{path}: column {column} holds {frame[column].iloc[0]!r}; expected numbers")

@@ -34,6 +34,7 @@ def test_blanks_are_missing_numbers_and_empty_texts(tmp_path):
         ("", "not a readable table"),
         ("word\nx\n", "columns word; expected word, number"),
         ("word,number\nx,many\n", "column number holds 'many'; expected numbers"),
+        ("word,number\n", "holds no row; expected one for each net or level"),
     ],
 )
 def test_damaged_tables_are_named(tmp_path, content, message):
