@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -95,8 +95,8 @@ def make_up(values: dict[str, object], folder: Path) -> None:
         (report / name).touch()
 
 
-def measured(chains: int, job_per: str) -> dict[str, Cost]:
-    """Measure one sweep in a folder of its own."""
+def measured(chains: int, job_per: str) -> Iterator[tuple[str, Cost]]:
+    """Measure one sweep in a folder of its own; yield what was measured, by name."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part in ("Snakefile", "workflow", "profiles", "environment.yml"):
@@ -104,7 +104,7 @@ def measured(chains: int, job_per: str) -> dict[str, Cost]:
         values = values_of(chains, job_per)
         (folder / "study.yaml").write_text(yaml.safe_dump(values))
         snakemake = [sys.executable, "-m", "snakemake", "--configfile", "study.yaml", "--cores", "2"]
-        found = {"plan": cost_of([*snakemake, "--dry-run", "--quiet", "all"], folder)}
+        yield "plan", cost_of([*snakemake, "--dry-run", "--quiet", "all"], folder)
         # In a process of its own: the peak memory of a process counts that of the one it was forked from.
         maker = get_context("spawn").Process(target=make_up, args=(values, folder))
         maker.start()
@@ -115,9 +115,12 @@ def measured(chains: int, job_per: str) -> dict[str, Cost]:
         (folder / "quiet").mkdir()
         (folder / "quiet/oba").symlink_to("/bin/true")
         path = os.pathsep.join([str(folder / "quiet"), os.environ["PATH"]])
-        cost_of([sys.executable, "-c", TOUCH, *snakemake[3:], "--touch", "--quiet", "all"], folder, PATH=path)
-        found["idle run"] = cost_of([*snakemake, "--quiet", "all"], folder)
-        return found
+        cost_of(
+            [sys.executable, "-c", TOUCH, *snakemake[3:], "--cores", "100000", "--touch", "--quiet", "all"],
+            folder,
+            PATH=path,
+        )
+        yield "idle run", cost_of([*snakemake, "--quiet", "all"], folder)
 
 
 def main() -> None:
@@ -132,7 +135,7 @@ def main() -> None:
     figures: list[dict[str, object]] = []
     for job_per in options.job_per:
         for chains in options.chains:
-            for what, cost in measured(chains, job_per).items():
+            for what, cost in measured(chains, job_per):
                 print(
                     f"{chains:6d} chains, a job per {job_per:5s} {what:9s} {cost.cpu_seconds:7.1f} s of CPU "
                     f"(x{cost.cpu_seconds / unit.cpu_seconds:.0f}), {cost.wall_seconds:7.1f} s, "
