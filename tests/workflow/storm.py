@@ -77,9 +77,9 @@ class _Aim:
     moment: float
 
 
-def write_study(root: Path) -> None:
+def write_study(root: Path, job_per: str = "stage") -> None:
     """Write the study into a project."""
-    (root / "tiny.yaml").write_text(yaml.safe_dump(STUDY))
+    (root / "tiny.yaml").write_text(yaml.safe_dump(STUDY | {"job_per": job_per}))
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pandas as pd
 import pytest
 from lab import GPUS
@@ -14,7 +16,7 @@ TIMED = ["latency_ms", "dense_latency_ms", "speedup", "speedup_low", "speedup_hi
 """Columns that no two runs have in common."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def local_table(tmp_path_factory, make_project):
     """The table of the sweep, run on this machine."""
     project = make_project(tmp_path_factory.mktemp("local"))
@@ -55,3 +57,18 @@ def test_a_sweep_survives_its_jobs_and_its_scheduler(submit, slurm, project, loc
     assert "slurm_logs/rule_dense" in run.said.read_text(), "the logs of failed jobs are named"
     kept = [path.stem for path in (project.root / ".snakemake/slurm_logs").rglob("*.log")]
     assert sorted(kept) == sorted([cancelled.number, again.number]), "and kept, others are not"
+
+
+def test_jobs_of_whole_levels_survive_and_leave_the_same_table(submit, slurm, project, local_table):
+    run = submit("--jobs", "8", "--config", "job_per=level", **SWEEP)
+    cancelled = run.running("level")
+    run.waits_for(lambda: works_on("prune+finetune+evaluate", project.root), "a level's work")
+    slurm.ask("scancel", cancelled.number)
+    run.finish()
+    assert Counter((job.rule, job.state) for job in run.jobs() if job.rule in {"dense", "level"}) == {
+        ("dense", "COMPLETED"): 1,
+        ("level", "CANCELLED"): 1,
+        ("level", "COMPLETED"): 2,
+    }
+    assert {job.rule for job in run.jobs()} == {"prepare", "split", "trace", "dense", "level", "collect", "report"}
+    pd.testing.assert_frame_equal(results_of(project), local_table)
