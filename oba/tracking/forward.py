@@ -35,6 +35,8 @@ class Sent:
     artifacts: int = 0
     missing: int = 0
     """Files that are gone, or belong elsewhere, and were not sent."""
+    awaited: int = 0
+    """Files of a finished stage among those that are gone: they come back when what was lost is put back."""
     busy: bool = False
     """Whether another process is passing on the same journal."""
     deleted: bool = False
@@ -95,7 +97,7 @@ class Forwarder:
         sent = self._send_values(remote, attempt, pending)
         for event in pending:
             if event.kind == "artifact":
-                self._send_artifact(remote.run, event, sent)
+                self._send_artifact(remote.run, attempt, event, sent)
         settled = True
         if attempt.identity.parent and _FOR_THE_CHAIN & {event.kind for event in pending}:
             chain = Chain(self._store, attempt.identity.parent)
@@ -104,7 +106,7 @@ class Forwarder:
         if status != remote.status:
             self._store.set_status(remote.run.info.run_id, status, when)
             remote.status = status
-        if settled:
+        if settled and not sent.awaited:
             self._note(remote, attempt)
         return sent
 
@@ -147,10 +149,12 @@ class Forwarder:
         remote.params |= params.keys()
         return Sent(updated=True, metrics=len(metrics), params=len(params))
 
-    def _send_artifact(self, run: Run, event: Event, sent: Sent) -> None:
-        """Upload a file, if it is still there: a failed stage's outputs are removed."""
+    def _send_artifact(self, run: Run, attempt: Attempt, event: Event, sent: Sent) -> None:
+        """Upload a file, if it is still there: Snakemake removes the outputs of a stage that failed, or was killed."""
         path = self._store.connection.results / event.fields["path"]
-        if path.exists() and self._store.upload(run, path, event.fields["folder"]):
+        there = path.exists()
+        if there and self._store.upload(run, path, event.fields["folder"]):
             sent.artifacts += 1
-        else:
-            sent.missing += 1
+            return
+        sent.missing += 1
+        sent.awaited += not there and attempt.state[0] == "FINISHED"

@@ -206,6 +206,18 @@ def test_chain_that_somebody_deleted_stays_deleted(lab, forward):
     assert lab.run().info.status == "FINISHED"
 
 
+def test_artifacts_of_a_finished_stage_are_sent_when_they_are_back(lab, forward):
+    """A stage is killed after its last word, Snakemake removes its outputs, and the next run puts them back."""
+    report(lab, 1, artifact=f"{lab.experiment}/run.json", end="FINISHED")
+    assert forward() == Sent(updated=True, metrics=2, missing=1, awaited=1)
+    assert lab.run().info.status == "FINISHED"
+    assert forward() == Sent(updated=True, missing=1, awaited=1)
+    (lab.folder / "run.json").write_text("{}")
+    assert forward() == Sent(updated=True, artifacts=1)
+    assert lab.artifacts(lab.run()) == {"run.json": 2}
+    assert forward() == Sent()
+
+
 def test_artifact_that_is_gone_is_counted(lab, forward):
     report(lab, 1, artifact="gone.json", end="FAILED")
     assert forward() == Sent(updated=True, metrics=2, missing=1)
