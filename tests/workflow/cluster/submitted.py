@@ -96,10 +96,10 @@ def kill_batch_script(slurm: Lab, job: BatchJob) -> None:
     os.kill(script.pid, signal.SIGKILL)
 
 
-def works_on(command: str, folder: Path) -> bool:
-    """Tell whether a process of `oba` runs a command in a folder."""
-    found = [p.info for p in psutil.process_iter(["cmdline", "cwd"]) if p.info["cwd"] == str(folder)]
-    return any(any(w.endswith("/oba") for w in p["cmdline"] or []) and command in p["cmdline"] for p in found)
+def works_on(command: str, job: BatchJob) -> bool:
+    """Tell whether a process of `oba` runs a command as a part of a job: none that another job left is meant."""
+    found = [p.info for p in psutil.process_iter(["cmdline", "environ"]) if command in (p.info["cmdline"] or [])]
+    return any((p["environ"] or {}).get("SLURM_JOB_ID") == job.number for p in found)
 
 
 def at_once(jobs: list[BatchJob]) -> int:
