@@ -99,7 +99,8 @@ def kill_batch_script(slurm: Lab, job: BatchJob) -> None:
 def works_on(command: str, job: BatchJob) -> bool:
     """Tell whether a process of `oba` runs a command as a part of a job: none that another job left is meant."""
     found = [p.info for p in psutil.process_iter(["cmdline", "environ"]) if command in (p.info["cmdline"] or [])]
-    return any((p["environ"] or {}).get("SLURM_JOB_ID") == job.number for p in found)
+    mine = [p["cmdline"] for p in found if (p["environ"] or {}).get("SLURM_JOB_ID") == job.number]
+    return any(word.endswith("/oba") for words in mine for word in words)
 
 
 def at_once(jobs: list[BatchJob]) -> int:
