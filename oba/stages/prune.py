@@ -9,7 +9,6 @@ from torch import nn
 
 from oba.datasets import AugmentConfig
 from oba.files import read_json, read_record, write_record
-from oba.layout import SCORES
 from oba.models.stored import save_pruned
 from oba.models.weight_masks import Masks
 from oba.pruning.cost import CostModel
@@ -46,7 +45,7 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
             masks, facts = _mask(job, model, masks, scorer, method.steps)
         parts = {kind: getattr(method.config, kind).name for kind in Parts.model_fields}
         facts |= {"method": Parts(**parts), "scoring": Effort(**scorer.notes.effort())}
-        scorer.write(job.directory / SCORES)
+        scorer.write(job.directory / "scores.safetensors")
     cost = CostModel.of(model, card.input_size)
     pruned = Pruned(
         keep=float(job.at.keep),
