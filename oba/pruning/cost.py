@@ -112,7 +112,7 @@ class CostModel:
         positions, others = counting.positions(model, counted, image)
         costs = {name: _layer_cost(m, positions[name]) for name, m in counted.items() if positions[name]}
         fixed = counting.product_macs(model, image) - sum(c.macs for c in costs.values()) if others else 0
-        return cls(costs, fixed, frozenset(n for n in costs if layers.coupled_blocks(counted[n]) > 1))
+        return cls(costs, fixed, frozenset(n for n in costs if layers.is_divided(counted[n])))
 
     @property
     def macs(self) -> int:

@@ -20,6 +20,8 @@ from oba.structures import FEATURE, IN, OUT
 
 Conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 """Convolutions; transposed ones are no part of image classifiers."""
+_DIVIDED = "_oba_divided"
+"""Set on a convolution that lost groups: with one left, it looks like an ordinary one."""
 
 
 def find(model: nn.Module, layer: str) -> nn.Module | nn.Parameter:
@@ -89,6 +91,18 @@ def coupled_blocks(layer: nn.Module | nn.Parameter) -> int:
     if isinstance(layer, Conv):
         return layer.groups
     return layer.num_groups if isinstance(layer, nn.GroupNorm) else 1
+
+
+def is_divided(layer: nn.Module) -> bool:
+    """Tell whether a layer divides its channels into blocks, or did before all but one of them went.
+
+    Args:
+        layer: A module, as built or as :func:`cut` left it.
+
+    Returns:
+        Whether its blocks count for the dense net.
+    """
+    return coupled_blocks(layer) > 1 or getattr(layer, _DIVIDED, False)
 
 
 def cut(model: nn.Module, name: str, kept: Mapping[str, Kept]) -> None:
@@ -165,6 +179,7 @@ def _cut_conv(
     if IN in at:
         if conv.groups > 1:
             conv.groups = conv.groups * len(at[IN]) // kept[IN].size
+            setattr(conv, _DIVIDED, True)
         else:
             _keep(conv, ("weight",), 1, at[IN])
         conv.in_channels = len(at[IN])

@@ -141,6 +141,21 @@ def test_removal_is_exact(case, count):
     assert pruned.dense_macs(plan) == CostModel.of(case.model, SIZE).macs == cost.dense_macs(plan)
 
 
+@pytest.mark.parametrize("left", [1, 2])
+def test_the_dense_cost_is_known_when_one_channel_of_a_depthwise_convolution_is_left(left):
+    depthwise = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), depthwise, nn.Conv2d(4, 3, 1))
+    dense = CostModel.of(model, SIZE)
+    each = tuple((channel,) for channel in range(4))
+    axes = (("0", "out"), ("1", "out"), ("1", "in"), ("2", "in"))
+    group = StructureGroup("0", tuple(Slice(layer, axis, each) for layer, axis in axes))
+    plan = removal_plan(model, [group], {"0": list(range(4 - left))})
+    apply_plan(model, plan)
+    assert (depthwise.groups, depthwise.in_channels) == (left, left)
+    assert CostModel.of(model, SIZE).dense_macs(plan) == dense.macs
+    assert CostModel.of(copy.deepcopy(model), SIZE).dense_macs(plan) == dense.macs
+
+
 def test_a_copy_goes_its_own_way(zoo):
     case = zoo("batch-norm")
     cost = CostModel.of(case.model, SIZE)
