@@ -108,8 +108,13 @@ class Lab:
         """Start the controller; it reads what an earlier one saved."""
         subprocess.run(["slurmctld"], check=True)
 
-    def kill_controller(self) -> None:
-        """Kill the controller as a crash would."""
+    def kill_controller(self, knowing: BatchJob) -> None:
+        """Kill the controller as a crash would, once it has saved that a job runs.
+
+        Before, the next controller would start the job a second time: its node refuses that, and SLURM holds the job.
+        """
+        saved = self.folder / "state/job_state"
+        wait_for(lambda: saved.stat().st_mtime > knowing.start + 1, "the controller to save its jobs", 60)
         pid = int((self.folder / "ctld.pid").read_text())
         os.kill(pid, signal.SIGKILL)
         wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the controller's end", 30)

@@ -39,7 +39,7 @@ def test_a_sweep_survives_its_jobs_and_its_scheduler(submit, slurm, project, loc
     third = run.running("dense", known=[cancelled, again])
     # The script asks the scheduler for its step; without an answer it ends, and SLURM holds such a job for its owner.
     run.waits_for(lambda: works_on("dense", third), "a training")
-    slurm.kill_controller()
+    slurm.kill_controller(knowing=third)
     slurm.start_controller()
     held: list[list[str]] = []
     run.finish(look=lambda: held.append([job.gpu for job in run.jobs() if job.state == "RUNNING" and job.gpu]))
