@@ -16,12 +16,14 @@ from oba import ranks
 Found = dict[str, torch.Tensor]
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
+MEETINGS = tempfile.TemporaryDirectory(prefix="ranks-")
+"""Where the ranks of all jobs meet; it goes with this process."""
 
 
 def start_ranks(command: Sequence[str], count: int = 2) -> list[subprocess.Popen[str]]:
     """Start a command as the ranks of one job."""
     path = os.pathsep.join(map(str, (ROOT, HERE, HERE.parent / "importance")))
-    shared = {"WORLD_SIZE": str(count), ranks.MEETING: tempfile.mkdtemp(prefix="ranks-")}
+    shared = {"WORLD_SIZE": str(count), ranks.MEETING: tempfile.mkdtemp(dir=MEETINGS.name)}
     shared |= {ranks.LAUNCHER: str(os.getpid()), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     return [
         subprocess.Popen(
