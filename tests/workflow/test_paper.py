@@ -11,10 +11,7 @@ import yaml
 
 PAPER = Path(__file__).parents[2] / "config/paper"
 ROWS = {
-    "cifar10-oneshot": {
-        "models": ["resnet32x4"],
-        "methods": ["weight", "c-obs", "kron-obd", "oba-joint", "reconstruction"],
-    },
+    "cifar10-oneshot": {"models": ["resnet32x4"]},
     "cifar10-iterative": {"models": ["vgg19"], "keep": [0.6, 0.3], "methods": ["oba"]},
     "cifar100-oneshot": {"models": ["vgg19"], "methods": ["oba", "kron-obs"]},
     "cifar100-iterative": {"models": ["resnet32x4"], "methods": ["oba"]},
