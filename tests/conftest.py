@@ -26,7 +26,7 @@ settings.load_profile("repository")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the slow tests last, and first of them the storm, which takes as long as twenty others."""
+    """Run the slow tests last, and first of them the storm, one of the longest."""
     items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, "storm" not in item.nodeid))
 
 

@@ -131,6 +131,7 @@ class _Block(nn.Module):
 @given(data=st.data())
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_nets_at_random_budgets(data, images):
+    torch.manual_seed(data.draw(st.integers(0, 1000)))
     width = data.draw(st.integers(2, 6))
     blocks = [
         _Block(
