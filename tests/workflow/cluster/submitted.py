@@ -96,11 +96,21 @@ def kill_batch_script(slurm: Lab, job: BatchJob) -> None:
     os.kill(script.pid, signal.SIGKILL)
 
 
-def works_on(command: str, job: BatchJob) -> bool:
-    """Tell whether a process of `oba` runs a command as a part of a job: none that another job left is meant."""
-    found = [p.info for p in psutil.process_iter(["cmdline", "environ"]) if command in (p.info["cmdline"] or [])]
-    mine = [p["cmdline"] for p in found if (p["environ"] or {}).get("SLURM_JOB_ID") == job.number]
-    return any(word.endswith("/oba") for words in mine for word in words)
+def working_on(command: str, job: BatchJob) -> list[psutil.Process]:
+    """Return the processes of `oba` that run a command as a part of a job: none that another job left is meant."""
+    found = [p for p in psutil.process_iter(["cmdline", "environ"]) if command in (p.info["cmdline"] or [])]
+    mine = [p for p in found if (p.info["environ"] or {}).get("SLURM_JOB_ID") == job.number]
+    return [p for p in mine if any(word.endswith("/oba") for word in p.info["cmdline"])]
+
+
+def is_told(process: psutil.Process, number: signal.Signals) -> bool:
+    """Tell whether a suspended process was sent a signal: it waits for it, or was woken and has taken it."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    [pending] = re.findall(r"^ShdPnd:\s*(\w+)", status, re.MULTILINE)
+    return bool(int(pending, 16) >> (number - 1) & 1) or not re.search(r"^State:\s*T", status, re.MULTILINE)
 
 
 def at_once(jobs: list[BatchJob]) -> int:

@@ -7,7 +7,7 @@ from collections import Counter
 import pandas as pd
 import pytest
 from lab import GPUS
-from submitted import at_once, kill_batch_script, works_on
+from submitted import at_once, kill_batch_script, working_on
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
@@ -38,7 +38,7 @@ def test_a_sweep_survives_its_jobs_and_its_scheduler(submit, slurm, project, loc
     kill_batch_script(slurm, again)
     third = run.running("dense", known=[cancelled, again])
     # The script asks the scheduler for its step; without an answer it ends, and SLURM holds such a job for its owner.
-    run.waits_for(lambda: works_on("dense", third), "a training")
+    run.waits_for(lambda: working_on("dense", third), "a training")
     slurm.kill_controller(knowing=third)
     slurm.start_controller()
     held: list[list[str]] = []
@@ -62,7 +62,7 @@ def test_a_sweep_survives_its_jobs_and_its_scheduler(submit, slurm, project, loc
 def test_jobs_of_whole_levels_survive_and_leave_the_same_table(submit, slurm, project, local_table):
     run = submit("--jobs", "8", "--config", "job_per=level", **SWEEP)
     cancelled = run.running("level")
-    run.waits_for(lambda: works_on("prune+finetune+evaluate", cancelled), "a level's work")
+    run.waits_for(lambda: working_on("prune+finetune+evaluate", cancelled), "a level's work")
     slurm.ask("scancel", cancelled.number)
     run.finish()
     assert Counter((job.rule, job.state) for job in run.jobs() if job.rule in {"dense", "level"}) == {
