@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
 
 from oba.config import Study
 from oba.study import parse_study
@@ -28,6 +30,19 @@ settings.load_profile("repository")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the slow tests last, and first of them the storm, one of the longest."""
     items.sort(key=lambda item: (item.get_closest_marker("slow") is not None, "storm" not in item.nodeid))
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """A browser without a window; there is no network for its pages."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        # Where the tests must not be passed over, a missing package is a failure.
+        (pytest.fail if os.environ.get("OBA_REQUIRE_ALL") else pytest.skip)("no browser: chromium is not installed")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ class Postgres:
 def postgres():
     """PostgreSQL, which .ci/run installs."""
     found = shutil.which("postgres") or next(map(str, Path("/usr/lib/postgresql").glob("*/bin/postgres")), None)
-    if found is None and not os.environ.get("OBA_REQUIRE_CLUSTER"):
+    if found is None and not os.environ.get("OBA_REQUIRE_ALL"):
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install --no-install-recommends postgresql)")
     assert found, "PostgreSQL is not installed, and .ci/packages asks for it"
     server = Postgres(Path(found).parent)

@@ -23,7 +23,7 @@ def started_slurm():
     """The daemons of one machine, until the end of the tests."""
     if reason := refusal():
         # Where the tests must not be passed over, missing packages are a failure.
-        (pytest.fail if os.environ.get("OBA_REQUIRE_CLUSTER") else pytest.skip)(f"no SLURM: {reason}")
+        (pytest.fail if os.environ.get("OBA_REQUIRE_ALL") else pytest.skip)(f"no SLURM: {reason}")
     # The machine can have one at a time. Its folder must be open to munge's user, which those of pytest are not.
     with FileLock("/tmp/oba-tests-slurm.lock"), tempfile.TemporaryDirectory(prefix="oba-slurm-") as name:
         lab = Lab(Path(name))
