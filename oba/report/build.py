@@ -13,7 +13,7 @@ from oba.report.channels import draw_channels
 from oba.report.collect import finished_nets
 from oba.report.curves import draw_curves
 from oba.report.net import Net
-from oba.report.page import save_picture
+from oba.report.sheet import save_picture
 from oba.report.style import styled
 from oba.report.summarize import summarize
 from oba.report.table import summary_markdown

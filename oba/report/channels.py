@@ -16,8 +16,8 @@ from matplotlib.patches import Rectangle
 from oba.files import read_record
 from oba.records import Pruned
 from oba.report.net import FINETUNED, Net, seeds_of
-from oba.report.page import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
 from oba.report.plans import read_channels, read_layers
+from oba.report.sheet import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
 from oba.report.style import ALARM, INK, MUTED, SMALL, in_order
 
 _ROW, _COLUMN, _GAP = 0.165, 0.4, 0.24

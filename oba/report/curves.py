@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from oba.report.history import mean_history
 from oba.report.net import DENSE, FINETUNED, Net, seeds_of
-from oba.report.page import (
+from oba.report.sheet import (
     HEADING,
     LEGEND_ROW,
     draw_legend,

@@ -16,7 +16,7 @@ from oba.report.frames import records, where
 from oba.report.granularity import MEASURES, granularities, of_granularity
 from oba.report.labels import spread_labels
 from oba.report.net import DENSE, FINETUNED, SCRATCH
-from oba.report.page import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
+from oba.report.sheet import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
 from oba.report.style import FAINT, INK, MUTED, SMALL, LineStyle, line_styles
 
 _WIDTH, _HEIGHT = 4.4, 3.3

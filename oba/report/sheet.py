@@ -1,4 +1,4 @@
-"""Pages laid out in inches: axes, text, headings and legends where they are told to be, saved repeatably."""
+"""Sheets laid out in inches: axes, text, headings and legends where they are told to be, saved repeatably."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def _legend_pitch(names: Sequence[str]) -> float:
 
 
 def heading_width(title: str, *smaller: str) -> float:
-    """Return how wide a page must be for its title and the secondary texts that start at the same edge.
+    """Return how wide a sheet must be for its title and the secondary texts that start at the same edge.
 
     Args:
         title: What :func:`write_title` writes in bold.

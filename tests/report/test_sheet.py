@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from oba.report.page import (
+from oba.report.sheet import (
     draw_legend,
     heading_width,
     legend_rows,
@@ -70,7 +70,7 @@ def test_figures_are_not_kept_by_pyplot():
     assert _pylab_helpers.Gcf.get_num_fig_managers() == 0
 
 
-def test_a_page_as_wide_as_its_heading_cuts_nothing_off(assert_legible):
+def test_a_sheet_as_wide_as_its_heading_cuts_nothing_off(assert_legible):
     title, subtitle = "a long name of an experiment: training", "a subtitle that is " + "long " * 20
     for texts in ((title * 2, "short"), (title, subtitle)):
         figure = new_figure(heading_width(*texts), 1)
