@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from oba.layout import DENSE_LONGER
+from oba.report.dodge import dodge
 from oba.report.frames import records, where
 from oba.report.granularity import MEASURES, granularities, of_granularity
 from oba.report.labels import spread_labels
@@ -24,6 +25,9 @@ _LEFT, _TOP, _BOTTOM, _GAP = 0.62, 0.34, 0.56, 0.25
 _LABEL = 8.5
 _LOG_BELOW = 15.0
 """Per cent kept from which on down the axis is logarithmic: linear axes crowd levels smaller than a seventh."""
+_READING = "Numbers at the right: per cent at the smallest level. Markers that coincide stand side by side."
+_HIDDEN, _BESIDE = 0.055, 0.085
+"""Inches: markers nearer than the first hide each other, and are set side by side at the second."""
 
 
 class _End(NamedTuple):
@@ -84,12 +88,9 @@ def _label(row: Any) -> str:
 def _subtitle(summary: pd.DataFrame) -> str:
     seeds = summary.seeds.max()
     if seeds == 1:
-        return "One seed: no error bars. Numbers at the right: per cent at the smallest level."
+        return f"One seed: no error bars. {_READING}"
     few = f"{summary.seeds.min()} to " if summary.seeds.min() < seeds else ""
-    return (
-        f"Mean over {few}{seeds} seeds, bars ± sample standard deviation. "
-        "Numbers at the right: per cent at the smallest level."
-    )
+    return f"Mean over {few}{seeds} seeds, bars ± sample standard deviation. {_READING}"
 
 
 def _footnotes(summary: pd.DataFrame) -> list[str]:
@@ -120,6 +121,7 @@ def _draw_panel(axes: Axes, nets: pd.DataFrame, styles: dict[str, LineStyle]) ->
         axes.axhspan(low, high, color=FAINT, alpha=0.6, linewidth=0, zorder=0.5)
     ends = [_End(axes.get_xlim()[1], dense.top1_percent, _label(dense), DENSE)]
     names = [name for name in nets.method.unique() if name != DENSE]
+    nets = nets.assign(x=_side_by_side(axes, nets))
     for order, name in enumerate(reversed(names)):
         of_name = where(nets, nets.method == name)
         chain = where(of_name, of_name.variant == FINETUNED).sort_values("keep", ascending=False)
@@ -127,20 +129,24 @@ def _draw_panel(axes: Axes, nets: pd.DataFrame, styles: dict[str, LineStyle]) ->
         if chain.empty:
             continue
         _draw_chain(axes, dense, chain, styles[name], zorder=3 + order)
-        ends.append(_End(_x(chain)[-1], chain.top1_percent.iloc[-1], _label(records(chain)[-1]), name))
+        ends.append(_End(chain.x.iloc[-1], chain.top1_percent.iloc[-1], _label(records(chain)[-1]), name))
     _label_ends(axes, ends, styles)
 
 
-def _x(chain: pd.DataFrame) -> list[float]:
-    """What is kept in per cent; the control that removes nothing stands at its level."""
-    longer = chain.method == DENSE_LONGER
-    return list(chain.kept_percent.where(~longer, chain.keep * 100))
+def _side_by_side(axes: Axes, nets: pd.DataFrame) -> list[float]:
+    """What is kept in per cent, moved where markers would coincide; dense-longer stands at its level."""
+    kept = nets.kept_percent.where(nets.method != DENSE_LONGER, nets.keep * 100)
+    inches = axes.transData + axes.figure.dpi_scale_trans.inverted()
+    points = [(float(x), float(y)) for x, y in inches.transform(list(zip(kept, nets.top1_percent, strict=True)))]
+    moved = dodge(points, _HIDDEN, _BESIDE)
+    back = inches.inverted().transform([(x, y) for x, (_, y) in zip(moved, points, strict=True)])
+    return [old if new == at else float(x) for old, new, (at, _), (x, _) in zip(kept, moved, points, back, strict=True)]
 
 
 def _draw_chain(axes: Axes, dense: Any, chain: pd.DataFrame, style: LineStyle, zorder: float) -> None:
     control = (chain.method == DENSE_LONGER).all()
     axes.errorbar(
-        [100.0, *_x(chain)],
+        [100.0, *chain.x],
         [dense.top1_percent, *chain.top1_percent],
         yerr=[0.0, *chain.top1_percent_std.fillna(0)] if chain.top1_percent_std.notna().any() else None,
         color=style.color,
@@ -158,7 +164,7 @@ def _draw_chain(axes: Axes, dense: Any, chain: pd.DataFrame, style: LineStyle, z
 
 def _draw_scratch(axes: Axes, nets: pd.DataFrame, style: LineStyle, zorder: float) -> None:
     axes.errorbar(
-        nets.kept_percent,
+        nets.x,
         nets.top1_percent,
         yerr=nets.top1_percent_std if nets.top1_percent_std.notna().any() else None,
         color=style.color,

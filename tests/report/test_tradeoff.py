@@ -98,6 +98,15 @@ def test_the_longer_trained_dense_net_stands_at_its_levels(draw):
     assert not any(text.startswith("dense-longer") for text in texts(draw()[0]))
 
 
+def test_no_method_hides_another_of_the_same_accuracy(draw, monkeypatch, make_sweep):
+    monkeypatch.setattr(type(make_sweep()), "top1", lambda self, model, seed, method, keep, scratch=False: 0.9)
+    (axes,) = draw(keep=(0.5,), controls=("scratch",))[0].axes
+    lines = [marked(axes, marker, filled=True) for marker in "os^"]
+    markers = axes.transData.transform([line[-1] for (line,) in lines])
+    apart = abs(markers[:, None, 0] - markers[None, :, 0])[~np.eye(3, dtype=bool)]
+    assert apart.min() > 0.08 * axes.figure.dpi
+
+
 def test_every_line_is_named_with_its_last_value(draw):
     figure, summary = draw(controls=("dense-longer",))
     last = summary[summary.keep.isin([1.0, 0.3])]
