@@ -65,9 +65,17 @@ class Evaluation(Record):
 
     Weights that are masked cost as much as others: MACs, parameters and latency are those of dense kernels. What is
     kept of them says ``weights``, of nets of which single weights went.
+
+    Attributes:
+        class_images: Images of each class, in the order of the net's outputs; empty in files of earlier versions.
+        class_correct: How many of them were recognised.
+        confusions: The most frequent errors first: class, what it was taken for, number of images.
     """
 
     test: Accuracy
+    class_images: list[Count] = []
+    class_correct: list[Count] = []
+    confusions: list[Annotated[list[Count], Field(min_length=3, max_length=3)]] = []
     cost: Cost
     macs_kept: Finite
     parameters_kept: Finite

@@ -16,7 +16,7 @@ from oba.records import Accuracy, Cost, Evaluation, Timing
 from oba.sections import EvaluateSections
 from oba.stages.job import Job, label_of
 from oba.stages.start import device_of, load_data
-from oba.training.evaluation import evaluate
+from oba.training.evaluation import evaluate_by_class, frequent_errors
 from oba.training.latency import compare_latency
 
 
@@ -28,7 +28,9 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     model.to(device)
     card, _ = read_plan(job.directory)
     dense = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size).to(device)
-    test = evaluate(model, bundle.test, batch_size=wanted.batch_size, device=device, label=label_of(job))
+    test, confusion = evaluate_by_class(
+        model, bundle.test, batch_size=wanted.batch_size, device=device, label=label_of(job)
+    )
     if not ranks.is_main():
         return {}  # and wait, so that nothing disturbs the clock
     cost, dense_cost = measure(model, card.input_size), measure(dense, card.input_size)
@@ -39,6 +41,9 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     timing["dense_median_ms"] = timing.pop("reference_median_ms")
     evaluation = Evaluation(
         test=Accuracy(**asdict(test)),
+        class_images=confusion.sum(1).tolist(),
+        class_correct=confusion.diagonal().tolist(),
+        confusions=frequent_errors(confusion),
         cost=Cost(**asdict(cost)),
         macs_kept=cost.macs / dense_cost.macs,
         parameters_kept=cost.parameters / dense_cost.parameters,

@@ -15,6 +15,8 @@ from oba.errors import TrainingError
 from oba.modes import evaluating
 
 _CLASSES_FOR_TOP5 = 10
+_ERRORS = 10_000
+"""At most so many pairs of classes are told: all of up to a hundred classes."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,6 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=kind, enabled=precision != "fp32")
 
 
-@torch.no_grad()
 def evaluate(
     model: nn.Module,
     split: Split,
@@ -71,7 +72,43 @@ def evaluate(
     Raises:
         TrainingError: If there are no images, or the loss is not finite.
     """
+    metrics, _ = evaluate_by_class(
+        model, split, batch_size=batch_size, device=device, precision=precision, label=label, cause=cause
+    )
+    return metrics
+
+
+@torch.no_grad()
+def evaluate_by_class(
+    model: nn.Module,
+    split: Split,
+    *,
+    batch_size: int = 256,
+    device: torch.device,
+    precision: str = "fp32",
+    label: str = "",
+    cause: str = "the net's weights or statistics are not finite",
+) -> tuple[Metrics, torch.Tensor]:
+    """Measure a net on a split as :func:`evaluate` does, and count what it takes each class for.
+
+    Args:
+        model: The net, on ``device``; its modes stay as they were.
+        split: The images.
+        batch_size: Images per batch.
+        device: Where the net is.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
+        label: What is measured, for messages.
+        cause: What a loss that is not finite likely comes from, for the message.
+
+    Returns:
+        The metrics, and the confusion matrix on the CPU: (classes, classes), int64, images of a class (row) that were
+        taken for another (column).
+
+    Raises:
+        TrainingError: If there are no images, or the loss is not finite.
+    """
     totals = torch.zeros(3, dtype=torch.float64, device=device)  # read once, so that no batch waits for the device
+    answers: list[torch.Tensor] = []
     images = classes = 0
     with evaluating(model):
         for inputs, targets in split.batches(batch_size, part=(ranks.rank(), ranks.count())):
@@ -82,8 +119,10 @@ def evaluate(
             logits = logits.float()
             images += len(targets)
             classes = logits.shape[1]
-            hits = logits.topk(min(5, classes)).indices == targets[:, None]
+            best = logits.topk(min(5, classes)).indices
+            hits = best == targets[:, None]
             totals += torch.stack([F.cross_entropy(logits, targets, reduction="sum"), hits[:, 0].sum(), hits.sum()])
+            answers.append(targets * classes + best[:, 0])
     where = f"{label}: " if label else ""
     ranks.sum_over_ranks([totals])
     images, classes = ranks.total(images), ranks.broadcast(classes)  # the first rank has an image of every batch
@@ -92,4 +131,22 @@ def evaluate(
     loss, top1, top5 = (totals / images).tolist()
     if not isfinite(loss):
         raise TrainingError(f"{where}the loss on {images} images is {loss}: {cause}")
-    return Metrics(loss, top1, top5 if classes >= _CLASSES_FOR_TOP5 else None, images)
+    # On the CPU: what CUDA counts with has no deterministic kernel in every version.
+    mine = torch.cat(answers).cpu() if answers else torch.empty(0, dtype=torch.int64)
+    confusion = torch.bincount(mine, minlength=classes**2).reshape(classes, classes)
+    ranks.sum_over_ranks([confusion])
+    return Metrics(loss, top1, top5 if classes >= _CLASSES_FOR_TOP5 else None, images), confusion
+
+
+def frequent_errors(confusion: torch.Tensor) -> list[list[int]]:
+    """Return which classes were taken for which others.
+
+    Args:
+        confusion: The matrix of :func:`evaluate_by_class`.
+
+    Returns:
+        Class, what it was taken for, and number of images; the most frequent first, and at most 10,000.
+    """
+    wrong = confusion - confusion.diagonal().diag()
+    pairs = [[row, column, int(wrong[row, column])] for row, column in wrong.nonzero().tolist()]
+    return sorted(pairs, key=lambda pair: -pair[2])[:_ERRORS]

@@ -138,6 +138,9 @@ def test_two_ranks_leave_what_one_leaves(desk):
     dense = "results/tiny/resnet8/seed0/dense"
     found, expected = (json.loads(each.path(f"{dense}/evaluation.json").read_text()) for each in (desk, one))
     assert found["test"] == pytest.approx(expected["test"], rel=1e-6)
+    assert sum(found["class_images"]) == sum(expected["class_images"]) == expected["test"]["images"]
+    wrong = sum(count for *_, count in found["confusions"])
+    assert sum(found["class_correct"]) == found["test"]["images"] - wrong == round(found["test"]["top1"] * 449)
     assert json.loads(desk.path(f"{dense}/evaluation-run.json").read_text())["settings"]["gpus"] == 2
     journal = desk.path(f"results/tiny/journal/{PRUNED.removeprefix('results/tiny/')}/run.jsonl").read_text()
     assert [json.loads(line)["event"] for line in journal.splitlines()].count("end") == 1

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from oba.errors import TrainingError
-from oba.training.evaluation import evaluate
+from oba.training.evaluation import evaluate, evaluate_by_class, frequent_errors
 
 CPU = torch.device("cpu")
 
@@ -44,6 +44,26 @@ def test_every_image_counts_the_same(toy: SimpleNamespace, batch_size: int, clas
     assert metrics.top1 == pytest.approx(top1, abs=1e-12)
     assert metrics.top5 == (None if classes < 10 else pytest.approx(top5, abs=1e-12))
     assert metrics.images == 30
+
+
+def test_the_confusion_counts_each_image_at_its_class_and_at_what_it_was_taken_for(toy: SimpleNamespace) -> None:
+    split = toy.ToySplit(30, seed=5, classes=4)
+    model = linear(4).eval()
+    metrics, confusion = evaluate_by_class(model, split, batch_size=7, device=CPU)
+    with torch.no_grad():
+        taken = model(split.inputs).argmax(1).tolist()
+    expected = [[0] * 4 for _ in range(4)]
+    for target, other in zip(split.targets.tolist(), taken, strict=True):
+        expected[target][other] += 1
+    assert confusion.tolist() == expected
+    assert metrics == evaluate(model, split, batch_size=7, device=CPU)
+    assert confusion.trace() / 30 == pytest.approx(metrics.top1)
+
+
+def test_the_most_frequent_errors_come_first() -> None:
+    assert frequent_errors(torch.tensor([[5, 0, 1], [3, 9, 0], [0, 0, 0]])) == [[1, 0, 3], [0, 2, 1]]
+    many = frequent_errors(torch.ones(150, 150, dtype=torch.int64))
+    assert len(many) == 10_000
 
 
 def test_two_classes_are_enough(toy: SimpleNamespace) -> None:
