@@ -91,7 +91,7 @@ def make_up(values: dict[str, object], folder: Path) -> None:
         write_run(record, {"settings": {}, "inputs": {}}, outputs)
     report = Layout(study.experiment, folder / "results").report
     report.mkdir()
-    for name in ("runs.csv", "summary.csv", "summary.md", "tradeoff.png", "channels.png", "curves.png"):
+    for name in ("runs.csv", "summary.csv", "summary.md", "index.html", "tradeoff.png", "channels.png", "curves.png"):
         (report / name).touch()
 
 

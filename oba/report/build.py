@@ -1,4 +1,4 @@
-"""The whole report: tables and pictures, each written atomically."""
+"""The whole report: tables, pictures and the page, each written atomically."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from oba.report.channels import draw_channels
 from oba.report.collect import finished_nets
 from oba.report.curves import draw_curves
 from oba.report.net import Net
+from oba.report.page.facts import Facts
+from oba.report.page.payload import payload
+from oba.report.page.render import render
 from oba.report.sheet import save_picture
 from oba.report.style import styled
 from oba.report.summarize import summarize
@@ -21,9 +24,14 @@ from oba.report.tradeoff import draw_tradeoff
 
 
 def build_report(
-    nets: Sequence[Net], runs: pd.DataFrame, directory: Path, first_methods: Sequence[str], title: str
+    nets: Sequence[Net],
+    runs: pd.DataFrame,
+    directory: Path,
+    first_methods: Sequence[str],
+    title: str,
+    facts: Facts,
 ) -> list[Path]:
-    """Write tables and pictures of a sweep.
+    """Write tables, pictures and the page of a sweep.
 
     Args:
         nets: The nets of the sweep, in the order of the study; those that ``runs`` calls missing are left out.
@@ -31,9 +39,10 @@ def build_report(
         directory: Where to write.
         first_methods: The methods that the others are compared with, the study's first one first.
         title: Name of the experiment.
+        facts: The study, the images and the jobs, for the page.
 
     Returns:
-        ``summary.csv``, ``summary.md``, ``tradeoff.png``, ``channels.png``, ``curves.png``.
+        ``summary.csv``, ``summary.md``, ``index.html``, ``tradeoff.png``, ``channels.png``, ``curves.png``.
     """
     # Rounded as the file is, or a half would be rounded one way here and the other way where the file is read.
     summary = summarize(runs, *first_methods).map(lambda v: float(f"{v:.6g}") if isinstance(v, float) else v)
@@ -41,6 +50,7 @@ def build_report(
     texts = {
         "summary.csv": summary.to_csv(index=False, lineterminator="\n", float_format="%.6g"),
         "summary.md": summary_markdown(summary, runs, title),
+        "index.html": render(payload(nets, runs, summary, title, facts)),
     }
     with styled():
         figures = {

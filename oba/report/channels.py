@@ -13,10 +13,9 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from oba.files import read_record
-from oba.records import Pruned
+from oba.report.granularity import WEIGHTS
+from oba.report.kept import read_kept
 from oba.report.net import FINETUNED, Net, seeds_of
-from oba.report.plans import read_channels, read_layers
 from oba.report.sheet import HEADING, heading_width, new_figure, place_axes, text_width, write_at, write_title
 from oba.report.style import ALARM, INK, MUTED, SMALL, in_order
 
@@ -111,23 +110,11 @@ def draw_channels(nets: Sequence[Net], title: str) -> Figure:
 
 def _blocks(nets: Sequence[Net], model: str) -> Iterator[_Block]:
     """Make the blocks of one model: of methods that remove structures, if there are any, and of the others."""
-    chosen = [net for net in nets if net.model == model and net.variant == FINETUNED and net.is_pruned]
-    masked = {net: weights for net in chosen if (weights := read_record(net.pruned / "metrics.json", Pruned).weights)}
-    cut = [net for net in chosen if net not in masked]
-    if cut or not masked:
-        layers = read_layers(cut[0].pruned.parents[3] / "structures.json") if cut else []
-        plans = {net: read_channels(net.pruned / "plan.json", layers) for net in cut}
-        dense = {layer.name: layer.channels for layer in layers}
-        dense |= {name: plan[name].dense for plan in plans.values() for name in plan if name in dense}
-        kept = {net: {n: p[n].kept if n in p else whole for n, whole in dense.items()} for net, p in plans.items()}
-        names = [f"{layer.name} (+{len(layer.coupled)})" if layer.coupled else layer.name for layer in layers]
-        yield _Block(model, names, list(dense.values()), list(_panels(kept, dense, percent=False)), _CHANNELS)
-    if masked:
-        dense = next(iter(masked.values())).dense
-        kept = {net: weights.kept for net, weights in masked.items()}
-        names = [name.removesuffix(".weight") for name in dense]
-        panels = list(_panels(kept, dense, percent=True))
-        yield _Block(f"{model}, weights", names, list(dense.values()), panels, _WEIGHTS)
+    for kept in read_kept(nets, model):
+        masked = kept.granularity == WEIGHTS
+        panels = list(_panels(kept.left, kept.dense, percent=masked))
+        heading, words = (f"{model}, weights", _WEIGHTS) if masked else (model, _CHANNELS)
+        yield _Block(heading, kept.names, list(kept.dense.values()), panels, words)
 
 
 def _panels(kept: Mapping[Net, Mapping[str, int]], dense: Mapping[str, int], percent: bool) -> Iterator[_Panel]:

@@ -32,6 +32,7 @@ def notes(summary: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
         One text per note: missing nets, seeds, noise of the test set, identical images, comparison, controls, latency,
         nets that are not faster, masked weights, layers cut through, updates.
     """
+    speed = speed_notes(summary, runs)
     lacking, runs = len(runs) - len(finished(runs)), finished(runs)
     found = [
         _lacking(lacking, len(runs)),
@@ -40,13 +41,40 @@ def notes(summary: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
         _duplicates(runs),
         _comparison(summary),
         *_controls(summary),
-        _latency(runs),
-        *_slow(summary),
+        *speed,
         _masked(summary),
         _cut_through(runs),
         _updates(runs),
     ]
     return [note for note in found if note]
+
+
+def speed_notes(summary: pd.DataFrame, runs: pd.DataFrame) -> list[str]:
+    """Return those of the notes that tell of measured times, which differ from run to run.
+
+    Args:
+        summary: The table of :func:`oba.report.summarize.summarize`.
+        runs: The table of :func:`oba.report.collect.collect`.
+
+    Returns:
+        One text per note.
+    """
+    return [_latency(finished(runs)), *_slow(summary)]
+
+
+def alerts(summary: pd.DataFrame, runs: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Return those of the notes that warn.
+
+    Args:
+        summary: The table of :func:`oba.report.summarize.summarize`.
+        runs: The table of :func:`oba.report.collect.collect`.
+
+    Returns:
+        What is missing, doubled or cut through; and nets that are not faster, which differ from run to run.
+    """
+    there = finished(runs)
+    found = [_lacking(len(runs) - len(there), len(there)), _duplicates(there), _cut_through(there)]
+    return [note for note in found if note], _slow(summary)
 
 
 def missing_nets(runs: pd.DataFrame) -> list[str]:

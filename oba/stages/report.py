@@ -1,4 +1,4 @@
-"""``report``: tables and pictures from the collected measures."""
+"""``report``: tables, pictures and the page from the collected measures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from oba.report.build import build_report
 from oba.report.collect import finished_nets, read_runs
 from oba.report.net import Net
 from oba.report.rewriting import rewriting
+from oba.stages.overview import facts_of
 from oba.stages.repair import check_reported
 
 
@@ -18,4 +19,4 @@ def run(study: Study) -> None:
         runs = read_runs(layout.report / "runs.csv")
         named = {Net.of(at, layout.net(at)): at for at in nets(study)}
         check_reported(layout, [named[net] for net in finished_nets(list(named), runs)])
-        build_report(list(named), runs, layout.report, first_methods(study), study.experiment)
+        build_report(list(named), runs, layout.report, first_methods(study), study.experiment, facts_of(study, layout))

@@ -12,14 +12,15 @@ from PIL import Image
 from oba.errors import FileError
 from oba.report.build import build_report
 from oba.report.collect import collect
+from oba.report.page.facts import Facts
 from oba.report.summarize import SUMMARY_COLUMNS, read_summary
 from oba.report.table import summary_markdown
 
-NAMES = ["summary.csv", "summary.md", "tradeoff.png", "channels.png", "curves.png"]
+NAMES = ["summary.csv", "summary.md", "index.html", "tradeoff.png", "channels.png", "curves.png"]
 
 
 def build(nets, directory):
-    return build_report(nets, collect(nets), directory, ["oba-joint"], "digits")
+    return build_report(nets, collect(nets), directory, ["oba-joint"], "digits", Facts())
 
 
 def test_everything_is_written_and_returned(make_sweep, tmp_path):
@@ -29,7 +30,7 @@ def test_everything_is_written_and_returned(make_sweep, tmp_path):
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == sorted(NAMES)
     assert paths[0].read_text().splitlines()[0] == ",".join(SUMMARY_COLUMNS)
     assert len(read_summary(paths[0])) * 2 == len(nets)
-    for path in paths[2:]:
+    for path in paths[3:]:
         with Image.open(path) as image:
             assert image.format == "PNG"
             assert min(image.size) > 500
@@ -54,7 +55,7 @@ def test_a_half_is_rounded_alike_in_the_file_and_where_it_is_read(make_sweep, tm
     runs = collect(nets)
     # 100 · (0.6 - 0.5105) is a little more than 8.95 as it is computed, and a little less as it is written and read.
     runs["test_top1"] = np.where(runs.method == "dense", 0.6, 0.5105)
-    csv, markdown, *_ = build_report(nets, runs, tmp_path / "report", ["oba-joint"], "digits")
+    csv, markdown, *_ = build_report(nets, runs, tmp_path / "report", ["oba-joint"], "digits", Facts())
     again = summary_markdown(read_summary(csv), runs, "digits")
     assert again == markdown.read_text()
 

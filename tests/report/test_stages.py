@@ -78,7 +78,7 @@ def test_every_kind_of_gap_leaves_a_report(study, lacking, chosen):
     report.run(study)
     folder = Layout("tiny").report
     assert {path.name for path in folder.iterdir()} == {
-        *("runs.csv", "summary.csv", "summary.md", "tradeoff.png", "channels.png", "curves.png")
+        *("runs.csv", "summary.csv", "summary.md", "index.html", "tradeoff.png", "channels.png", "curves.png")
     }
     count = sum(map(chosen, nets(study)))
     assert (folder / "summary.md").read_text().count(": prune failed: no") == count

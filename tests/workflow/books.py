@@ -39,9 +39,20 @@ def _content(path: Path) -> Any:
             return [_timeless(row) for row in csv.DictReader(stream)]
     if path.suffix == ".md":
         return list(_timeless_lines(path.read_text()))
+    if path.suffix == ".html":
+        return _page(path.read_text())
     if path.suffix == ".safetensors":
         return _tensors(path.read_bytes())
     return "picture" if path.suffix == ".png" else digest_file(path)
+
+
+def _page(text: str) -> Any:
+    """Return the values that a page shows, without times, and a digest of all that stands around them."""
+    before, start, rest = text.partition('<script type="application/json" id="data">')
+    values, end, after = rest.partition("</script>")
+    assert start, "a page without values"
+    assert end, "a page without an end"
+    return {"values": _timeless(json.loads(values)), "page": hashlib.sha256((before + after).encode()).hexdigest()}
 
 
 def _tensors(data: bytes) -> Any:

@@ -1,4 +1,9 @@
 # The table of all nets, and what people look at.
+from oba.report.page.render import assets_digest
+
+
+# What `snakemake --report` opens on.
+report: "../report/workflow.rst"
 
 
 rule collect:
@@ -10,6 +15,7 @@ rule collect:
             layout.report / "runs.csv",
             caption="../report/runs.rst",
             category="Tables",
+            labels={"content": "every network", "file": "runs.csv"},
         ),
     log:
         log_of(layout.report / "collect"),
@@ -34,22 +40,35 @@ rule report:
             layout.report / "summary.csv",
             caption="../report/summary.rst",
             category="Tables",
+            labels={"content": "means over seeds", "file": "summary.csv"},
         ),
         layout.report / "summary.md",
+        report(
+            layout.report / "index.html",
+            caption="../report/page.rst",
+            category="Page",
+            labels={"content": "the whole sweep, interactive", "file": "index.html"},
+        ),
         report(
             layout.report / "tradeoff.png",
             caption="../report/tradeoff.rst",
             category="Pictures",
+            labels={
+                "content": "accuracy against what is kept",
+                "file": "tradeoff.png",
+            },
         ),
         report(
             layout.report / "channels.png",
             caption="../report/channels.rst",
             category="Pictures",
+            labels={"content": "what is kept of every layer", "file": "channels.png"},
         ),
         report(
             layout.report / "curves.png",
             caption="../report/curves.rst",
             category="Pictures",
+            labels={"content": "training curves", "file": "curves.png"},
         ),
     log:
         log_of(layout.report / "report"),
@@ -60,6 +79,8 @@ rule report:
     params:
         first=first_methods(study),
         code=stage_code("report"),
+        # Styles and scripts are no code that the digest sees.
+        assets=assets_digest(),
         study=layout.study,
     shell:
         "exec oba report --study {params.study} > {log} 2>&1"
