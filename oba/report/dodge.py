@@ -7,13 +7,14 @@ from collections.abc import Sequence
 Point = tuple[float, float]
 
 
-def dodge(points: Sequence[Point], reach: float, step: float) -> list[float]:
+def dodge(points: Sequence[Point], reach: float, step: float, widest: float) -> list[float]:
     """Return how far to move each point sideways.
 
     Args:
         points: Places on the sheet.
         reach: Points nearer than this, across and up, hide each other.
         step: Distance between neighbours that are set side by side.
+        widest: How wide a row of them may be; larger ones stand closer.
 
     Returns:
         The new places across, in the order of ``points``; a point that nothing hides stays, and a row of several is
@@ -23,8 +24,9 @@ def dodge(points: Sequence[Point], reach: float, step: float) -> list[float]:
     for group in _clusters(points, reach):
         if len(group) > 1:
             middle = sum(points[index][0] for index in group) / len(group)
+            closer = min(step, widest / (len(group) - 1))
             for rank, index in enumerate(group):
-                placed[index] = middle + (rank - (len(group) - 1) / 2) * step
+                placed[index] = middle + (rank - (len(group) - 1) / 2) * closer
     return placed
 
 

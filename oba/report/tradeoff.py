@@ -26,8 +26,8 @@ _LABEL = 8.5
 _LOG_BELOW = 15.0
 """Per cent kept from which on down the axis is logarithmic: linear axes crowd levels smaller than a seventh."""
 _READING = "Numbers at the right: per cent at the smallest level. Markers that coincide stand side by side."
-_HIDDEN, _BESIDE = 0.055, 0.085
-"""Inches: markers nearer than the first hide each other, and are set side by side at the second."""
+_HIDDEN, _BESIDE, _WIDEST = 0.055, 0.085, 0.5
+"""Inches: markers nearer than the first hide each other, and stand side by side at the second, in rows of the third."""
 
 
 class _End(NamedTuple):
@@ -138,7 +138,7 @@ def _side_by_side(axes: Axes, nets: pd.DataFrame) -> list[float]:
     kept = nets.kept_percent.where(nets.method != DENSE_LONGER, nets.keep * 100)
     inches = axes.transData + axes.figure.dpi_scale_trans.inverted()
     points = [(float(x), float(y)) for x, y in inches.transform(list(zip(kept, nets.top1_percent, strict=True)))]
-    moved = dodge(points, _HIDDEN, _BESIDE)
+    moved = dodge(points, _HIDDEN, _BESIDE, _WIDEST)
     back = inches.inverted().transform([(x, y) for x, (_, y) in zip(moved, points, strict=True)])
     return [old if new == at else float(x) for old, new, (at, _), (x, _) in zip(kept, moved, points, back, strict=True)]
 

@@ -47,7 +47,7 @@ def as_columns(frame: pd.DataFrame) -> dict[str, Any]:
 
 
 def _column(values: pd.Series) -> Any:
-    if values.dtype.kind in "ifub":
+    if values.dtype.kind in "ifub" or not any(isinstance(value, str) for value in values):
         return rounded_all(values)
     codes, names = pd.factorize(values.fillna("").astype(str))
     return {"names": [str(name) for name in names], "codes": codes.tolist()}

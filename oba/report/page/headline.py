@@ -61,12 +61,12 @@ def _sentence(level: pd.DataFrame, dense: Any, noun: str, images: int) -> str:
     if not others:
         return f"{text}{_seeds(level)}."
     tied = [row for row in others if best.top1_percent - row.top1_percent < _ERRORS * _error(best, row, images)]
-    worst = others[-1]
-    text += f"; the lowest of {len(ranked)} methods is {name(worst)} with {_percent(worst)}{_seeds(level)}."
+    worst, what = others[-1], "pairs of method and schedule" if schedules else "methods"
+    text += f"; the lowest of {len(ranked)} {what} is {name(worst)} with {_percent(worst)}{_seeds(level)}."
     if not tied:
         return text
     if len(tied) == len(others):
-        return f"{text} No method can be told from the best one: the differences are within two standard errors."
+        return f"{text} None can be told from the best: all differences are within two standard errors."
     named = ", ".join(name(row) for row in tied[:_TIED])
     more = f" and {len(tied) - _TIED} more" if len(tied) > _TIED else ""
     return f"{text} Within two standard errors of the best: {named}{more}."
@@ -85,10 +85,7 @@ def _percent(row: Any) -> str:
 
 
 def _error(one: Any, other: Any, images: int) -> float:
-    """Return the standard error of the difference between two means, in points: of seeds, and of the test images."""
-    found = 0.0
-    for row in (one, other):
-        p = row.top1_percent / 100
-        seeds = 0.0 if pd.isna(row.top1_percent_std) else row.top1_percent_std**2 / row.seeds
-        found += max(p * (1 - p) / images * 1e4, seeds)
-    return math.sqrt(found)
+    """Return the standard error of the difference of two means, in points: over seeds, or of the images of one seed."""
+    if min(one.seeds, other.seeds) > 1:
+        return math.sqrt(sum(row.top1_percent_std**2 / row.seeds for row in (one, other)))
+    return math.sqrt(sum(row.top1_percent * (100 - row.top1_percent) / images for row in (one, other)))

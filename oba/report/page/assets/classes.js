@@ -12,8 +12,9 @@ function classesSection() {
     groups.set(key, [...(groups.get(key) || []), entry]);
   });
   const keys = [...groups.keys()];
-  const last = keys.findLast((key) => !key.includes(DENSE)) || keys[0];
-  const state = { net: last, seed: RUNS.seed[groups.get(last)[0].net] };
+  // To begin with, the best net of the smallest level.
+  const first = nets.map(({ net }) => net).sort((a, b) => RUNS.keep[a] - RUNS.keep[b] || RUNS.test_top1[b] - RUNS.test_top1[a] || a - b)[0];
+  const state = { net: netName(RUNS, first), seed: RUNS.seed[first] };
   const controls = h("div", { class: "controls" }), panel = h("div", { class: "pair" });
 
   function choices() {

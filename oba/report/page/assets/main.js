@@ -21,7 +21,7 @@ function heading() {
   const warnings = [...alerts, ...slow];
   // What is long is a list after a colon: the list opens on a click.
   const warning = (text) => {
-    const end = text.length > 160 ? text.indexOf(": ", text.startsWith(`${models[0]}: `) ? models[0].length + 2 : 0) : -1;
+    const end = text.length > 160 ? text.indexOf(": ", models.find((model) => text.startsWith(`${model}: `))?.length + 2 || 0) : -1;
     return end < 0 ? text : [`${text.slice(0, end)}. `, h("details", {}, h("summary", {}, "Which ones"), h("div", {}, text.slice(end + 2)))];
   };
   if (warnings.length) {

@@ -70,5 +70,5 @@ function tablesSection() {
     means.element, h("h3", {}, "All networks"),
     h("p", { class: "about" }, "One row per network and seed: runs.csv." + (left > 0 ? ` ${plural(left, "network")} of the sweep are left out here; the file has them.` : "")),
     all.element,
-    h("h3", {}, "Notes"), h("ul", { class: "notes" }, [...DATA.notes, ...DATA.speedup_notes].map((note) => h("li", {}, note))));
+    h("h3", {}, "Notes"), h("ul", { class: "notes" }, [...DATA.notes, ...DATA.speedup_notes].map((note) => h("li", {}, note.replaceAll("`", "")))));
 }

@@ -7,7 +7,7 @@ const AXES = {
   latency: { title: "Latency (% of the dense network)", short: "Latency", value: (row) => 100 / SUMMARY.speedup[row],
     range: (row) => [100 / SUMMARY.speedup_high[row], 100 / SUMMARY.speedup_low[row]] },
 };
-const LOG_BELOW = 15, MARKER = 10, HIDES = 7, BESIDE = 11;
+const LOG_BELOW = 15, MARKER = 10, HIDES = 7, BESIDE = 11, WIDEST = 66, LONGEST = 24;
 
 /** Set points that hide each other side by side; as oba/report/dodge.py does on paper. */
 function dodged(points) {
@@ -19,7 +19,8 @@ function dodged(points) {
   const placed = points.map(([x]) => x);
   for (const group of groups.filter((g) => g.length > 1)) {
     const middle = mean(group.map((index) => points[index][0]));
-    group.forEach((index, rank) => { placed[index] = middle + (rank - (group.length - 1) / 2) * BESIDE; });
+    const step = Math.min(BESIDE, WIDEST / (group.length - 1));
+    group.forEach((index, rank) => { placed[index] = middle + (rank - (group.length - 1) / 2) * step; });
   }
   return placed;
 }
@@ -60,7 +61,8 @@ function tradeoffSection() {
   function draw() {
     const all = selected(), dense = all.find((row) => t.method[row] === DENSE);
     const seen = all.filter((row) => row === dense || !hidden.has(t.method[row]));
-    const margin = { l: narrow() ? 46 : 62, r: narrow() ? 14 : 190, t: 14, b: 54 };
+    const longest = Math.max(...seen.map((row) => shortened(t.method[row]).length));
+    const margin = { l: narrow() ? 46 : 62, r: narrow() ? 14 : 70 + 7.6 * longest, t: 14, b: 54 };
     const height = narrow() ? 340 : 440, width = chart.clientWidth || 800;
     const xs = all.map(place).filter(Number.isFinite);
     const smallest = Math.min(...xs), largest = Math.max(100, ...xs), logarithmic = smallest < LOG_BELOW;
@@ -135,7 +137,7 @@ function tradeoffSection() {
     }));
   }
 
-  const shortened = (name) => name.length > 20 ? `${name.slice(0, 19)}\u2026` : name;
+  const shortened = (name) => name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}\u2026` : name;
 
   function trace(method, variant, chain, dense, drawnAt) {
     const scratch = variant === SCRATCH, control = method === LONGER;
