@@ -10,7 +10,6 @@ from oba.files import read_json
 from oba.jobs import PlannedJob, planned_jobs
 from oba.layout import Coordinates, Layout
 from oba.report.page.facts import Facts, JobFiles, StageJobs
-from oba.study import dump_study
 
 
 def facts_of(study: Study, layout: Layout) -> Facts:
@@ -25,7 +24,7 @@ def facts_of(study: Study, layout: Layout) -> Facts:
     """
     info = layout.data / INFO
     return Facts(
-        settings=dump_study(study),
+        settings=study.model_dump(mode="json", by_alias=True),
         data=read_json(info) if info.exists() else {},
         stages=list(_stages(study, layout)),
     )

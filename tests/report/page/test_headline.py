@@ -28,7 +28,8 @@ def test_one_seed_is_judged_by_its_images(said):
     (text,) = said(seeds=(0,))
     assert text == (
         "At 30 % of the MACs, oba-joint reaches 95.0 % on the test images, 2.0 points below the dense network "
-        "(97.0 %); the lowest of 3 methods is magnitude with 80.0 % (one seed). Within two standard errors of the best: taylor."
+        "(97.0 %); the lowest of 3 methods is magnitude with 80.0 % (one seed). "
+        "Within two standard errors of the best: taylor."
     )
 
 

@@ -122,6 +122,9 @@ const SHAPES = {
 };
 const symbol = (name) => SYMBOLS[STYLES[name]?.marker] || "circle";
 
+/** Triangles look smaller than they are. */
+const sized = (name, size) => symbol(name).startsWith("triangle") ? size * 1.25 : size;
+
 /** Return a method's colour; on dark paper the same hue, lighter. */
 function color(name) {
   if (name === DENSE) return themed("ink");

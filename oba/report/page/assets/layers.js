@@ -61,7 +61,7 @@ function layersSection() {
   choices();
   drawn(draw);
   return section("layers", "Where it was cut",
-    "What is left of every layer at each level: output channels, or per cent of the weights where single weights went. The darker, the less is left. (+n): and n layers coupled to it."
+    "What is left of every layer at each level: output channels, or per cent of the weights where single weights went. The stronger the colour, the less is left. (+n): and n layers coupled to it."
     + (leftOut ? ` ${plural(leftOut, "network")} are left out to keep this page small; plan.json has each.` : ""),
     controls, h("div", { class: "box fit", tabindex: "0", role: "region", "aria-label": "Kept channels" }, map));
 }

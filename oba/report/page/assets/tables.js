@@ -19,7 +19,6 @@ function summaryTable() {
     SEVERAL_MODELS && named(t, "model", "Model"),
     SCHEDULES.length > 1 && named(t, "schedule", "Schedule"),
     column(t, "keep", "Keep", (v) => v.toFixed(2), "Level: the fraction of the MACs, or of the weights, that a method is to keep"),
-    column(t, "seeds", "Seeds", String, "Seeds that the means are over"),
     column(t, "top1_percent", "Top-1 %", (v, i) => spread(v, t.top1_percent_std[i], d), "Test accuracy ± sample standard deviation over seeds"),
     has(t, "top5_percent") && column(t, "top5_percent", "Top-5 %", (v) => number(v, d)),
     column(t, "drop_points", "Drop", (v, i) => spread(v, t.drop_points_std[i], d), "What the dense network of the same seed has more, in percentage points"),
@@ -29,6 +28,7 @@ function summaryTable() {
     has(t, "weights_kept_percent") && column(t, "weights_kept_percent", "Weights %", (v) => number(v, 1), "Weights kept, per cent of those that may go"),
     column(t, "parameters_kept_percent", "Params %", (v) => number(v, 1), "Parameters kept, per cent of dense"),
     column(t, "speedup", "Speedup", (v, i) => number(v, 2), "Latency of the dense network divided by that of this one"),
+    column(t, "seeds", "Seeds", String, "Seeds that the means are over"),
   ].filter(Boolean);
   return makeTable({ id: "summary-table", label: "Means over seeds", columns, count: t.method.length,
     rowClass: (row) => t.method[row] === DENSE ? "reference" : null });

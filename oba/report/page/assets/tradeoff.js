@@ -148,7 +148,7 @@ function tradeoffSection() {
       x: points.map((row) => drawnAt.get(row)), y: points.map((row) => t.top1_percent[row]), name: plain(method),
       mode: scratch ? "markers" : "lines+markers", connectgaps: false, cliponaxis: false,
       line: { color: color(method), width: 2, dash: control ? "dot" : "solid" },
-      marker: { color: color(method), size: MARKER, opacity: points.map((row) => row === dense ? 0 : 1),
+      marker: { color: color(method), size: sized(method, MARKER), opacity: points.map((row) => row === dense ? 0 : 1),
         symbol: symbol(method) + (scratch ? "-open" : ""), line: { color: scratch ? color(method) : themed("paper"), width: scratch ? 1.6 : 1 } },
       error_y: { type: "data", array: points.map((row) => row === dense ? 0 : t.top1_percent_std[row] || 0), visible: error,
         thickness: 1.1, width: 3, color: color(method) },

@@ -18,7 +18,7 @@ function recoverySection() {
       const seeds = mine.filter((row) => t.method[row] === method).length;
       return {
         x: [from, to], y: [method, method].map(plain), mode: "lines+markers", line: { color: color(method), width: 2.5 },
-        marker: { color: [themed("paper"), color(method)], size: 11, symbol: symbol(method), line: { color: color(method), width: 2 } },
+        marker: { color: [themed("paper"), color(method)], size: sized(method, 11), symbol: symbol(method), line: { color: color(method), width: 2 } },
         hovertemplate: `<b>${plain(method)}</b><br>before ${number(from, 2)} %<br>after ${number(to, 2)} %<br>${plural(seeds, "seed")}<extra></extra>`,
       };
     });
@@ -70,7 +70,7 @@ function curvesSection() {
             hoverinfo: "skip" }));
         }
         found.push({ x: epochs, y: middle, name: plain(method), mode: "lines+markers", line: { color: color(method), width: 2 },
-          marker: { symbol: symbol(method), size: 6, maxdisplayed: 8, color: color(method) },
+          marker: { symbol: symbol(method), size: sized(method, 6), maxdisplayed: 8, color: color(method) },
           hovertemplate: `<b>${plain(method)}</b><br>epoch %{x}: %{y:.2f}${unit}<br>${plural(mine.length, "seed")}<extra></extra>` });
       }
       return found;
