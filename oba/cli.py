@@ -40,18 +40,24 @@ def collect(study: StudyFile) -> None:
 @app.command(rich_help_panel=PANEL)
 def report(study: StudyFile) -> None:
     """Make tables and pictures."""
-    imported("oba.stages.report").run(read_any_study(study))
+    from oba.stages.reporting import reported_report
+
+    loaded = read_any_study(study)
+    with reported_report(loaded):
+        imported("oba.stages.report").run(loaded)
 
 
 @app.command(rich_help_panel=PANEL)
 def begin(study: StudyFile) -> None:
     """Set up the tracking store before the jobs meet it; a dead server is reported and does not stop the run."""
+    from oba.stages.descriptions import experiment_tags
     from oba.tracking import begin as begin_tracking
     from oba.tracking import resolve_uri
 
     loaded = read_any_study(study)
     layout = Layout(loaded.experiment)
-    begin_tracking(loaded.experiment, resolve_uri(loaded.tracking.uri, layout.results), layout.results)
+    uri = resolve_uri(loaded.tracking.uri, layout.results)
+    begin_tracking(loaded.experiment, uri, layout.results, experiment_tags(loaded))
 
 
 @app.command(rich_help_panel=PANEL)
@@ -85,10 +91,12 @@ def show(study: StudyFile) -> None:
     """Print the summary table, and where the tables, pictures and runs are."""
     from oba.report.terminal import closing_text
     from oba.tracking import resolve_uri
+    from oba.tracking.links import charts_of
 
     loaded = read_any_study(study)
     layout = Layout(loaded.experiment)
-    typer.echo(closing_text(layout.report, resolve_uri(loaded.tracking.uri, layout.results)))
+    uri = resolve_uri(loaded.tracking.uri, layout.results)
+    typer.echo(closing_text(layout.report, uri, charts_of(layout.journals, uri)))
 
 
 @app.command()

@@ -163,12 +163,23 @@ class EvaluationConfig(Section):
     """Timed turns; the median counts."""
 
 
+class TrackedModels(Section):
+    """Nets in MLflow's *Models*."""
+
+    max_mb: Annotated[float, Field(ge=0)] = 50
+    """Weights of at most so many megabytes are uploaded, and `mlflow.pyfunc.load_model` loads them. A larger net is
+    listed all the same, with its measures and where its files are; 0 uploads none."""
+
+
 class TrackingConfig(Section):
-    """Where MLflow mirrors the results."""
+    """Where MLflow mirrors the results, and what it gets."""
 
     uri: str | None = None
     """Tracking server or store. Without it: the environment's MLFLOW_TRACKING_URI, else SQLite under `results/`. No
     password: that belongs in the environment (MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or PGPASSWORD)."""
+    models: TrackedModels = TrackedModels()
+    system_metrics: bool = True
+    """Whether stages that take longer than 20 s report how busy processors, memory and GPUs are."""
 
     @field_validator("uri")
     @classmethod

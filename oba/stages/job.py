@@ -26,10 +26,13 @@ from oba.layout import Coordinates, Layout, models_by_slug, name_of, require_job
 from oba.made import read_run, write_run
 from oba.provenance import provenance
 from oba.sections import StageSections
+from oba.stages.descriptions import NOTE, describe_stage
 from oba.stages.finished import keep, restore
+from oba.stages.identities import method_tags, stage_identity
 from oba.stages.logs import kept_log
 from oba.stages.repair import checked, is_as_said, is_intact
-from oba.stages.reporting import reported, stage_identity
+from oba.stages.reporting import reported
+from oba.stages.showing import report_data, report_net
 from oba.study import load_resolved
 from oba.tracking import StageRun, UnheardRun
 from oba.tracking.journal import read_attempt
@@ -181,8 +184,10 @@ class _Task:
             started = perf_counter()
             run.params({"stage": command} | at.given() | settings)
             state, seen = self.base / self.key, self._seen
+            report_data(run, self._study, command, self.layout)
             job = Job(command, self.sections, at, model, self.layout, inputs, self.record.parent, state, run, seen)
             facts = imported(f"oba.stages.{command}").perform(job)
+            self._show(run)
             summary = {"stage": command, "at": at.given(), "key": self.key, "settings": settings, "code": self._code}
             summary |= {"inputs": self._digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
             if ranks.is_main():
@@ -196,6 +201,15 @@ class _Task:
         if attempt and attempt.identity.attempt == self.key and attempt.state[0] != "FINISHED":
             with self._reported() as run:
                 run.artifact(self.record)
+
+    def _show(self, run: StageRun) -> None:
+        """Report what people look for in MLflow, of which nothing is there before the work is done."""
+        if self._command == "prepare":
+            report_data(run, self._study, self._command, self.layout)
+        if self._command == "evaluate" and ranks.is_main():
+            settings, parts = self._study.tracking.models, method_tags(self._study, self._at)
+            report_net(run, self.record.parent, self._at, settings, parts)
+        run.tags({NOTE: describe_stage(self._study, self._command, self._at, self.record)})
 
     @contextmanager
     def _reported(self) -> Iterator[StageRun]:

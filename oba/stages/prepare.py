@@ -23,6 +23,6 @@ def perform(job: Job[PrepareSections]) -> dict[str, Any]:
     if info.test_images:
         parts["test"] = range(info.train_images, images)
     duplicates = find_duplicates(open_prepared(job.directory, whole=True), parts, config.duplicates)
-    job.run.metrics({"images": images, "classes": len(info.classes)})
+    job.run.params({"images": images, "classes": len(info.classes)})
     facts = {"images": images, "classes": len(info.classes), "digest": info.digest}
     return facts | {"duplicates": asdict(duplicates)}

@@ -1,21 +1,20 @@
-"""How the jobs of a study appear in MLflow: the runs of stages and chains, their names and tags."""
+"""Keeping the journals of jobs and of the report, and mirroring them to MLflow."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
-from oba.codedigest import stage_code
-from oba.config import PARTS, Study
-from oba.dag import STAGES, Files, Stage
-from oba.files import digest_json, read_json
-from oba.layout import Coordinates, Layout, name_of
-from oba.provenance import git_state
+from oba.config import Study
+from oba.dag import Files
+from oba.layout import Layout
+from oba.stages.descriptions import NOTE, experiment_tags
 from oba.tracking import RunIdentity, StageRun, resolve_uri, stage_run
 
 FORWARD_AFTER = 20.0
 """Seconds after which a stage sends to MLflow itself; shorter ones are sent together when the run ends."""
+_SHOWN_FILES = {".csv", ".html", ".md", ".pdf", ".png", ".svg"}
+_REPORT = "Tables and pictures of the sweep, as files: `{folder}/`. The latest report replaces the one before."
 
 
 def reported(study: Study, place: str, identity: RunIdentity, reads: Files) -> AbstractContextManager[StageRun]:
@@ -40,75 +39,31 @@ def reported(study: Study, place: str, identity: RunIdentity, reads: Files) -> A
         results_dir=layout.results,
         upstream=[layout.journals / f"{layout.within(path)}.jsonl" for path in sorted(records)],
         min_seconds=FORWARD_AFTER,
+        sampled=study.tracking.system_metrics,
     )
 
 
-def stage_identity(study: Study, stage: Stage, at: Coordinates, *, key: str, digests: Mapping[str, str]) -> RunIdentity:
-    """Return the run of a stage.
+@contextmanager
+def reported_report(study: Study) -> Iterator[None]:
+    """Show the report in MLflow: one run of the sweep, whose files are those of the latest report.
 
     Args:
         study: The study.
-        stage: The stage.
-        at: Its coordinates.
-        key: Names all that its result depends on.
-        digests: Tags that say what settings and code these are.
 
-    Returns:
-        Its identity, under that of its chain if it belongs to one.
+    Yields:
+        Nothing; within, the report is made.
     """
     layout = Layout(study.experiment)
-    return RunIdentity(
+    identity = RunIdentity(
         experiment=study.experiment,
-        key=f"{study.experiment}/{stage.place(layout, at)}",
-        name=name_of(stage.module, at),
-        parent=chain_identity(study, at) if at.schedule else None,
-        tags={**_tags(layout, stage.module), **digests} | at.given() | _method_tags(study, at),
-        attempt=key,
+        key=f"{study.experiment}/report",
+        name="report",
+        tags={"sweep": study.experiment, "stage": "report", NOTE: _REPORT.format(folder=layout.report)},
     )
-
-
-def chain_identity(study: Study, at: Coordinates) -> RunIdentity:
-    """Return the parent run of a chain.
-
-    Args:
-        study: The study, for the settings and the code that all points of the chain depend on.
-        at: Coordinates within the chain.
-
-    Returns:
-        Its key, ``<experiment>/<model>/seed<seed>/<method>-<schedule>``, readable name, tags and attempt.
-    """
-    layout = Layout(study.experiment)
-    # Neither the levels, which extend a chain, nor the controls, which are not on its chart, are part of this.
-    stages = [STAGES[name] for name in ("prepare", "split", "trace", "dense", "prune", "finetune", "evaluate")]
-    settings = [stage.sections.of(study, at).model_dump(mode="json", by_alias=True) for stage in stages]
-    code = [stage_code(stage.module, stage.roots(study, at)) for stage in stages]
-    whole = Coordinates(at.model, at.seed, at.method, at.schedule)
-    chain = layout.chain(at)
-    return RunIdentity(
-        experiment=layout.experiment,
-        key=chain.relative_to(layout.results).as_posix(),
-        name=name_of("", whole),
-        tags={"sweep": layout.experiment, "stage": "chain"} | whole.given() | _method_tags(study, at),
-        attempt=digest_json([settings, code]),
-    )
-
-
-def _method_tags(study: Study, at: Coordinates) -> dict[str, str]:
-    """Return what a method's free name stands for; nothing for the control that removes nothing."""
-    method = next((m for m in study.methods if m.name == at.method), None)
-    if method is None:
-        return {}
-    return {part: getattr(method, part).name for part in PARTS} | {"granularity": method.granularity}
-
-
-def _tags(layout: Layout, stage: str) -> dict[str, str]:
-    git = git_state()
-    data = layout.data / "data.json"
-    return {
-        "sweep": layout.experiment,
-        "stage": stage,
-        "data_digest": read_json(data)["digest"] if data.exists() else "",
-        "git_commit": str(git["commit"]),
-        "git_dirty": str(git["dirty"]),
-        "job_id": os.environ.get("SLURM_JOB_ID", ""),
-    }
+    uri = resolve_uri(study.tracking.uri, layout.results)
+    place = layout.journals / "report" / "run.jsonl"
+    with stage_run(place, identity, uri=uri, results_dir=layout.results, min_seconds=FORWARD_AFTER, again=True) as run:
+        run.experiment(experiment_tags(study))
+        yield
+        for path in sorted(path for path in layout.report.iterdir() if path.suffix in _SHOWN_FILES):
+            run.artifact(path)

@@ -21,5 +21,5 @@ def perform(job: Job[SplitSections]) -> dict[str, Any]:
     duplicates = find_duplicates(open_prepared(job.layout.data, whole=True), parts, config.duplicates)
     write_splits(job.layout.split(job.at), splits)
     sizes = {name: len(indices) for name, indices in parts.items()}
-    job.run.metrics(sizes)
+    job.run.params(sizes)
     return sizes | {"duplicates": asdict(duplicates)}

@@ -24,5 +24,5 @@ def perform(job: Job[TraceSections]) -> dict[str, Any]:
     groups = find_groups(model, info.input_size, **wanted.model_dump())
     write_json(job.layout.structures(job.at), groups_to_json(groups))
     facts = {"groups": len(groups), "structures": sum(map(len, groups))}
-    job.run.metrics(facts)
+    job.run.params(facts)
     return facts

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from oba.tracking.events import RunIdentity
 from oba.tracking.mirror import SyncReport, begin, find_journals, sync
-from oba.tracking.run import StageRun, UnheardRun, stage_run
+from oba.tracking.run import NetFiles, StageRun, UnheardRun, stage_run
 from oba.tracking.uri import resolve_uri
 
 __all__ = [
+    "NetFiles",
     "RunIdentity",
     "StageRun",
     "SyncReport",

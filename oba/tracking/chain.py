@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oba.tracking.journal import Attempt, Points, RunIdentity, last_points, now_ms, read_attempt
-from oba.tracking.limits import clean_tags
+from oba.tracking.limits import clean_params, clean_tags
 from oba.tracking.store import ATTEMPT, PARENT, REVIVED, SUPERSEDED, Store, is_current
 
 if TYPE_CHECKING:
@@ -56,6 +56,9 @@ class Chain:
             run = self._find(attempt.joined)
             if run is None:
                 return True
+            lacking = {k: v for k, v in clean_params(self._identity.params).items() if k not in run.data.params}
+            if lacking:
+                self._store.log(run.info.run_id, params=lacking)
             if child.data.tags.get(PARENT) != run.info.run_id:
                 self._store.log(child.info.run_id, tags={PARENT: run.info.run_id})
             started, ended = run.info.start_time, run.info.end_time or 0
@@ -112,6 +115,7 @@ class Chain:
         points = _latest(self._store.history(run, run.data.metrics.keys()), points)
         # Found by its attempt only once it is complete, whenever this process is killed.
         new = self._store.create(self._identity, started=run.info.start_time + 1, tags=self._tags())
+        self._store.log(new.info.run_id, params=run.data.params)
         self._log(new, points)
         if run.info.end_time and run.info.status != "RUNNING":
             self._store.set_status(new.info.run_id, run.info.status, run.info.end_time)

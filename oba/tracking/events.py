@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from oba.tracking.limits import DATASET_DIGEST, DATASET_NAME, MODEL_NAME
 from oba.tracking.lines import unseal
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -36,6 +37,7 @@ class RunIdentity:
         tags: Further tags; empty ones are left out.
         attempt: Names all that the results depend on, for example a digest; a run with another name replaces
             the earlier one. Not empty.
+        params: Parameters, of a chain: a stage reports its own.
     """
 
     experiment: str
@@ -44,6 +46,7 @@ class RunIdentity:
     parent: RunIdentity | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     attempt: str = "1"
+    params: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse keys that MLflow's search language cannot quote."""
@@ -52,7 +55,8 @@ class RunIdentity:
 
     def to_json(self) -> dict[str, Any]:
         """Return the identity as plain values."""
-        return vars(self) | {"parent": self.parent.to_json() if self.parent else None, "tags": dict(self.tags)}
+        parent = self.parent.to_json() if self.parent else None
+        return vars(self) | {"parent": parent, "tags": dict(self.tags), "params": dict(self.params)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
@@ -65,7 +69,7 @@ class Event:
     """One line of a journal."""
 
     kind: str
-    """``start``, ``params``, ``tags``, ``metrics``, ``chain``, ``artifact``, ``end`` or ``adopt``."""
+    """A key of ``_KINDS``, such as ``start`` or ``metrics``."""
     time: int
     """Milliseconds since the epoch."""
     fields: dict[str, Any]
@@ -91,6 +95,7 @@ class _Identity(BaseModel):
     parent: _Identity | None
     tags: dict[str, str] = {}
     attempt: str = "1"
+    params: dict[str, str] = {}
 
 
 class _Line(BaseModel):
@@ -123,6 +128,24 @@ class _Artifact(_Line):
     folder: str | None
 
 
+class _Dataset(_Line):
+    name: Annotated[str, Field(min_length=1, max_length=DATASET_NAME)]
+    digest: Annotated[str, Field(min_length=1, max_length=DATASET_DIGEST)]
+    source: str
+    profile: dict[str, int]
+    context: str
+
+
+class _Model(_Line):
+    name: Annotated[str, Field(pattern=MODEL_NAME)]
+    folder: Annotated[str, AfterValidator(_within)]
+    files: list[Annotated[str, AfterValidator(_within)]]
+    loader: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$")]
+    inputs: list[int]
+    outputs: int
+    values: dict[str, str]
+
+
 class _End(_Line):
     status: Status
 
@@ -133,6 +156,7 @@ class _Adopt(_Line):
 
 _KINDS: dict[str, type[_Line]] = {"start": _Start, "params": _Texts, "tags": _Texts, "metrics": _Numbers}
 _KINDS |= {"chain": _Numbers, "artifact": _Artifact, "end": _End, "adopt": _Adopt}
+_KINDS |= {"dataset": _Dataset, "model": _Model, "experiment": _Texts}
 
 
 def last_tags(events: Sequence[Event]) -> dict[str, str]:

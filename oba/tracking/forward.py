@@ -6,16 +6,19 @@ process was killed. A cursor beside the journal remembers how far it was sent, t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
 from oba.tracking.chain import Chain, ChainPoints
 from oba.tracking.cursor import Cursor, read_cursor
+from oba.tracking.described import describe
 from oba.tracking.journal import Attempt, Event, last_points, last_tags, read_attempt
+from oba.tracking.models import NetModel
+from oba.tracking.names import SYSTEM
 from oba.tracking.store import ATTEMPT, Store, is_current
 
 if TYPE_CHECKING:
@@ -94,14 +97,23 @@ class Forwarder:
         if not pending:
             self._note(remote, attempt)
             return Sent()
-        sent = self._send_values(remote, attempt, pending)
+        net = self._net(remote.run, attempt)
+        later = net is not None and self._reported is None
+        model = net.create() if net and not later else None
+        sent = self._send_values(remote, attempt, pending, {"model": model, "data": net.data} if net and model else {})
         for event in pending:
             if event.kind == "artifact":
                 self._send_artifact(remote.run, attempt, event, sent)
-        settled = True
+            elif event.kind == "dataset":
+                self._store.use_dataset(remote.run, event.fields)
+            elif event.kind == "experiment":
+                describe(self._store, attempt.identity.experiment, event.fields["values"])
+        if net and model:
+            self._count(net.finish(list(last_points(attempt.events, "metrics"))), sent)
+        settled = not later
         if attempt.identity.parent and _FOR_THE_CHAIN & {event.kind for event in pending}:
             chain = Chain(self._store, attempt.identity.parent)
-            settled = chain.send(remote.run, attempt, self._reported)
+            settled &= chain.send(remote.run, attempt, self._reported)
         status, when = attempt.state
         if status != remote.status:
             self._store.set_status(remote.run.info.run_id, status, when)
@@ -109,6 +121,17 @@ class Forwarder:
         if settled and not sent.awaited:
             self._note(remote, attempt)
         return sent
+
+    def _net(self, run: Run, attempt: Attempt) -> NetModel | None:
+        """Return the net that a finished attempt leaves, if it leaves one; the last report of it counts."""
+        told = any(event.kind == "model" for event in attempt.events)
+        return NetModel(self._store, run, attempt.events) if told and attempt.state[0] == "FINISHED" else None
+
+    def _count(self, files: int | None, sent: Sent) -> None:
+        """Count the files of a net; some that are gone come back when what was lost is put back."""
+        sent.artifacts += files or 0
+        sent.missing += files is None
+        sent.awaited += files is None
 
     def _find(self, attempt: Attempt) -> _Remote:
         """Find the attempt's run, or create it in the place of those of earlier attempts."""
@@ -134,20 +157,21 @@ class Forwarder:
             cursor.write(self._journal)
             remote.noted = cursor
 
-    def _send_values(self, remote: _Remote, attempt: Attempt, pending: Sequence[Event]) -> Sent:
-        """Send parameters, tags and metrics, except what the run has."""
+    def _send_values(self, remote: _Remote, attempt: Attempt, pending: Sequence[Event], of: Mapping[str, Any]) -> Sent:
+        """Send parameters, tags and metrics, which may be those of a model, except what the run has."""
         points = last_points(pending, "metrics")
         new = {key for key, _ in points} - remote.asked
         remote.points |= self._store.history(remote.run, new).keys()
         remote.asked |= new
-        metrics = [
-            (key, v, when, step) for (key, step), (v, when) in points.items() if (key, step) not in remote.points
-        ]
+        fresh = [(key, v, t, step) for (key, step), (v, t) in points.items() if (key, step) not in remote.points]
+        busy = [point for point in fresh if point[0].startswith(SYSTEM)]
+        metrics = [point for point in fresh if not point[0].startswith(SYSTEM)]
         params = {key: value for key, value in attempt.params.items() if key not in remote.params}
-        self._store.log(remote.run.info.run_id, metrics=metrics, params=params, tags=last_tags(pending))
+        self._store.log(remote.run.info.run_id, metrics=metrics, params=params, tags=last_tags(pending), **of)
+        self._store.log(remote.run.info.run_id, metrics=busy)
         remote.points |= points.keys()
         remote.params |= params.keys()
-        return Sent(updated=True, metrics=len(metrics), params=len(params))
+        return Sent(updated=True, metrics=len(fresh), params=len(params))
 
     def _send_artifact(self, run: Run, attempt: Attempt, event: Event, sent: Sent) -> None:
         """Upload a file, if it is still there: Snakemake removes the outputs of a stage that failed, or was killed."""

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from oba.errors import explain_oserror
@@ -109,7 +110,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._attempt: dict[str, str] = {}
         self._stream = self.path.open("ab")
-        self._failed = False
+        self._failed, self._turn = False, Lock()
         try:
             fcntl.flock(self._stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BaseException:
@@ -117,10 +118,16 @@ class Journal:
             raise
         self._stream.truncate(self.path.read_bytes().rfind(b"\n") + 1)
 
-    def start(self, identity: RunIdentity, upstream: Iterable[Path] = ()) -> None:
-        """Report that the stage starts, or goes on, and which journals' stages it builds on."""
+    def start(self, identity: RunIdentity, upstream: Iterable[Path] = (), *, again: bool = False) -> None:
+        """Report that the stage starts, or goes on, and which journals' stages it builds on.
+
+        Args:
+            identity: The stage's run.
+            upstream: The journals.
+            again: Whether to go on in the same run even if it had finished.
+        """
         last = read_attempt(self.path)
-        goes_on = last and last.state[0] != "FINISHED" and _same(last.identity, identity)
+        goes_on = last and (again or last.state[0] != "FINISHED") and _same(last.identity, identity)
         self._attempt = {"attempt": last.id if last and goes_on else uuid.uuid4().hex}
         # Relative, because results may be moved.
         names = [os.path.relpath(path, self.path.parent) for path in upstream]
@@ -128,17 +135,30 @@ class Journal:
         self.write("start", identity=identity.to_json(), upstream=names, **process)
         self.write("tags", values=clean_tags(identity.tags))
 
-    def write(self, kind: str, **fields: Any) -> None:
-        """Add one event of plain values and flush it to the disk."""
+    def write(self, kind: str, *, gives_up: bool = True, **fields: Any) -> None:
+        """Add one event of plain values and flush it to the disk; threads take turns.
+
+        Args:
+            kind: The kind of event.
+            gives_up: Whether a failure, which is raised, is the job's: then what follows it is not written.
+            fields: The values.
+
+        Raises:
+            OSError: If the disk is full, and the like.
+        """
         if self._failed:
             return  # The job ends with the first failure, which is told; what it says while it ends has no place.
         line = seal({"event": kind, "time": now_ms(), **self._attempt, **fields}) + b"\n"
         try:
-            self._stream.write(line)
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
+            with self._turn:
+                self._stream.write(line)
+                self._stream.flush()
+                os.fsync(self._stream.fileno())
         except OSError as error:
-            self._failed = True
+            # What could not be written stays in the buffer: the next to write meets the same full disk.
+            self._failed = gives_up
+            if not gives_up:
+                raise
             with suppress(OSError):  # it writes the rest
                 self._stream.close()
             raise explain_oserror(error, self.path) or error from error

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from oba.errors import TrackingError
 from oba.tracking.chain import ChainPoints
 from oba.tracking.connection import Connection
+from oba.tracking.described import describe
 from oba.tracking.forward import Forwarder
 from oba.tracking.idle import Idle
 from oba.tracking.leftover import Fate, Queue, close_if_dead
@@ -67,7 +68,7 @@ class SyncReport:
         return "\n".join([line, *(f"refused: {path}: {reason}" for path, reason in self.refused.items())])
 
 
-def begin(experiment: str, uri: str, results_dir: Path) -> bool:
+def begin(experiment: str, uri: str, results_dir: Path, tags: Mapping[str, str] | None = None) -> bool:
     """Set up the store and the experiment, once, before many stages meet them.
 
     The runs of chains are made by the first stage that reports to them. A dead server is reported and left to
@@ -77,6 +78,7 @@ def begin(experiment: str, uri: str, results_dir: Path) -> bool:
         experiment: The experiment.
         uri: The tracking server or store.
         results_dir: The folder of all results.
+        tags: What describes the experiment, as :meth:`oba.tracking.run.StageRun.experiment` takes it.
 
     Returns:
         Whether everything is there.
@@ -85,6 +87,7 @@ def begin(experiment: str, uri: str, results_dir: Path) -> bool:
     try:
         store.connection.open()
         store.experiment(experiment)
+        describe(store, experiment, tags or {})
     except TrackingError as error:
         _logger.warning("tracking: %s; the runs are kept in journals, `oba sync` sends them later", error)
         return False

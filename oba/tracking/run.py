@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,35 @@ from oba.addresses import redacted
 from oba.tracking.connection import Connection
 from oba.tracking.forward import Forwarder
 from oba.tracking.journal import Journal, RunIdentity, Status, adopt, last_points, read_attempt
-from oba.tracking.limits import clean, clean_params, clean_tags
+from oba.tracking.limits import DATASET_NAME, clean_model, clean_params, clean_tags
+from oba.tracking.names import numbers
 from oba.tracking.store import Store
+from oba.tracking.system import CPU, SAMPLE_SECONDS, Sampler
 
 ALLOWANCE = 10.0
 """Seconds that a stage may spend on a slow server, besides 2 % of its time."""
 _PAUSE = 1800.0
 """Seconds after a failure in which a stage does not ask its server again."""
 _logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NetFiles:
+    """A net's files.
+
+    Attributes:
+        folder: Where they are, within the results.
+        uploaded: Names of those that MLflow gets as well; none of a net that is too large.
+        loader: The module that loads what was uploaded, as MLflow's ``python_function`` flavour asks for it.
+        inputs: Sizes of one input, without the number of inputs.
+        outputs: Number of outputs.
+    """
+
+    folder: Path
+    uploaded: Sequence[str]
+    loader: str
+    inputs: Sequence[int]
+    outputs: int
 
 
 class StageRun:
@@ -37,6 +59,7 @@ class StageRun:
         self._every = every
         self._started = self._passed = time.monotonic()
         self._paused_until, self._warned = 0.0, False
+        self._sampler: Sampler | None = None
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Report settings. A value that was reported before stays.
@@ -44,7 +67,7 @@ class StageRun:
         Args:
             values: Plain values; nested ones get names with dots.
         """
-        self._write("params", values=clean_params(flatten(values)))
+        self._write("params", values=clean_params(_shown(flatten(values))))
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Report tags, in the place of those of the same name.
@@ -52,7 +75,7 @@ class StageRun:
         Args:
             values: Names and texts; empty ones are left out.
         """
-        self._write("tags", values=clean_tags(values))
+        self._write("tags", values=clean_tags(_shown(values)))
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Report measures. What was reported before, by a killed process too, is not reported again.
@@ -64,7 +87,7 @@ class StageRun:
             step: The epoch, or none.
         """
         step = int(step or 0)
-        new = {key: v for key, v in _numbers(values).items() if self._points.get((key, step)) != v}
+        new = {key: v for key, v in numbers(values).items() if self._points.get((key, step)) != v}
         if new:
             self._write("metrics", step=step, values=new)
             self._points |= {(key, step): v for key, v in new.items()}
@@ -78,7 +101,7 @@ class StageRun:
             values: Names and numbers.
             step: How much was removed, in per cent; 0 for the dense net.
         """
-        self._write("chain", step=int(step), values=_numbers(values))
+        self._write("chain", step=int(step), values=numbers(values))
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Report a file, which is sent from its place.
@@ -87,14 +110,51 @@ class StageRun:
             path: The file, within the results.
             folder: Folder among the run's artifacts.
         """
-        # Where an experiment's folder is a link, its files are within the results by name only.
-        named = Path(os.path.abspath(path))
-        place = named if named.is_relative_to(self._results) else named.resolve()
-        root = self._results if place is named else self._results.resolve()
-        self._write("artifact", path=place.relative_to(root).as_posix(), folder=folder)
+        self._write("artifact", path=self._within(path), folder=folder)
+
+    def dataset(self, name: str, *, digest: str, source: str, profile: Mapping[str, int], context: str) -> None:
+        """Report data that the stage reads.
+
+        Args:
+            name: Its name.
+            digest: What tells it from other data of this name; the first 12 characters count.
+            source: Where it comes from: a folder, or a name.
+            profile: Numbers that say how much it is.
+            context: What the stage does with it, such as ``train``.
+        """
+        values = {"source": redacted(source), "profile": dict(profile), "context": context}
+        self._write("dataset", name=redacted(name)[:DATASET_NAME], digest=digest[:12], **values)
+
+    def model(self, name: str, net: NetFiles, params: Mapping[str, Any]) -> None:
+        """Report the net that the run is about: MLflow shows the run's metrics as the net's.
+
+        Args:
+            name: What it is called.
+            net: Where it is, and what loads it.
+            params: What describes it.
+        """
+        folder, values = self._within(net.folder), clean_params(_shown(flatten(params)))
+        fields = {"folder": folder, "files": [f"{folder}/{file}" for file in net.uploaded], "loader": net.loader}
+        fields |= {"inputs": list(net.inputs), "outputs": net.outputs, "values": values}
+        self._write("model", name=clean_model(name), **fields)
+
+    def experiment(self, tags: Mapping[str, str]) -> None:
+        """Report tags that describe the experiment; what people write in their place stays.
+
+        Args:
+            tags: Names and texts, in which ``{experiment}`` stands for the experiment's id.
+        """
+        self._write("experiment", values=_shown(tags))
+
+    def sample(self, seconds: float) -> None:
+        """Report from now on how busy the machine is, once in so many seconds."""
+        number = max((step for key, step in self._points if key == CPU), default=-1) + 1
+        self._sampler = Sampler(self._sampled, number, seconds)
 
     def end(self, status: Status, min_seconds: float) -> None:
         """Report the end and pass on the rest; runs that are shorter than ``min_seconds`` are left to ``sync``."""
+        if self._sampler is not None:
+            self._sampler.stop()
         self._write("end", status=status)
         if time.monotonic() - self._started >= min_seconds:
             self._forward()
@@ -102,6 +162,17 @@ class StageRun:
 
     def _write(self, kind: str, **fields: Any) -> None:
         self._journal.write(kind, **fields)
+
+    def _sampled(self, values: Mapping[str, float], number: int) -> None:
+        self._journal.write("metrics", gives_up=False, step=number, values=numbers(values))
+
+    def _within(self, path: Path) -> str:
+        """Return a path as it is written below the results."""
+        # Where an experiment's folder is a link, its files are within the results by name only.
+        named = Path(os.path.abspath(path))
+        place = named if named.is_relative_to(self._results) else named.resolve()
+        root = self._results if place is named else self._results.resolve()
+        return place.relative_to(root).as_posix()
 
     def _forward(self) -> None:
         """Pass the journal on; after a failure, of which the first is reported, not for a while."""
@@ -145,6 +216,8 @@ def stage_run(
     upstream: Iterable[Path] = (),
     every: float = 30.0,
     min_seconds: float = 0.0,
+    sampled: bool = False,
+    again: bool = False,
 ) -> Iterator[StageRun]:
     """Report a stage: to its journal, and from there to MLflow.
 
@@ -160,18 +233,22 @@ def stage_run(
         every: Seconds between two passes to MLflow; there is one at the end as well.
         min_seconds: Stages that are shorter are only journalled and left to ``sync``: importing mlflow costs
             seconds.
+        sampled: Whether to report how busy the machine is.
+        again: Whether to go on in the same run even if it had finished.
 
     Yields:
         What to report to.
     """
     book, upstream = Journal(journal), list(upstream)
-    book.start(identity, upstream)
+    book.start(identity, upstream, again=again)
     if identity.parent:
         for path in upstream:
             adopt(path, identity.parent)
     connection = Connection(uri, results_dir, allowance=ALLOWANCE, heeds_others=True)
     forwarder = Forwarder(journal, Store(connection))
     run = StageRun(book, results_dir, forwarder, every)
+    if sampled:
+        run.sample(SAMPLE_SECONDS)
     try:
         yield run
     except BaseException as error:
@@ -191,6 +268,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _numbers(values: Mapping[str, float]) -> dict[str, float]:
-    """Return measures of any library as plain numbers under names that MLflow allows."""
-    return {clean(key): float(value) for key, value in values.items()}
+def _shown(values: Mapping[str, str]) -> dict[str, str]:
+    """Return texts without logins and passwords."""
+    return {key: redacted(value) for key, value in values.items()}

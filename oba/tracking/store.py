@@ -5,10 +5,11 @@ Runs are found by their tag ``stage_key``; another attempt at a stage or chain h
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from oba.errors import TrackingError
@@ -18,10 +19,11 @@ from oba.tracking.limits import batches
 from oba.tracking.uri import is_database
 
 if TYPE_CHECKING:
-    from mlflow.entities import Experiment, Run
+    from mlflow.entities import Experiment, LoggedModel, Run
 
 KEY, ATTEMPT, PARENT = "stage_key", "stage_attempt", "mlflow.parentRunId"
 SUPERSEDED, REVIVED = "superseded_by", "revived"
+_CONTEXT = "mlflow.data.context"
 _logger = logging.getLogger(__name__)
 
 
@@ -123,7 +125,9 @@ class Store:
         return self._call("search_runs", [run.info.experiment_id], filter_string=shown)
 
     def supersede(self, old: Run, new: Run, when: int) -> None:
-        """Mark a run as replaced by another one and end it, at a time in milliseconds, if nothing else did."""
+        """Mark a run and its models as replaced by another one, and end it, at a time in milliseconds, if need be."""
+        for model in self.models(old):
+            self._call("set_logged_model_tags", model.model_id, {SUPERSEDED: new.info.run_id})
         self.log(old.info.run_id, tags={SUPERSEDED: new.info.run_id})
         if old.info.status == "RUNNING":
             self.set_status(old.info.run_id, "KILLED", when)
@@ -140,13 +144,19 @@ class Store:
         metrics: Sequence[tuple[str, float, int, int]] = (),
         params: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
+        model: str | None = None,
+        data: tuple[str, str] | tuple[None, None] = (None, None),
     ) -> None:
-        """Log in as few calls as MLflow's limits allow; a metric is a name, value, time in milliseconds and step."""
+        """Log in as few calls as MLflow's limits allow; a metric is a name, value, time in milliseconds and step.
+
+        Metrics are those of a logged model as well, if its id is given, on data with a name and digest.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         entries = [("params", Param(*pair)) for pair in (params or {}).items()]
         entries += [("tags", RunTag(*pair)) for pair in (tags or {}).items()]
-        entries += [("metrics", Metric(*point)) for point in metrics]
+        more = {"model_id": model, "dataset_name": data[0], "dataset_digest": data[1]}
+        entries += [("metrics", Metric(*point, **more)) for point in metrics]
         for batch in batches(entries):
             self._call("log_batch", run_id, **batch)
 
@@ -159,10 +169,34 @@ class Store:
 
     def upload(self, run: Run, path: Path, folder: str | None) -> bool:
         """Upload a file, unless its experiment's artifacts are kept elsewhere on this machine; say whether."""
-        if run.info.experiment_id in self._foreign:
+        if self.keeps_elsewhere(run):
             return False
         self._call("log_artifact", run.info.run_id, str(path), folder)
         return True
+
+    def models(self, run: Run) -> list[LoggedModel]:
+        """Find the models that a run left, without deleted ones; the oldest first."""
+        made = f"source_run_id = '{run.info.run_id}'"
+        found = self._call("search_logged_models", [run.info.experiment_id], filter_string=made)
+        return sorted(found, key=lambda model: (model.creation_timestamp, model.model_id))
+
+    def use_dataset(self, run: Run, dataset: Mapping[str, Any]) -> None:
+        """Show what data a run reads, given by the fields of its event; MLflow keeps it once."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        shown = Dataset(
+            name=dataset["name"],
+            digest=dataset["digest"],
+            source_type="local",
+            source=json.dumps({"uri": dataset["source"]}),
+            profile=json.dumps(dataset["profile"]),
+        )
+        tags = [InputTag(_CONTEXT, dataset["context"])]
+        self._call("log_inputs", run.info.run_id, [DatasetInput(shown, tags)])
+
+    def keeps_elsewhere(self, run: Run) -> bool:
+        """Tell whether the artifacts of a run's experiment are kept elsewhere on this machine."""
+        return run.info.experiment_id in self._foreign
 
     def set_status(self, run_id: str, status: str, when: int) -> None:
         """Set a run's status; ``when`` is its end in milliseconds, unless it is RUNNING."""

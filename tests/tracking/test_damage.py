@@ -19,6 +19,9 @@ from oba.tracking.store import Store
 
 CHAIN = RunIdentity("exp", "chain", "the chain", tags={"a": "1"})
 STAGE = RunIdentity("exp", "chain/keep0.30", "the stage", CHAIN, {"seed": "0"})
+DATA = {"name": "d", "digest": "1", "source": "/d", "profile": {"images": 3}, "context": "train"}
+NET = {"name": "net", "folder": "exp/net", "files": ["exp/net/plan.json"], "loader": "oba.export.pyfunc"}
+NET |= {"inputs": [1, 8, 8], "outputs": 10, "values": {"seed": "0"}}
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +40,9 @@ def path(tmp_path):
         journal.write("metrics", step=1, values={"loss": loss})
         journal.write("artifact", path="exp/run.json", folder=None)
         journal.write("chain", step=30, values={"top1": 1 - loss})
+        journal.write("dataset", **DATA)
+        journal.write("model", **NET)
+        journal.write("experiment", values={"a": "b"})
         journal.write("end", status="FINISHED")
         journal.close()
     return path
@@ -98,6 +104,15 @@ def test_every_damaged_line_is_told_once(path, caplog):
         {"event": "start", "time": 5, "attempt": "x", "identity": STAGE.to_json() | {"key": "it's"}},
         {"event": "artifact", "time": 5, "path": "../../etc/passwd", "folder": None},
         {"event": "artifact", "time": 5, "path": "/etc/passwd", "folder": None},
+        {"event": "dataset", "time": 5, **DATA, "profile": {"images": "3"}},
+        {"event": "dataset", "time": 5, **DATA, "digest": "d" * 37},
+        {"event": "dataset", "time": 5, **DATA, "name": ""},
+        {"event": "model", "time": 5, **NET, "name": "a/b"},
+        {"event": "model", "time": 5, **NET, "folder": "/etc"},
+        {"event": "model", "time": 5, **NET, "files": ["../secret"]},
+        {"event": "model", "time": 5, **NET, "loader": "os; rm"},
+        {"event": "model", "time": 5, **NET, "outputs": "10"},
+        {"event": "experiment", "time": 5, "values": {"a": 1}},
         {"event": "unheard of", "time": 5},
         {"event": ["start"], "time": 5},
         {"time": 5},

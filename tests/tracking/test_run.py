@@ -260,10 +260,10 @@ def test_points_of_a_killed_process_are_not_reported_again(lab, stage, passes):
     attempt = read_attempt(lab.journal())
     events = [(event.fields["step"], event.fields["values"]) for event in attempt.events if event.kind == "metrics"]
     assert events == [
-        (1, {"loss_": 0.5, "seconds": 1.5}),
+        (1, {"loss_": 0.5, "system/seconds": 1.5}),
         (0, {"top1": 0.25}),
-        (1, {"seconds": 1.75}),
-        (2, {"loss_": 0.25, "seconds": 1.5}),
+        (1, {"system/seconds": 1.75}),
+        (2, {"loss_": 0.25, "system/seconds": 1.5}),
     ]
 
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,10 @@ CLOCKS = re.compile(r"seconds|_ms$|speedup|per_second|gradients_per_batch|memory
 _NO_RESULTS = {".state", "logs", "benchmarks", "journal"}
 _OWN = {"inputs", "outputs", "key", "seal"}
 """Of records: digests of files that hold times."""
-_OWN_TAGS = {"stage_attempt", "mlflow.parentRunId", "superseded_by"}
+_OWN_TAGS = {"stage_attempt", "mlflow.parentRunId", "superseded_by", "files"}
+_NOTE = "mlflow.note.content"
+_LOAD = "system/cpu", "system/system_", "system/gpu"
+"""How busy the machine was: of stages that take long, which depends on the day."""
 
 
 def contents(experiment: Path) -> dict[str, Any]:
@@ -111,21 +114,74 @@ def runs(database: Path) -> dict[str, Any]:
             "params": dict(store.execute("select key, value from params where run_uuid = ?", (run,))),
             "tags": {key: value for key, value in mine.items() if key not in _OWN_TAGS},
             "parent": tags.get(mine.get("mlflow.parentRunId", ""), {}).get("stage_key"),
-            "points": [(key, step, "clock" if CLOCKS.search(key) else value) for key, step, value in points],
+            "points": _points(row for row in points if not row[0].startswith(_LOAD)),
+            "models": [_model(store, *row) for row in store.execute(_MODELS, (run,))],
+            "data": store.execute(_DATA, (run,)).fetchall(),
             "artifacts": sorted(path.name for path in folder.glob("**/*") if path.is_file()),
         }
         found.setdefault(mine["stage_key"], []).append(current)
     return found
 
 
+_MODELS = (
+    "select model_id, name, status, artifact_location from logged_models "
+    "where source_run_id = ? and lifecycle_stage = 'active'"
+)
+_DATA = (
+    "select d.name, d.digest, t.value from inputs i join datasets d on i.source_id = d.dataset_uuid "
+    "join input_tags t on t.input_uuid = i.input_uuid where i.destination_id = ? order by 1, 2, 3"
+)
+
+
+def _points(rows: Iterable[tuple[str, int, float]]) -> list[tuple[str, int, Any]]:
+    return [(key, step, "clock" if CLOCKS.search(key) else value) for key, step, value in rows]
+
+
+def _model(store: sqlite3.Connection, model: str, name: str, status: int, location: str) -> dict[str, Any]:
+    """Return what a logged model says but for names of MLflow's own; its description has some, and a path."""
+    tags = dict(store.execute("select tag_key, tag_value from logged_model_tags where model_id = ?", (model,)))
+    assert "superseded_by" not in tags, f"{name} was replaced, and its run was not"
+    measures = (
+        "select metric_name, metric_step, metric_value from logged_model_metrics where model_id = ? order by 1, 2"
+    )
+    linked = "select count(*) from inputs where destination_type = 'MODEL_OUTPUT' and destination_id = ?"
+    return {
+        "name": name,
+        "status": status,
+        "params": dict(
+            store.execute("select param_key, param_value from logged_model_params where model_id = ?", (model,))
+        ),
+        "tags": {key: value for key, value in tags.items() if key not in _OWN_TAGS | {_NOTE}},
+        "described": _NOTE in tags,
+        "points": _points(store.execute(measures, (model,))),
+        "links": store.execute(linked, (model,)).fetchone(),
+        "files": sorted(path.name for path in Path(location.removeprefix("file://")).iterdir()),
+    }
+
+
 def faults(database: Path) -> list[str]:
-    """Return what no store may hold: open runs, points that stand twice, stages with several current runs."""
+    """Return what no store may hold: open runs, what stands twice, stages with several current runs, lost models."""
     store = sqlite3.connect(database)
     found = [f"{name} is RUNNING" for (name,) in store.execute("select name from runs where status = 'RUNNING'")]
     doubled = "select run_uuid, key, step, count(*) from metrics group by 1, 2, 3 having count(*) > 1"
     found += [f"run {run}: {count} points {key} at step {step}" for run, key, step, count in store.execute(doubled)]
-    found += [f"{key} has {len(current)} current runs" for key, current in runs(database).items() if len(current) != 1]
+    twice = "select model_id, metric_name, metric_step, count(*) from logged_model_metrics group by 1, 2, 3 "
+    twice += "having count(*) > 1"
+    found += [f"model {model}: {count} points {key} at step {step}" for model, key, step, count in store.execute(twice)]
+    current = runs(database)
+    found += [f"{key} has {len(same)} current runs" for key, same in current.items() if len(same) != 1]
+    found += [
+        f"{key}: {len(run['models'])} models"
+        for key, same in current.items()
+        for run in same
+        if _wants(key) != len(run["models"])
+    ]
     return found
+
+
+def _wants(key: str) -> int:
+    """Return how many models the run of a key has: one, if it evaluates a net."""
+    return int(key.endswith("/evaluation-run"))
 
 
 def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:

@@ -20,12 +20,12 @@ def test_one_run_per_stage_and_a_parent_per_chain(store):
     for level in LEVELS:
         stages |= {f"{level}/pruned/run", f"{level}/finetuned/run", f"{level}/finetuned/evaluation-run"}
     tags = store.tags()
-    assert set(tags) == stages | {CHAIN}
+    assert set(tags) == stages | {CHAIN, "tiny/report"}
     for level in LEVELS:
         for stage in ("pruned/run", "finetuned/run", "finetuned/evaluation-run"):
             assert tags[f"{level}/{stage}"]["mlflow.parentRunId"] == tags[CHAIN]["run"]
     names = dict(store.rows("select run_uuid, name from runs"))
-    assert names[tags[f"{LEVELS[0]}/finetuned/run"]["run"]] == "finetune taylor iterative keep0.70 resnet8 seed0"
+    assert names[tags[f"{LEVELS[0]}/finetuned/run"]["run"]] == "taylor keep0.70 finetune seed0 resnet8"
     states = dict(store.rows("select run_uuid, status from runs"))
     assert {states[tags[key]["run"]] for key in stages} == {"FINISHED"}
 
@@ -81,6 +81,52 @@ def test_a_malformed_address_is_one_line_before_any_job(project):
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_chains_are_compared_by_parameters_and_sorted_as_the_study_lists_them(store):
+    chain = store.tags()[CHAIN]
+    params = store.params(chain["run"])
+    wanted = {"criterion": "taylor", "allocation": "global", "update": "norm", "rounds": "2", "seed": "0"}
+    wanted |= {"model": "resnet8", "finetune.epochs": "1", "dense.epochs": "2", "calibration.images": "64"}
+    assert wanted.items() <= params.items()
+    assert (chain["order"], "criterion.norm" in params, "None" in params.values()) == ("000", True, True)
+    assert "results/tiny/resnet8/seed0/taylor-iterative" in chain["mlflow.note.content"]
+
+
+def test_stages_that_read_images_say_which(store):
+    read = "select t2.value, t.value, d.digest from inputs i join input_tags t using (input_uuid) "
+    read += "join datasets d on d.dataset_uuid = i.source_id join tags t2 on t2.run_uuid = i.destination_id "
+    found = {row[:2] for row in store.rows(f"{read} where t2.key = 'stage'")}
+    assert found == {
+        ("prepare", "prepare"),
+        ("split", "split"),
+        ("dense", "train"),
+        ("prune", "calibration"),
+        ("finetune", "train"),
+        ("evaluate", "test"),
+    }
+
+
+def test_every_evaluated_net_is_a_model_with_its_measures(store, finished):
+    models = store.rows("select model_id, name from logged_models order by name")
+    names = ["dense seed0 resnet8", "taylor keep40 seed0 resnet8", "taylor keep70 seed0 resnet8"]
+    assert [name for _, name in models] == names
+    measured = json.loads((finished.root / "results" / LEVELS[1] / "finetuned" / "evaluation.json").read_text())
+    measures = dict(
+        store.rows("select metric_name, metric_value from logged_model_metrics where model_id = ?", models[1][0])
+    )
+    assert (measures["test_top1"], measures["macs"]) == (measured["test"]["top1"], measured["cost"]["macs"])
+    assert "latency_ms" in measures
+    loaded = {path.name for path in (finished.root / "results/mlartifacts/tiny/models").glob("*/artifacts/*")}
+    assert loaded == {"MLmodel", "model.safetensors", "plan.json"}
+
+
+def test_the_report_is_one_run(store, finished):
+    report = store.tags()["tiny/report"]
+    [(uri,)] = store.rows("select artifact_uri from runs where run_uuid = ?", report["run"])
+    kept = {path.name for path in Path(uri.removeprefix("file://")).iterdir()}
+    made = {path.name for path in (finished.root / "results/tiny/report").iterdir() if path.suffix != ".json"}
+    assert {"summary.md", "tradeoff.png"} <= kept <= made
+
+
 @pytest.mark.slow
 def test_a_dead_server_changes_nothing_and_sync_sends_later(copied, finished):
     for name in ("results/mlflow.db", "results/mlartifacts", f"results/{CHAIN}", "results/tiny/report"):
@@ -96,6 +142,7 @@ def test_a_dead_server_changes_nothing_and_sync_sends_later(copied, finished):
     assert refused.stderr.startswith("error: ")
     copied.oba("sync")
     assert set(copied.store.tags()) == set(finished.store.tags())
+    assert len(copied.store.rows("select * from logged_models")) == 3
     before = copied.store.rows("select count(*) from metrics")
     copied.oba("sync")
     assert copied.store.rows("select count(*) from metrics") == before
