@@ -8,6 +8,7 @@ In five lines, without the pipeline::
 
 :func:`find_groups` says what could go, :func:`score` what it is worth, :func:`prune` returns the smaller net,
 :func:`load_pruned` reads a stored one, and :func:`export_pruned` turns it into what runs without this project.
+:func:`sensitivity` says what is lost when one group of structures shrinks alone.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from oba.analysis.sensitivity import sensitivity as sensitivity
     from oba.export.export import export_pruned as export_pruned
     from oba.models.attention import open_attention as open_attention
     from oba.pruning.dependencies import find_groups as find_groups
@@ -24,7 +26,16 @@ if TYPE_CHECKING:
     from oba.pruning.replay import load_pruned as load_pruned
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "export_pruned", "find_groups", "load_pruned", "open_attention", "prune", "score"]
+__all__ = [
+    "__version__",
+    "export_pruned",
+    "find_groups",
+    "load_pruned",
+    "open_attention",
+    "prune",
+    "score",
+    "sensitivity",
+]
 
 _HOMES = {
     "export_pruned": "export.export",
@@ -33,6 +44,7 @@ _HOMES = {
     "open_attention": "models.attention",
     "prune": "pruning.prune",
     "score": "pruning.prune",
+    "sensitivity": "analysis.sensitivity",
 }
 
 

@@ -10,7 +10,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from oba.analysis.command import sensitivity
 from oba.commands import PANEL, StudyFile, add_jobs, read_any_study
+from oba.compare.command import compare
 from oba.errors import ObaError, StoppedError, Told, TrackingError, explain_oserror
 from oba.export.formats import Format
 from oba.files import write_text
@@ -153,6 +155,10 @@ def export(
         threads=threads,
     )
     typer.echo(f"{made}: {', '.join(sorted(path.name for path in made.iterdir()))}")
+
+
+app.command()(compare)
+app.command()(sensitivity)
 
 
 @bench.command(name="importance")

@@ -1,0 +1,1 @@
+"""What differs between two studies, experiments, chains or nets: asked of their files, without torch."""
