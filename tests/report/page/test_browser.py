@@ -184,9 +184,21 @@ def test_thousands_of_rows_are_a_page_at_a_time(values, opened):
     assert "51 to 100 shown" in page.locator("#results").inner_text()
 
 
-def test_it_prints_without_controls(values, opened):
+def test_charts_follow_the_width_of_the_window(values, opened):
     page = opened(values())
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.wait_for_function("document.querySelector('#tradeoff-chart .main-svg').getBoundingClientRect().width < 700")
+    assert fits(page)
+
+
+def test_it_prints_without_controls_on_white_paper(values, opened):
+    page = opened(values(), scheme="dark")
     page.emulate_media(media="print")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.evaluate("document.querySelector('#tradeoff-chart .main-svg').getBoundingClientRect().width") == 660
     assert not page.locator("nav").is_visible()
     assert not page.locator("#results .controls").first.is_visible()
     assert page.locator("#summary-table").is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"

@@ -173,7 +173,7 @@ function axis(more = {}) {
 
 function plot(element, traces, layout) {
   const base = {
-    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
+    width: element.clientWidth || undefined, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", showlegend: false, hovermode: "closest",
     font: { family: getComputedStyle(document.body).fontFamily, color: themed("ink"), size: 12.5 },
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     hoverlabel: { bgcolor: themed("surface"), bordercolor: themed("rule"), align: "left",

@@ -22,7 +22,7 @@ function heading() {
   // What is long is a list after a colon: the list opens on a click.
   const warning = (text) => {
     const end = text.length > 160 ? text.indexOf(": ", models.find((model) => text.startsWith(`${model}: `))?.length + 2 || 0) : -1;
-    return end < 0 ? text : [`${text.slice(0, end)}. `, h("details", {}, h("summary", {}, "Which ones"), h("div", {}, text.slice(end + 2)))];
+    return end < 0 ? text : [`${text.slice(0, end)}. `, h("details", {}, h("summary", {}, "Which ones"), h("ul", {}, text.slice(end + 2).split("; ").map((one) => h("li", {}, one))))];
   };
   if (warnings.length) {
     found.push(h("div", { class: "alerts", role: "note" }, h("h2", {}, "Before you read on"), h("ul", {}, warnings.map((text) => h("li", {}, warning(text)))),
@@ -43,6 +43,15 @@ function start() {
   document.getElementById("links").append(...sections.map((element) => h("a", { href: `#${element.id}` }, element.querySelector("h2").textContent)));
   drawTradeoff();
   drawTraining();
+  // Paper is white, and narrower than a screen.
+  const print = (on) => () => {
+    showTheme();
+    root.classList.toggle("printing", on);
+    if (on) root.dataset.theme = "light";
+    redraw();
+  };
+  addEventListener("beforeprint", print(true));
+  addEventListener("afterprint", print(false));
   let width = innerWidth, waiting = null;
   addEventListener("resize", () => {
     clearTimeout(waiting);

@@ -14,7 +14,7 @@ function makeTable({ id, label, columns, count, rowClass = () => null, empty = "
 
   const body = h("tbody"), status = h("span", { class: "status", role: "status" });
   const heads = columns.map((column, place) => h("th", {
-    scope: "col", title: column.title, class: [column.pinned && "pinned", column.left && "left"].filter(Boolean).join(" "),
+    scope: "col", title: column.title, class: [column.pinned && "pinned", column.left && "left", column.long && "long"].filter(Boolean).join(" ") || null,
   }, h("button", { type: "button", class: "sort", onclick: () => sortBy(place) }, column.label)));
   const filter = h("input", { type: "search", placeholder: "Filter, e.g. magnitude 0.20", "aria-label": `Filter ${label}`,
     oninput: () => { query = filter.value; page = 0; choose(); } });

@@ -116,6 +116,7 @@ function tradeoffSection() {
     const seeds = Math.max(...t.seeds);
     note.textContent = (seeds > 1 ? "Means over seeds, bars ± sample standard deviation. " : "One seed, so no spread. ")
       + (narrow() ? "Vertical: test accuracy in per cent. " : "") + "The dashed line is the dense network. Markers that coincide stand side by side."
+      + (state.axis === "latency" ? " Horizontal bars: quartiles of the paired timings." : "")
       + (all.some((row) => t.variant[row] === SCRATCH) ? " Hollow: the same architecture trained from new weights." : "")
       + (all.some((row) => t.method[row] === LONGER) ? " dense-longer: nothing removed, the same extra epochs; drawn at the level whose epochs it shares." : "");
   }
@@ -152,7 +153,7 @@ function tradeoffSection() {
         symbol: symbol(method) + (scratch ? "-open" : ""), line: { color: scratch ? color(method) : themed("paper"), width: scratch ? 1.6 : 1 } },
       error_y: { type: "data", array: points.map((row) => row === dense ? 0 : t.top1_percent_std[row] || 0), visible: error,
         thickness: 1.1, width: 3, color: color(method) },
-      error_x: latency && !control ? { type: "data", symmetric: false, thickness: 0.8, width: 0, color: color(method),
+      error_x: latency && !control ? { type: "data", symmetric: false, thickness: 1, width: 0, color: `${color(method)}55`,
         array: points.map((row) => row === dense ? 0 : latency(row)[1] - AXES.latency.value(row)),
         arrayminus: points.map((row) => row === dense ? 0 : AXES.latency.value(row) - latency(row)[0]) } : {},
       text: points.map(hover), hovertemplate: "%{text}<extra></extra>",
