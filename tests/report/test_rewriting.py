@@ -43,6 +43,19 @@ def test_what_stands_is_marked_once_and_made_again(tmp_path):
         assert free
 
 
+def test_a_page_that_stands_has_a_banner_and_one_only(tmp_path):
+    page = tmp_path / "index.html"
+    page.write_text("<body><main><h1>digits</h1></main>")
+    for why in ("no disk", "<b>no\nnet"):
+        with pytest.raises(DataError), rewriting(tmp_path, tmp_path / "state"):
+            raise DataError(why)
+    text = page.read_text()
+    assert text.count("Out of date:") == 1
+    assert "it could not be made again (&lt;b&gt;no net).</p>" in text
+    assert text.endswith("<h1>digits</h1></main>")
+    assert page.stat().st_mtime == 1
+
+
 def test_where_no_report_stands_none_appears(tmp_path):
     with pytest.raises(DataError), rewriting(tmp_path / "report", tmp_path / "state"):
         raise DataError("no disk")
