@@ -69,16 +69,16 @@ def write(frame: pd.DataFrame, folder: Path, net: StoredNet, criterion: str) -> 
     """
     first = records(frame)[0]
     top1, images = 100 * first.val_top1 + first.drop_points, len(net.bundle.val)
-    of = f"{top1:.1f} % of {images} validation images; one is {100 / images:.2g} points"
+    of = f"{top1:.1f} % of {images} validation images (one: {100 / images:.2g})"
     title = f"{net.layout.experiment}, {net.at.model}, seed {net.at.seed}, {net.name}: each group shrunk alone"
-    subtitle = f"Points of validation top-1 lost, of {of}.\nRanked by {criterion}; norm statistics measured again on "
+    subtitle = f"Points of top-1 lost, of {of}.\nRanked by {criterion}; norm statistics measured again on "
     subtitle += f"{len(net.bundle.calibration)} calibration images; nothing trained."
     write_text(folder / "sensitivity.csv", frame.to_csv(index=False, lineterminator="\n"))
     with styled():
         figure = draw_sensitivity(frame, title, subtitle)
         write_atomic(folder / "sensitivity.png", lambda path: save_picture(figure, path))
     console = Console(highlight=False)
-    console.print(Text(f"Points of validation top-1 lost, of {of}", style="bold"))
+    console.print(Text(f"Points of top-1 lost, of {of}", style="bold"))
     console.print(table(frame))
     console.print(Text(f"{folder / 'sensitivity.csv'}\n{folder / 'sensitivity.png'}"), soft_wrap=True)
 

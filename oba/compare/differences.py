@@ -10,6 +10,7 @@ from typing import Any
 from oba.compare.results import Results, compare_results
 from oba.compare.settings import ABSENT, NEUTRAL, Difference, differences, plain, shown, study_differences
 from oba.compare.sides import Ran, Side, check_kinds
+from oba.sections import STAGES
 
 _SHARED = ("threads", "gpus", "runtime", "augment", "dense")
 """Sections that several stages see, so that it must be said whose they are."""
@@ -110,7 +111,7 @@ def compare_sides(a: Side, b: Side) -> Comparison:
         neutral=[one for one in settings if _is_neutral(one)],
         code=_code(common),
         commits=_sets(common, {"commit": lambda run: run.git.get("commit"), "dirty": lambda run: run.git.get("dirty")}),
-        data=list(_changed(a.data, b.data)) if both_ran else [],
+        data=_data_differences(a.data, b.data) if both_ran else [],
         versions=_sets(
             common, {name: lambda run, name=name: getattr(run, name) for name in ("python", "torch", "oba")}
         ),
@@ -147,6 +148,12 @@ def _changed(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterable[Difference]
             yield Difference(key, a.get(key, ABSENT), b.get(key, ABSENT))
 
 
+def _data_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
+    """Compare images and how they are divided; a seed that one side has alone is no other data."""
+    alone = {key for key in a.keys() ^ b.keys() if key.startswith("splits.")}
+    return [one for one in _changed(a, b) if one.key not in alone]
+
+
 def _code(common: Iterable[tuple[Ran, Ran]]) -> list[Code]:
     """Find the stages whose digests differ; where the settings choose other modules, that is said."""
     pairs = defaultdict(list)
@@ -161,7 +168,7 @@ def _code(common: Iterable[tuple[Ran, Ran]]) -> list[Code]:
             tuple(dict.fromkeys(other.code for _, other in ones)),
             chosen=all(_choices(one) != _choices(other) for one, other in ones),
         )
-        for stage, ones in pairs.items()
+        for stage, ones in sorted(pairs.items(), key=lambda pair: [*STAGES, pair[0]].index(pair[0]))
     ]
 
 

@@ -181,7 +181,9 @@ def _part(path: Path, root: Path) -> Side:
         if measures := _measures(folder, pruned=kind == "net"):
             given = coordinates_of(folder, root).given()
             nets[tuple((axis, given[axis]) for axis in _NAMES[kind])] = measures
-    data = _data(root, f"split-seed{at.seed}.json")
+    data = {
+        key.replace(f".seed{at.seed}.", "."): value for key, value in _data(root, f"split-seed{at.seed}.json").items()
+    }
     return Side(path, kind, at=at.given(), jobs=jobs, data=data, nets=nets)
 
 

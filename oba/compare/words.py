@@ -170,7 +170,8 @@ def _net(row: Row, rows: Sequence[Row]) -> str:
 
 def _notes(results: Results, same: int) -> Iterator[str]:
     if results.rows and same < len(results.rows):
-        yield "Top-1 in per cent; differences are B − A in points" + (
+        measured = _MEASURED[results.measured].capitalize()
+        yield f"{measured} in per cent; differences are B − A in points" + (
             ", seed by seed, mean ± sample standard deviation." if results.seeds > 1 else ", of one seed."
         )
     if same and same < len(results.rows):
