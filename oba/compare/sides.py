@@ -168,7 +168,8 @@ def _part(path: Path, root: Path) -> Side:
         raise FileError(f"{path}: nothing that can be compared; allowed: {_ALLOWED}")
     if kind == "net" and not (path / "plan.json").is_file():
         raise FileError(f"{path}: holds no stored net, for there is no plan.json; allowed: {_ALLOWED}")
-    folders = {"chain": sorted(path.glob("keep*/*")), "level": sorted(path.glob("*/")), "net": [path]}[kind]
+    levels = sorted(path.glob("keep*"), reverse=True) if kind == "chain" else [path]
+    folders = [path] if kind == "net" else [folder for level in levels for folder in sorted(level.glob("*/"))]
     made_from = [root / at.model / f"seed{at.seed}" / "dense"]
     if kind == "net" and at.keep:
         made_from.append(path.with_name("pruned"))

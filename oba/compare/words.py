@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -16,6 +17,8 @@ from oba.compare.results import Results, Row, Spread
 from oba.compare.settings import Difference, shown
 
 _MOST_ROWS, _MOST_KEYS = 20, 40
+_LONGEST = 120
+"""Characters of a section that is written out."""
 _MINUS = "\N{MINUS SIGN}"
 _MEASURED = {"test_top1": "test top-1", "val_top1": "validation top-1"}
 
@@ -40,7 +43,8 @@ def summary(found: Comparison) -> str:
     code = f"other code ({', '.join(stages)})" if stages else "same code"
     if chosen and not stages:
         code += " but for what settings choose"
-    parts = [settings, "other data" if found.data else "same data", code]
+    parts = [settings, "other data" if found.data else "same data"]
+    parts += [code] if found.code or found.results.in_common else []
     if found.versions:
         parts.append(f"other versions ({', '.join(one.key for one in found.versions)})")
     if found.machine:
@@ -103,9 +107,17 @@ def _print_differences(title: str, found: Sequence[Difference], console: Console
     table = _table(title, console, "key", "A", "B")
     for one in found[:_MOST_KEYS]:
         where = f" ({', '.join(one.where)})" if one.where else ""
-        table.add_row(Text(one.key + where), Text(shown(one.a)), Text(shown(one.b)))
+        table.add_row(Text(one.key + where), Text(_brief(one.a)), Text(_brief(one.b)))
     console.print(table, highlight=False)
     _print_rest(len(found) - _MOST_KEYS, console)
+
+
+def _brief(value: Any) -> str:
+    """Write a value; of a section that the other side lacks, where it would fill the screen, how large it is."""
+    text = shown(value)
+    if isinstance(value, Mapping) and len(text) > _LONGEST:
+        return f"only here, with {len(value)} settings or sections"
+    return text
 
 
 def _print_code(found: Comparison, console: Console) -> None:

@@ -93,6 +93,7 @@ def test_what_one_side_has_alone_is_told(experiments, made):
     done = compare("one", "two")
     assert done.exit_code == 1
     assert "3 nets in common, 7 only in A" in done.output
+    assert "only here" not in done.output
     assert "Only in A: dense, magnitude (4), taylor (2)" in done.output
     assert done.output.startswith(f"{SAME}; ")
 
@@ -132,6 +133,18 @@ def test_a_study_of_another_version_is_compared_as_it_stands(experiments, made):
     path = Path(two, "study.json")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"once": {"was": 1}}))
     assert [(d.key, d.b) for d in found(one, two).settings] == [("once", {"was": 1})]
+
+
+def test_experiments_without_a_net_in_common_say_nothing_of_code(experiments, made):
+    other = made("two")
+    other.study |= {"models": ["resnet20"]}
+    root = Path(experiments(made(), other)[1])
+    (root / "resnet8").rename(root / "resnet20")
+    for path in root.rglob("*run.json"):
+        path.write_text(path.read_text().replace("resnet8", "resnet20"))
+    output = " ".join(compare("one", "two").output.split())
+    assert output.startswith("2 settings differ, same data; no nets in common, 10 only in A, 10 only in B")
+    assert "only here, with 2 settings or sections" in output
 
 
 def test_kinds_that_do_not_go_together_are_refused(experiments, made):
