@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from oba.config import PRESETS
+from oba.dag import STAGES
+from oba.layout import Coordinates
 from oba.study import load_study
 from oba.validate import quick_check
 
@@ -87,6 +89,21 @@ def test_the_studies_on_cifar_differ_only_in_what_they_are_about():
         apart = {key for key in first.keys() | other.keys() if first.get(key) != other.get(key)}
         assert apart <= {"experiment", "keep", "schedules", "method_defaults"}
         assert {**other["method_defaults"], "rounds": 0} == {**first["method_defaults"], "rounds": 0}
+
+
+@pytest.mark.parametrize(
+    ("row", "other"),
+    [
+        ("cifar10-oneshot", "cifar10-iterative"),
+        ("cifar10-oneshot", "cifar10-disagreements"),
+        ("cifar100-oneshot", "cifar100-iterative"),
+    ],
+)
+def test_studies_of_the_same_images_share_their_dense_nets(row, other):
+    for name in ("prepare", "split", "dense"):
+        at = Coordinates("vgg19", 0)
+        first, second = (STAGES[name].sections.of(load_study(PAPER / f"{each}.yaml"), at) for each in (row, other))
+        assert first == second, "whichever runs first trains for both"
 
 
 def test_the_disagreements_are_those_of_one_method_in_the_one_shot_study():

@@ -100,6 +100,26 @@ def intact(output: Path, base: Path, digest: str | None = None) -> Path | None:
     return None
 
 
+def kept_files(folder: Path) -> list[tuple[Path, str]]:
+    """Return what is kept of a job, without reading it.
+
+    Args:
+        folder: Where :func:`keep` kept it.
+
+    Returns:
+        The files in the order of the outputs, each with the digest that it must have.
+
+    Raises:
+        FileError: If the list of digests is missing or damaged.
+    """
+    digests = read_json(folder / _DIGESTS)
+    try:
+        numbered = sorted((int(name.partition("-")[0]), name, str(digest)) for name, digest in digests.items())
+    except (AttributeError, ValueError) as error:
+        raise FileError(f"{folder / _DIGESTS}: damaged, or not a list of kept files") from error
+    return [(folder / Path(name).name, digest) for _, name, digest in numbered]
+
+
 def put_back(kept: Path, output: Path) -> None:
     """Give an output its name again, and the time that it had.
 

@@ -33,6 +33,7 @@ from oba.stages.logs import kept_log
 from oba.stages.repair import checked, is_as_said, is_intact
 from oba.stages.reporting import reported
 from oba.stages.showing import report_data, report_net
+from oba.stages.twins import Twin, copy_twin
 from oba.study import load_resolved
 from oba.tracking import StageRun, UnheardRun
 from oba.tracking.journal import read_attempt
@@ -140,12 +141,18 @@ class _Task:
         self._reads = self.stage.reads(study, self.layout, at)
         self._digests = {str(path): checked(path, self.layout) for paths in self._reads.values() for path in paths}
         self._seen = self.stage.sees(study, self.layout)
-        self.key = digest_json([command, at.given(), self._settings, self._code, self._digests, self._seen])
+        # Paths as other experiments have them, too: what is equal there need not be done again.
+        inputs = {self._named(path): digest for path, digest in self._digests.items()}
+        self.key = digest_json([command, at.given(), self._settings, self._code, inputs, self._seen])
         self.outputs = self.stage.leaves(study, self.layout, at)
         self.record = self.outputs[-1]
         self._place = self.stage.place(self.layout, at)
         self.base = self.layout.state(self.record)
         self.count: int = getattr(self.sections, "gpus", 1)
+
+    def _named(self, path: str) -> str:
+        """Return a path within the experiment's folder, if it is there."""
+        return str(Path(path).relative_to(self.layout.root)) if self.layout.root in Path(path).parents else path
 
     def is_done(self) -> bool:
         """Tell whether the job was finished with this key, and its outputs are what its record says."""
@@ -164,9 +171,10 @@ class _Task:
         return bool(damaged)
 
     def work(self, source: Path) -> None:
-        """Do the work, as ranks if there are to be several."""
-        if self.count == 1:
-            self.perform()
+        """Do the work, as ranks if there are to be several, unless another experiment has done it."""
+        twin = copy_twin(self.layout, self._place, self.key, self.outputs)
+        if twin or self.count == 1:
+            self.perform(twin)
             return
         again = ["-m", "oba", self._command, "--study", str(source), *shlex.split(self.stage.options(self._at))]
         launch(self.count, again, log=self.layout.log(self.record))
@@ -174,8 +182,8 @@ class _Task:
             if read_run(self.record).key != self.key:
                 raise ConfigError(f"{source}: changed while the job's ranks started; run again")
 
-    def perform(self) -> None:
-        """Do the work; of several ranks all do it together, and the first reports it."""
+    def perform(self, twin: Twin | None = None) -> None:
+        """Do the work, unless a twin has left it; of several ranks all do it together, and the first reports it."""
         command, at, settings = self._command, self._at, self._settings
         inputs = {**self._reads, **self.stage.after(self._study, self.layout, at)}
         model = models_by_slug(self._study).get(at.model, "")
@@ -186,7 +194,7 @@ class _Task:
             state, seen = self.base / self.key, self._seen
             report_data(run, self._study, command, self.layout)
             job = Job(command, self.sections, at, model, self.layout, inputs, self.record.parent, state, run, seen)
-            facts = imported(f"oba.stages.{command}").perform(job)
+            facts = twin.report(run) if twin else imported(f"oba.stages.{command}").perform(job)
             self._show(run)
             summary = {"stage": command, "at": at.given(), "key": self.key, "settings": settings, "code": self._code}
             summary |= {"inputs": self._digests, "seconds": round(perf_counter() - started, 3)} | facts | provenance()
