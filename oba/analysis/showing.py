@@ -90,15 +90,16 @@ def table(frame: pd.DataFrame) -> Table:
         frame: What :func:`oba.sensitivity` returned.
 
     Returns:
-        The most sensitive group first; of many, those in the middle are left out.
+        The most sensitive group first; of many, those in the middle are left out. The MACs are those that the smallest
+        fraction saves, of the whole net's.
     """
     levels = [float(level) for level in frame.keep.unique()]
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     shown.add_column("group", overflow="fold")
     shown.add_column("of", justify="right")
-    for level in levels:
-        shown.add_column(f"keep {level:g}", justify="right", no_wrap=True)
-    shown.add_column(f"MACs saved at {levels[-1]:g}", justify="right")
+    for index, level in enumerate(levels):
+        shown.add_column(f"{level:g}" if index else f"keep {level:g}", justify="right", no_wrap=True)
+    shown.add_column("MACs saved", justify="right", no_wrap=True)
     order = most_sensitive(frame)
     cut = len(order) > 2 * _SHOWN + 1
     for name in [*order[:_SHOWN], "", *order[-_SHOWN:]] if cut else order:

@@ -108,7 +108,7 @@ def _draw_map(axes: Axes, drops: np.ndarray, levels: Sequence[float]) -> None:
             style = {"fontsize": 6.5, "ha": "center", "va": "center_baseline"}
             axes.text(column + 0.5, row + 0.5, text, color="white" if dark else INK, **style)
     axes.set_xticks(np.arange(columns) + 0.5, [f"{level:g}" for level in levels], fontsize=7)
-    _above(axes, "kept of the group; points lost")
+    _above(axes, "fraction of the group kept")
 
 
 def _draw_savings(axes: Axes, saved: np.ndarray, level: float) -> None:
