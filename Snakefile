@@ -35,6 +35,7 @@ onstart:
 
 
 onsuccess:
+    leave_terminal()
     jobs.remember(finished=True)
     shell(f"oba end --study {layout.study}")
     if (layout.report / "summary.md").exists():
@@ -42,9 +43,11 @@ onsuccess:
 
 
 onerror:
+    stopped = leave_terminal()
     shell(f"oba end --study {layout.study}")
-    # What finished is worth a table. What failed is said once more, at the end of everything.
-    shell(
-        f"for command in collect report show; do oba $command --study {layout.study} || break; done; "
-        f"oba failed --study {layout.study}"
-    )
+    # What finished is worth a table, but to who waits for the prompt. What failed is said again, at the end of everything.
+    if not stopped:
+        shell(
+            f"for command in collect report show; do oba $command --study {layout.study} || break; done; "
+            f"oba failed --study {layout.study}"
+        )

@@ -18,6 +18,8 @@ from oba.export.formats import Format
 from oba.files import write_text
 from oba.imports import imported
 from oba.layout import RESULTS, Layout
+from oba.status.command import add_status
+from oba.status.start import with_display
 from oba.training.launch import follow, is_followed, leave
 
 app = typer.Typer(
@@ -31,6 +33,7 @@ bench = typer.Typer(no_args_is_help=True, help="Measure what things cost.")
 app.add_typer(bench, name="bench")
 
 add_jobs(app)
+add_status(app)
 
 
 @app.command(rich_help_panel=PANEL)
@@ -104,12 +107,13 @@ def show(study: StudyFile) -> None:
 @app.command()
 def failed(study: StudyFile) -> None:
     """Print the jobs that did not finish, why, and where their logs are."""
-    from oba.gaps import find_gaps
+    from oba.gaps import find_gaps, is_stop
 
     loaded = read_any_study(study)
     for job in find_gaps(loaded, Layout(loaded.experiment)).failed:
         at = " ".join(f"{axis} {value}" for axis, value in job.at.given().items())
-        typer.echo(f"failed: {job.stage} {at}: {job.error} (log: {job.log})", err=True)
+        how = "stopped" if is_stop(job.error) else "failed"
+        typer.echo(f"{how}: {job.stage} {at}: {job.error} (log: {job.log})", err=True)
 
 
 @app.command()
@@ -184,8 +188,9 @@ def bench_importance(
 
 def _snakemake(*options: str) -> NoReturn:
     """Become Snakemake: a signal to this process must reach it, and leave it the time to end its jobs and report."""
+    chosen, environment = with_display(options, os.environ)
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "snakemake", *options])
+    os.execve(sys.executable, [sys.executable, "-m", "snakemake", *chosen], environment)
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -194,13 +199,14 @@ def run(
     study: Annotated[Path, typer.Argument(help="Study file (YAML).")] = Path("config/config.yaml"),
 ) -> None:
     """Run a study: free the lock of a run that was killed, and start Snakemake; more options are passed on to it."""
-    from oba.locks import free_dead_lock
+    from oba.locks import NO_LOCK, free_dead_lock
     from oba.recover import refuse_orphans
     from oba.study import read_study
 
     read_study(study)
     refuse_orphans(Path.cwd())
-    typer.echo(free_dead_lock(Path.cwd()))
+    if (freed := free_dead_lock(Path.cwd())) != NO_LOCK:
+        typer.echo(freed)
     options = context.args if {"--cores", "-c"} & set(context.args) else ["--cores", "all", *context.args]
     _snakemake("--configfile", str(study), *options)
 

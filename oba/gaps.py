@@ -18,6 +18,9 @@ from oba.jobs import Jobs, PlannedJob, planned_jobs
 from oba.layout import Coordinates, Layout, name_of, nets
 from oba.made import read_run
 
+NO_MESSAGE = "stopped without an error message, perhaps killed"
+"""What is said of a job whose log does not say why it ended."""
+
 
 @dataclass(frozen=True)
 class Blocker:
@@ -105,7 +108,7 @@ class _Survey:
             return list(found)
         record = stage.record(self._layout, at)
         log, name = self._jobs.log(stage, at), name_of(stage.module, replace(at, variant=stage.variant or at.variant))
-        return [Blocker(stage.name, at, "" if record.exists() else _failure(log, name), log)]
+        return [Blocker(stage.name, at, "" if record.exists() else cause_of(log, name), log)]
 
     def _compare(self, job: PlannedJob) -> bool:
         """Tell whether a job's record agrees with the study and with the files that it read, and theirs likewise."""
@@ -131,8 +134,21 @@ def _is_unchanged(path: Path, digest: str | None, record: Path) -> bool:
     return path.stat().st_mtime <= record.stat().st_mtime or digest_file(path) == digest
 
 
-def _failure(log: Path, job: str) -> str:
-    """Return what a job's log says went wrong: its last error, without the job, or the last line of a traceback."""
+def is_stop(cause: str) -> bool:
+    """Return whether a job's last words say that a signal stopped it, after it had saved what it could."""
+    return cause.startswith("stopped by ")
+
+
+def cause_of(log: Path, job: str) -> str:
+    """Return why a job did not finish: the last error of its log, or the last line of a traceback.
+
+    Args:
+        log: The job's log.
+        job: Its name for people, which is not repeated.
+
+    Returns:
+        One line: :data:`NO_MESSAGE` where the log says nothing of an end; empty if there is no log.
+    """
     try:
         lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     except FileNotFoundError:
@@ -142,4 +158,4 @@ def _failure(log: Path, job: str) -> str:
         return told[-1].removeprefix("error: ").removeprefix(f"{job}: ")
     if any(line.startswith("Traceback ") for line in lines):
         return lines[-1]
-    return "stopped without an error message, perhaps killed"
+    return NO_MESSAGE

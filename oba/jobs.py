@@ -108,7 +108,7 @@ class Jobs:
             study: The study.
             layout: Its paths.
         """
-        self._study, self._layout = study, layout
+        self.study, self.layout = study, layout
         self.rules = rules_of(study)
         self._settings: dict[tuple[str, str, str], str] = {}
         self._code: dict[tuple[str, str, str], str] = {}
@@ -124,11 +124,11 @@ class Jobs:
             Files by what they are to the job. Where stages run together, the records that stand for what is read.
         """
         if len(rule.stages) == 1:
-            return rule.stages[0].reads(self._study, self._layout, at)
-        own = rule.record(self._layout, at)
+            return rule.stages[0].reads(self.study, self.layout, at)
+        own = rule.record(self.layout, at)
         found: dict[str, dict[Path, None]] = {}
         for stage, place in rule.each(at):
-            for name, paths in stage.reads(self._study, self._layout, place).items():
+            for name, paths in stage.reads(self.study, self.layout, place).items():
                 if asked := [path for path in self.asked(paths) if path != own]:
                     found.setdefault(name, {}).update(dict.fromkeys(asked))
         return {name: list(paths) for name, paths in found.items()}
@@ -136,12 +136,12 @@ class Jobs:
     def after(self, rule: Rule, at: Coordinates) -> Mapping[str, list[Path]]:
         """Return files that must be there, too; no reason of their own to run again."""
         if len(rule.stages) == 1:
-            return rule.stages[0].after(self._study, self._layout, at)
+            return rule.stages[0].after(self.study, self.layout, at)
         return {}
 
     def asked(self, paths: Iterable[Path]) -> list[Path]:
         """Return the files of the DAG that stand for files of stages, each once."""
-        paths = paths if self._study.job_per == "stage" else map(self._stand_in, paths)
+        paths = paths if self.study.job_per == "stage" else map(self._stand_in, paths)
         return list(dict.fromkeys(paths))
 
     def doubtful(self) -> list[str]:
@@ -150,17 +150,17 @@ class Jobs:
         Snakemake knows the settings and the code of the files that stand in the DAG, and takes others as they are.
         """
         made = self._remembered()
-        if self._study.job_per == "level" or "level" not in made:
+        if self.study.job_per == "level" or "level" not in made:
             return []
         return [stage.name for rule in TOGETHER for stage in rule.stages]
 
     def remember(self, *, finished: bool) -> None:
         """Note by what jobs files were made: called when a run starts, and when it has made all of them."""
-        made = {self._study.job_per} if finished else {self._study.job_per, *self._remembered()}
-        write_json(self._layout.made_by, sorted(made))
+        made = {self.study.job_per} if finished else {self.study.job_per, *self._remembered()}
+        write_json(self.layout.made_by, sorted(made))
 
     def _remembered(self) -> list[str]:
-        return read_json(self._layout.made_by) if self._layout.made_by.exists() else []
+        return read_json(self.layout.made_by) if self.layout.made_by.exists() else []
 
     def log(self, stage: Stage, at: Coordinates) -> Path:
         """Return the log of the job that runs a stage at some coordinates."""
@@ -169,13 +169,13 @@ class Jobs:
             for rule in self.rules
             if stage in rule.stages and (not rule.variant or at.variant in {"", rule.variant})
         )
-        return self._layout.log(rule.record(self._layout, at))
+        return self.layout.log(rule.record(self.layout, at))
 
     def settings(self, rule: Rule, at: Coordinates) -> str:
         """Return the slice of the study that a job sees, as JSON; a change of it reruns the job."""
         place = rule.name, at.model, at.method
         if place not in self._settings:
-            slices = {stage.module: stage.sections.of(self._study, own) for stage, own in rule.each(at)}
+            slices = {stage.module: stage.sections.of(self.study, own) for stage, own in rule.each(at)}
             values = {name: part.model_dump(mode="json", by_alias=True) for name, part in slices.items()}
             value = values if len(values) > 1 else values[rule.command]
             self._settings[place] = json.dumps(value, sort_keys=True)
@@ -185,18 +185,18 @@ class Jobs:
         """Return the digests of the code that a job's results depend on."""
         place = rule.name, at.model, at.method
         if place not in self._code:
-            digests = [stage_code(stage.module, stage.roots(self._study, own)) for stage, own in rule.each(at)]
+            digests = [stage_code(stage.module, stage.roots(self.study, own)) for stage, own in rule.each(at)]
             self._code[place] = " ".join(digests)
         return self._code[place]
 
     def sees(self, rule: Rule) -> str:
         """Return what else the jobs of a rule depend on, such as the files of the data set."""
-        return "".join(stage.sees(self._study, self._layout) for stage in rule.stages)
+        return "".join(stage.sees(self.study, self.layout) for stage in rule.stages)
 
     def _stand_in(self, path: Path) -> Path:
         """Return the file of the DAG that stands for one that a job of several stages makes."""
         folder = _STAND_IN.get(path.parent.name)
-        if folder is None or not path.is_relative_to(self._layout.root):
+        if folder is None or not path.is_relative_to(self.layout.root):
             return path
         return path.parent.with_name(folder) / _RECORD
 

@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from oba.config import ModelConfig, Study, SweepMethod
 from oba.errors import ConfigError
 from oba.models.names import slug
 from oba.recipes import FinetuneConfig
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RESULTS = Path("results")
 DENSE_LONGER = "dense-longer"
@@ -128,6 +125,10 @@ class Layout:
         """Return the log of the job that writes a file as its main output or record."""
         return self.root / "logs" / output.relative_to(self.root).with_suffix(".log")
 
+    def times(self, record: Path) -> Path:
+        """Return the file in which Snakemake keeps the time and memory of the job that leaves a record."""
+        return self.root / "benchmarks" / record.relative_to(self.root).with_suffix(".tsv")
+
     def state(self, record: Path) -> Path:
         """Return the folder of the job that leaves a record: its lock, resumable state and finished work."""
         return self.root / ".state" / self.within(record)
@@ -235,39 +236,26 @@ def prunes_weights(study: Study, at: Coordinates) -> bool:
     return at.method not in {"", DENSE_LONGER} and method_of(study, at.method).granularity == "weights"
 
 
-def sweep(study: Study) -> pd.DataFrame:
-    """Return the product of the study's lists: one row per evaluated net.
+def nets(study: Study) -> list[Coordinates]:
+    """Return the evaluated nets of a sweep: the product of the study's lists.
 
     Args:
         study: The study.
 
     Returns:
-        The columns of :class:`Coordinates`; the dense nets first.
+        One entry per evaluated net, the dense nets first.
     """
-    import pandas as pd
-
-    def product(**axes: list) -> pd.DataFrame:
-        return pd.MultiIndex.from_product(list(axes.values()), names=list(axes)).to_frame(index=False)
-
-    nets = {"model": list(models_by_slug(study)), "seed": study.seeds}
-    levels = {"schedule": list(study.schedules), "keep": [level_name(k) for k in study.keep]}
+    dense = list(product(models_by_slug(study), study.seeds))
+    levels = list(product(study.schedules, map(level_name, study.keep)))
     variants = ["finetuned", "scratch"] if "scratch" in study.controls else ["finetuned"]
-    parts = [
-        product(**nets, variant=["dense"]),
-        product(**nets, method=[m.name for m in study.methods], **levels, variant=variants),
+    found = [Coordinates(model, seed, variant="dense") for model, seed in dense]
+    found += [
+        Coordinates(model, seed, method.name, schedule, keep, variant)
+        for (model, seed), method, (schedule, keep), variant in product(dense, study.methods, levels, variants)
     ]
     if DENSE_LONGER in study.controls:
-        parts.append(product(**nets, method=[DENSE_LONGER], **levels, variant=["finetuned"]))
-    return pd.concat(parts, ignore_index=True).fillna("")
-
-
-def nets(study: Study) -> list[Coordinates]:
-    """Return the evaluated nets of a sweep.
-
-    Args:
-        study: The study.
-
-    Returns:
-        One entry per evaluated net.
-    """
-    return [Coordinates(**row) for row in sweep(study).to_dict("records")]  # pyright: ignore[reportArgumentType]
+        found += [
+            Coordinates(model, seed, DENSE_LONGER, schedule, keep, "finetuned")
+            for (model, seed), (schedule, keep) in product(dense, levels)
+        ]
+    return found

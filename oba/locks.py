@@ -18,6 +18,7 @@ from oba.errors import ObaError
 from oba.files import write_text
 
 HOST_FILE = Path(".snakemake") / "oba-host"
+NO_LOCK = "no lock is held"
 _OPTIONS_WITH_VALUE = {"-X", "-W", "--check-hash-based-pycs"}
 
 
@@ -121,7 +122,7 @@ def free_dead_lock(workdir: Path, *, lost_host: str = "") -> str:
     """
     locks = _locks(workdir)
     if not locks:
-        return "no lock is held"
+        return NO_LOCK
     found = owners(workdir)
     if alive := [owner for owner in found if owner.certain]:
         raise LockedError(

@@ -58,6 +58,19 @@ def remember_run(workdir: Path, command: Sequence[str], study: Path, logs: Seque
     write_record(workdir / NOTE, RunNote(command=list(command), study=str(study), slurm_runs=runs))
 
 
+def last_run(workdir: Path) -> RunNote | None:
+    """Return what the last run noted.
+
+    Args:
+        workdir: The workflow's working directory.
+
+    Returns:
+        The note; None if no run was started.
+    """
+    note = workdir / NOTE
+    return read_record(note, RunNote) if note.exists() else None
+
+
 def refuse_orphans(workdir: Path) -> None:
     """Refuse to start beside jobs that a lost run left.
 
@@ -67,7 +80,7 @@ def refuse_orphans(workdir: Path) -> None:
     Raises:
         RecoverError: If there are any.
     """
-    run = _read(workdir)
+    run = last_run(workdir)
     if run is None or not run.slurm_runs or owners(workdir):
         return
     if jobs := unfinished_jobs(run.slurm_runs):
@@ -93,7 +106,7 @@ def recovered(workdir: Path, *, cancel: bool, lost_host: str, tell: Callable[[st
     Raises:
         RecoverError: If there is nothing to recover, if the run may be alive, or if SLURM does not answer.
     """
-    run = _read(workdir)
+    run = last_run(workdir)
     if run is None:
         raise RecoverError(f"{workdir}: no run was started here; allowed: `oba run`")
     with _alone(workdir):
@@ -156,19 +169,13 @@ def _await_jobs(runs: Sequence[str], cancel: bool, tell: Callable[[str], None]) 
 
 def _left_behind(workdir: Path) -> list[str]:
     """Return the SLURM runs noted so far of which jobs may be left."""
-    run = _read(workdir)
+    run = last_run(workdir)
     if run is None:
         return []
     try:
         return [name for name in run.slurm_runs if unfinished_jobs([name])]
     except RecoverError:
         return run.slurm_runs
-
-
-def _read(workdir: Path) -> RunNote | None:
-    """Return the last run; None if there was none."""
-    note = workdir / NOTE
-    return read_record(note, RunNote) if note.exists() else None
 
 
 def _named(jobs: Sequence[QueuedJob]) -> str:

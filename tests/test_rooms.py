@@ -12,7 +12,7 @@ FLOORS = [
     {"__main__"},
     {"cli"},
     {"commands"},
-    {"stages", "bench", "export", "validate", "compare", "analysis"},
+    {"stages", "bench", "export", "validate", "compare", "analysis", "status"},
     {"report", "tracking", "devices"},
     {"training"},
     {"pruning"},

@@ -44,6 +44,14 @@ except ObaError as error:
 
 layout = Layout(study.experiment)
 jobs = Jobs(study, layout)
+# What shows the run, where it was started by `oba run`.
+displays = [
+    handler
+    for handler in getattr(workflow.logger_manager, "plugin_handlers", ())
+    if type(handler).__module__ == "snakemake_logger_plugin_oba"
+]
+for display in displays:
+    display.know(jobs, cluster=on_cluster)
 methods = [*(method.name for method in study.methods), DENSE_LONGER]
 # One GPU job for each GPU of this machine, unless --resources gpu=N says otherwise or a cluster counts its own.
 if "gpu" not in workflow.global_resources and not on_cluster:
@@ -152,8 +160,8 @@ def log_of(path):
     return layout.log(path)
 
 
-def times_of(path):
-    """Return the file in which Snakemake keeps a job's time and memory."""
-    return (
-        layout.root / "benchmarks" / path.relative_to(layout.root).with_suffix(".tsv")
-    )
+def leave_terminal():
+    """Have the display, if there is one, leave the terminal to what is printed next; tell whether the user stopped it."""
+    for display in displays:
+        display.settle(workflow.logger_manager)
+    return any(display.interrupted for display in displays)

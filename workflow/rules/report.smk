@@ -20,7 +20,7 @@ rule collect:
     log:
         log_of(layout.report / "collect"),
     benchmark:
-        times_of(layout.report / "collect")
+        layout.times(layout.report / "collect")
     conda:
         "../../environment.yml"
     params:
@@ -73,7 +73,7 @@ rule report:
     log:
         log_of(layout.report / "report"),
     benchmark:
-        times_of(layout.report / "report")
+        layout.times(layout.report / "report")
     conda:
         "../../environment.yml"
     params:

@@ -12,7 +12,7 @@ for of in jobs.rules:
         log:
             log_of(of.record(layout, pattern(of))),
         benchmark:
-            times_of(of.record(layout, pattern(of)))
+            layout.times(of.record(layout, pattern(of)))
         priority: of.priority
         conda:
             "../../environment.yml"
