@@ -1,4 +1,5 @@
-# `make run` prunes scikit-learn's digits from end to end; `make test` runs the fast tests, `make test-slow` the others.
+# `make run` prunes scikit-learn's digits from end to end; `make test` runs the fast tests, `make test-slow` the others;
+# `make docs` builds the documentation.
 # Each installs what it needs into .venv the first time, and nothing the second time.
 PYTHON ?= python3
 VENV := .venv
@@ -6,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup run test test-slow lint format lock schema clean
+.PHONY: setup run test test-slow lint format lock schema docs clean
 
 setup: $(STAMP)
 
@@ -48,5 +49,10 @@ lock: setup
 schema: setup
 	oba schema workflow/schemas/study.schema.json
 
+# Warnings are errors: a link to nothing, a page in no table of contents. Nothing is fetched.
+docs: setup
+	sphinx-build -W --keep-going -q -b html docs docs/_build
+	@echo "open docs/_build/index.html"
+
 clean:
-	rm -rf $(VENV) results/*/ results/mlflow.db results/mlartifacts .snakemake
+	rm -rf $(VENV) docs/_build results/*/ results/mlflow.db results/mlartifacts .snakemake
