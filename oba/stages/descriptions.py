@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from oba.addresses import redacted
 from oba.config import Study
 from oba.layout import DENSE_LONGER, Coordinates, Layout, first_methods, method_of, models_by_slug
 from oba.tracking.described import EXPERIMENT
@@ -93,9 +94,8 @@ def experiment_tags(study: Study) -> dict[str, str]:
     layout = Layout(study.experiment)
     methods = [f"- `{m.name}`: {_parts(study, m.name)}" for m in study.methods]
     first = " and ".join(f"`{name}`" for name in first_methods(study))
+    link = f"[Accuracy against MACs removed, one line for each method]({charts(EXPERIMENT)})"
     text = [
-        f"[Accuracy against MACs removed, one line for each method]({charts(EXPERIMENT)})",
-        "",
         f"Networks {', '.join(f'`{name}`' for name in models_by_slug(study).values())} on `{study.data.name}`, "
         f"seeds {', '.join(map(str, study.seeds))}, pruned to {', '.join(f'{k:.0%}' for k in study.keep)} "
         f"({', '.join(study.schedules)}); compared with {first}.",
@@ -105,7 +105,7 @@ def experiment_tags(study: Study) -> dict[str, str]:
         f"Files: `{layout.root}/`, the report in `{layout.report}/`. A net: "
         '`oba.load_pruned(folder)`, or `mlflow.pyfunc.load_model("models:/<model id>")` from *Models*.',
     ]
-    return {NOTE: "\n".join(text)} | saved_view()
+    return {NOTE: "\n".join([link, "", *map(redacted, text)])} | saved_view()
 
 
 def _what(study: Study, at: Coordinates) -> str:

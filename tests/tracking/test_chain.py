@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from oba.tracking import begin, sync
+from oba.tracking import begin, stage_run, sync
 
 DEAD = "http://127.0.0.1:1"
 
@@ -89,3 +91,21 @@ def test_chain_that_somebody_deleted_stays_deleted(lab, level):
     level(30, 0.75)
     assert lab.run("chain").info.lifecycle_stage == "deleted"
     assert "mlflow.parentRunId" not in lab.run("evaluate30").data.tags
+
+
+def test_chain_has_parameters_also_if_its_run_is_replaced_or_was_made_without(lab, parents, send):
+    def level(removed, top1, params, when="1"):
+        chain = replace(lab.chain, params=params)
+        identity = replace(lab.identity(f"evaluate{removed}"), parent=chain, attempt=when)
+        with stage_run(lab.journal(identity.key), identity, uri=lab.uri, results_dir=lab.results) as run:
+            run.chain_metrics({"test_top1": top1}, step=removed)
+
+    level(30, 0.9, {})  # an earlier version
+    assert parents()[0][0].data.params == {}
+    level(60, 0.8, {"criterion": "taylor", "seed": "0"})
+    assert parents()[0][0].data.params == {"criterion": "taylor", "seed": "0"}
+    level(60, 0.7, {"criterion": "taylor", "seed": "0"}, when="2")
+    send()
+    (current,), (old,) = parents()
+    assert current.data.params == old.data.params == {"criterion": "taylor", "seed": "0"}
+    assert current.data.metrics == {"test_top1": 0.7}

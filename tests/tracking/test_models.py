@@ -219,6 +219,5 @@ def test_password_in_a_source_or_parameter_is_not_kept(lab, evaluated, net):
         run.dataset("d", digest="1", source=secret, profile={}, context="train")
         run.params({"root": secret})
         run.tags({"root": secret})
-        run.experiment({"note": f"see {secret}"})
         run.model("m", NetFiles(net, (), "oba.export.pyfunc", (1,), 1), {"root": secret})
     assert b"s3cret" not in lab.journal().read_bytes()

@@ -10,16 +10,20 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 START_SECONDS = 600
 PASSWORD = "s3cret%21"
+CREATE = {"/api/2.0/mlflow/runs/create", "/api/2.0/mlflow/logged-models"}
 
 
 def free_port() -> int:
@@ -155,6 +159,64 @@ def site(server, shared, lab, tmp_path):
     site = type(lab)(results, server.uri.replace("//", f"//me:{PASSWORD}@"), lab.experiment)
     site.folder.mkdir(parents=True)
     return site
+
+
+class Late(ThreadingHTTPServer):
+    """Passes requests on to a server, and withholds the first answer about what it creates until it was asked again."""
+
+    daemon_threads = True
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.behind, self.uri = uri, f"http://127.0.0.1:{self.server_address[1]}"
+        self.created: dict[bytes, threading.Event] = {}
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Late
+
+    def answer(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        late = None
+        if self.path in CREATE:
+            if body in self.server.created:
+                again = self.server.created[body]
+            else:
+                again, late = None, self.server.created.setdefault(body, threading.Event())
+        headers = {name: self.headers[name] for name in ("Content-Type", "Accept") if name in self.headers}
+        request = urllib.request.Request(self.server.behind + self.path, body or None, headers, method=self.command)
+        try:
+            with urllib.request.urlopen(request, timeout=120) as response:
+                status, content = response.status, response.read()
+        except urllib.error.HTTPError as error:
+            status, content = error.code, error.read()
+        if late is not None:
+            late.wait(300)
+        elif self.path in CREATE and again is not None:
+            again.set()
+        try:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+        except OSError:
+            assert late is not None, "only whom nobody waits for any more may be gone"
+
+    do_GET = do_POST = do_PATCH = do_PUT = do_DELETE = answer
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture
+def late(server):
+    late = Late(server.uri)
+    thread = threading.Thread(target=late.serve_forever)
+    thread.start()
+    yield late
+    late.shutdown()
+    thread.join()
+    late.server_close()
 
 
 @pytest.fixture(autouse=True)
