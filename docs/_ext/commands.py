@@ -52,7 +52,8 @@ def _command(name: str, command: Any) -> list[str]:
     places = [p.metavar or p.name.upper() for p in arguments]
     usage = " ".join(["oba", name, *(f if p.required else f"[{f}]" for f, p in zip(places, arguments, strict=True))])
     more = command.context_settings.get("allow_extra_args", False)
-    lines = [f"### `oba {name}`", "", _text(command.help), "", "```sh"]
+    paragraphs = "\n\n".join(_text(paragraph) for paragraph in (command.help or "").split("\n\n"))
+    lines = [f"### `oba {name}`", "", paragraphs, "", "```sh"]
     lines += [f"{usage}{' [OPTIONS]' if len(shown) > len(arguments) else ''}{' [SNAKEMAKE OPTIONS]' if more else ''}"]
     lines += ["```", ""]
     for parameter in shown:
