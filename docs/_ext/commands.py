@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import inspect
+import re
 from typing import Any
 
 from typer.main import get_command
@@ -71,4 +72,5 @@ def _default(parameter: Any) -> str:
 
 
 def _text(text: str | None) -> str:
-    return " ".join((text or "").replace("``", "`").split())
+    """Return a help text as Markdown on one line: what stands in angle brackets is no tag."""
+    return re.sub(r"(`[^`]*`)|<", lambda found: found[1] or "\\<", " ".join((text or "").replace("``", "`").split()))

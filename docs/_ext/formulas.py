@@ -33,12 +33,14 @@ def svg(formula: str) -> str:
         what Matplotlib cannot read.
     """
     text = f"${' '.join(formula.split())}$"
-    # A point is a pixel at 72 dpi; the parser lays out in points of the font, TextPath in its own size.
-    width, height, depth, *_ = _PARSER.parse(text, dpi=72, prop=_FONT)
+    width = _PARSER.parse(text, dpi=72, prop=_FONT)[0]
+    path = TextPath((0, 0), text, prop=_FONT)
     outline = []
-    for points, code in TextPath((0, 0), text, prop=_FONT).iter_segments(simplify=False):
+    for points, code in path.iter_segments(simplify=False):
         outline.append(_LETTERS[code] + ("" if code == Path.CLOSEPOLY else " ".join(f"{p:.1f}" for p in points)))
-    top, bottom = height + 3, depth + 3
+    # Only the ink counts: what the parser calls height has room above it, which would drive lines apart.
+    extents = path.get_extents()
+    top, bottom = extents.ymax + 3, max(-extents.ymin, 0) + 3
     size = f"width:{width / _SIZE:.3f}em;height:{(top + bottom) / _SIZE:.3f}em;vertical-align:{-bottom / _SIZE:.3f}em"
     box = f"0 {-top:.1f} {width:.1f} {top + bottom:.1f}"
     label = html.escape(formula, quote=True)
