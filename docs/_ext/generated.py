@@ -16,6 +16,7 @@ import oba
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
+_FIRST = ["prune", "find_groups", "score", "load_pruned"]
 _ROOT = Path(__file__).parents[2]
 
 
@@ -27,7 +28,8 @@ def _paper() -> str:
 
 def _functions() -> str:
     """Return the directives that describe all public functions."""
-    names = [name for name in oba.__all__ if not name.startswith("_")]
+    public = (name for name in oba.__all__ if not name.startswith("_"))
+    names = sorted(public, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
     return "\n\n".join(["```{eval-rst}", *(f".. autofunction:: oba.{name}" for name in names), "```"])
 
 
