@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,8 @@ _EVERY = 3.0
 """Seconds between two looks, at least."""
 _SHARE = 0.2
 """Part of the time that looking may take."""
+_WIDE = 1000
+"""Columns of what is no terminal: lines are not broken there."""
 _HELP = f"""Say how far a sweep is: each stage, chain and level, what runs, what failed and why, and the time left.
 
 Read from files alone, so also of a run that is dead or works elsewhere. Exit code: {FINISHED} all is done, {GOES_ON}
@@ -61,7 +64,9 @@ def status(
     if as_json:
         typer.echo(json.dumps(as_values(sweep), indent=1))
         raise typer.Exit(code_of(sweep))
-    console = Console(highlight=False, soft_wrap=False)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console = Console(highlight=False, width=_WIDE)
     drawing = Drawing(console, all_chains=all_chains)
     if watch and console.is_terminal:
         sweep = _watch(survey, sweep, drawing, console)

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 from oba.config import Study
@@ -21,7 +20,7 @@ from oba.locks import last_host, owners
 from oba.recover import last_run
 from oba.status.cells import Cell, State
 from oba.status.estimate import Durations, sweep_left
-from oba.status.looker import Looker
+from oba.status.looker import Looker, seconds_of
 from oba.status.signs import Life, last_sign
 from oba.status.words import progress_text
 from oba.training.progress import duration
@@ -81,7 +80,13 @@ class Survey:
         """
         self._study, self._layout, self._workdir = study, layout, workdir
         self._jobs = Jobs(study, layout)
-        self._planned = {str(job.stage.record(layout, job.at)): job for job in planned_jobs(study)}
+        self._planned: dict[str, PlannedJob] = {}
+        self._makers: dict[str, str] = {}
+        self._cells: dict[str, Cell] = {}
+        for job in planned_jobs(study):
+            files = [str(path) for path in job.stage.writes(layout, job.at)]
+            self._planned[files[-1]] = job
+            self._makers |= dict.fromkeys(files, files[-1])
         self._looker = Looker(study, layout)
         self._made: dict[str, _Made] = {}
         self._digests: dict[tuple[str, int], str] = {}
@@ -112,16 +117,18 @@ class Survey:
         self._done: dict[str, bool] = {}
         self._stuck: dict[str, bool] = {}
 
-    @cached_property
-    def _makers(self) -> dict[str, str]:
-        """The record of the job that makes a file."""
-        layout, planned = self._layout, self._planned.items()
-        return {str(path): record for record, job in planned for path in job.stage.writes(layout, job.at)}
+    def _blank(self, record: str, job: PlannedJob) -> Cell:
+        """Return the cell of a job that has not begun."""
+        if record not in self._cells:
+            stage, at = job.stage, job.at
+            name = name_of(stage.module, replace(at, variant=stage.variant or at.variant))
+            alone = self._study.job_per == "stage"
+            log = self._layout.log(Path(record)) if alone else self._jobs.log(stage, at)
+            self._cells[record] = Cell(stage.name, at, name, State.WAITING, log=log)
+        return self._cells[record]
 
     def _cell(self, record: str, job: PlannedJob) -> Cell:
-        stage, at = job.stage, job.at
-        name = name_of(stage.module, replace(at, variant=stage.variant or at.variant))
-        cell = Cell(stage.name, at, name, State.WAITING, log=self._jobs.log(stage, at))
+        stage, at, cell = job.stage, job.at, self._blank(record, job)
         if self._is_done(record):
             return replace(cell, state=State.DONE, seconds=self._made[record].seconds)
         life = self._looker.life(Path(record))
@@ -129,7 +136,7 @@ class Survey:
             return self._running(cell, job, life)
         if record in self._made:
             return replace(cell, state=State.OUTDATED)
-        cause = cause_of(cell.log, name)
+        cause = cause_of(cell.log, cell.name)
         if not cause or not all(map(self._is_done, self._upstream(record))):
             return cell
         if is_stop(cause):
@@ -241,8 +248,4 @@ class Survey:
         """Return what a job took by Snakemake's clock, which counts its start as well."""
         if self._study.job_per != "stage":
             return seconds
-        try:
-            table = self._layout.times(record).read_text(encoding="utf-8").splitlines()
-            return max(seconds, float(table[-1].split("\t")[0]))
-        except (OSError, ValueError, IndexError):
-            return seconds
+        return max(seconds, seconds_of(self._layout.times(record)) or 0.0)

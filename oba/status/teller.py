@@ -27,6 +27,8 @@ _CHATTER = re.compile(
 """What Snakemake says of its own work; its log has it."""
 _RESTART = re.compile(r"Trying to restart job (\d+)")
 _ENDING = "Exiting because a job execution failed"
+_FURTHER = "For further error details"
+_RESUMES = "the same command goes on from what was saved"
 _NOTHING = "Nothing to be done"
 _QUIET = {"shellcmd", "resources_info", "progress", "debug_dag", "rulegraph", "group_info", "workflow_started"}
 _COMMAND_FAILED = re.compile(r"CalledProcessError in file|At least one job did not complete")
@@ -107,20 +109,19 @@ class Teller:
     def _on_job_error(self, record: Any) -> None:
         job = self._jobs.get(record.jobid) or Running.of(record, self._study)
         self._view.end(record.jobid, None)
-        cause = cause_of(job.log, job.error_name) if str(job.log) != "." else ""
-        if is_stop(cause):
+        cause = cause_of(job.log, job.error_name) if record.log else ""
+        if is_stop(cause) or (self.interrupted and cause in {"", NO_MESSAGE}):
             self._counts["stopped"] += 1
-            self._screen.say(f"stopped: {job.name}: {cause.removeprefix('stopped by ')}", "yellow")
+            how = (
+                cause.removeprefix("stopped by ") if is_stop(cause) else "the same command goes on from what was saved"
+            )
+            self._screen.say(f"stopped: {job.name}: {how}", "yellow")
             return
-        if self.interrupted and (not cause or cause == NO_MESSAGE):
-            self._counts["stopped"] += 1
-            self._screen.say(f"stopped: {job.name}: the same command goes on from what was saved", "yellow")
-            return
-        said = " ".join(str(record.rule_msg or "").split()).split(" For further error details")[0]
-        if not cause or cause == NO_MESSAGE:
+        if cause in {"", NO_MESSAGE}:
+            said = " ".join(str(record.rule_msg or "").split()).split(_FURTHER)[0]
             cause = said.rstrip(" .") or cause or "no message, and no log"
         self._counts["failed"] += 1
-        where = f" (log: {job.log})" if str(job.log) != "." else ""
+        where = f" (log: {', '.join(record.log)})" if record.log else ""  # on a cluster, its own besides the job's
         self._screen.say(f"failed: {job.name}: {cause}{where}", "bold red")
 
     def _on_group_error(self, record: Any) -> None:

@@ -18,7 +18,7 @@ from oba.jobs import Jobs
 from oba.layout import Coordinates, name_of
 from oba.status.cells import left_text
 from oba.status.estimate import Durations, time_left
-from oba.status.looker import Looker
+from oba.status.looker import Looker, past_times, seconds_of
 from oba.status.screen import Lines
 from oba.status.words import progress_text
 from oba.training.progress import duration
@@ -84,11 +84,8 @@ class Running:
 
     def seconds(self, ended: float) -> float:
         """Return how long a finished job took: on a cluster, without its time in the queue."""
-        try:
-            table = (self.times or Path()).read_text(encoding="utf-8").splitlines()
-            return float(table[-1].split("\t")[0])
-        except (OSError, ValueError, IndexError):
-            return ended - self.began
+        known = seconds_of(self.times) if self.times else None
+        return ended - self.began if known is None else known
 
 
 class View:
@@ -107,6 +104,8 @@ class View:
     def know(self, jobs: Jobs, *, cluster: bool) -> None:
         """Be told of the jobs of the study, whose states can be looked at then."""
         self._looker = Looker(jobs.study, jobs.layout, elsewhere=cluster)
+        for rule, seconds in past_times(jobs):
+            self._durations.add(_kind(rule), seconds)
 
     def plan(self, counts: dict[str, int]) -> None:
         """Be told how many jobs of each rule there are."""

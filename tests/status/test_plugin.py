@@ -64,6 +64,14 @@ def test_a_display_that_fails_is_replaced_by_snakemakes(handler, stream, monkeyp
     assert lines == ["the display failed (KeyError: 'x'); Snakemake's own follows, and the run goes on", "one", "two"]
 
 
+def test_no_step_of_a_run_fails_for_its_display(handler, stream, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", stream)
+    handler.know(None, cluster=False)
+    assert stream.getvalue().startswith("the display failed (AttributeError: ")
+    say(handler, "one")
+    assert stream.getvalue().endswith("\none\n")
+
+
 def test_nobody_reads(handler, stream, monkeypatch):
     def closed(text: str) -> int:
         raise BrokenPipeError

@@ -37,8 +37,11 @@ class LogHandler(LogHandlerBase):
             jobs: They, as :class:`oba.jobs.Jobs`.
             cluster: Whether they run on a cluster.
         """
-        if self._teller is not None:
-            self._teller.know(jobs, cluster=cluster)
+        try:
+            if self._teller is not None:
+                self._teller.know(jobs, cluster=cluster)
+        except Exception as error:
+            self._give_up(error)
 
     def settle(self, manager: Any) -> None:
         """Show what was said so far, and leave the terminal to others.
