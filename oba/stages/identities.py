@@ -17,6 +17,9 @@ from oba.stages.descriptions import NOTE, describe_chain, short_name
 from oba.tracking import RunIdentity
 from oba.tracking.run import flatten
 
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b58900", "#2897c3", "#5d4a9c", "#7a4b2a")
+"""The report's colours of methods, which jobs would import matplotlib for."""
+
 
 def stage_identity(study: Study, stage: Stage, at: Coordinates, *, key: str, digests: Mapping[str, str]) -> RunIdentity:
     """Return the run of a stage.
@@ -63,7 +66,7 @@ def chain_identity(study: Study, at: Coordinates) -> RunIdentity:
         experiment=layout.experiment,
         key=chain.relative_to(layout.results).as_posix(),
         name=short_name("", whole),
-        tags={"sweep": layout.experiment, "stage": "chain", "order": _order(study, at)}
+        tags={"sweep": layout.experiment, "stage": "chain", **_place(study, at)}
         | whole.given()
         | method_tags(study, at)
         | {NOTE: describe_chain(study, whole, chain)},
@@ -72,10 +75,13 @@ def chain_identity(study: Study, at: Coordinates) -> RunIdentity:
     )
 
 
-def _order(study: Study, at: Coordinates) -> str:
-    """Return by what chains are sorted: as the study lists its methods, because a page shows ten lines."""
+def _place(study: Study, at: Coordinates) -> dict[str, str]:
+    """Return by what chains are sorted and coloured: as the study lists its methods, and as the report draws them."""
     names = [method.name for method in study.methods]
-    return f"{names.index(at.method) if at.method in names else len(names):03}"
+    if at.method not in names:
+        return {"order": f"{len(names):03}"}
+    place = names.index(at.method)
+    return {"order": f"{place:03}", "mlflow.runColor": COLORS[place % len(COLORS)]}
 
 
 def _chain_params(study: Study, chain: Coordinates, settings: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -10,8 +10,9 @@ import pytest
 
 from oba.config import TrackedModels
 from oba.layout import Coordinates
+from oba.report import style
 from oba.stages.descriptions import NOTE, describe_stage, experiment_tags, short_name
-from oba.stages.identities import chain_identity
+from oba.stages.identities import COLORS, chain_identity
 from oba.stages.showing import report_net
 from oba.tracking.limits import TAG_LENGTH
 
@@ -55,6 +56,16 @@ def test_chains_have_what_they_are_compared_by(study):
     assert [chain.tags["order"] for chain in (first, second, control)] == ["000", "001", "002"]
     assert "criterion" not in control.params
     assert control.params["finetune.epochs"] == "1"
+
+
+def test_methods_have_the_reports_colours(study):
+    sweep = study(methods=["magnitude", "taylor"], controls=["dense-longer"])
+    styles = style.line_styles(["magnitude", "taylor"])
+    for name in ("magnitude", "taylor"):
+        tags = chain_identity(sweep, Coordinates("resnet8", 0, name, "iterative")).tags
+        assert tags["mlflow.runColor"] == styles[name].color
+    assert "mlflow.runColor" not in chain_identity(sweep, Coordinates("resnet8", 0, "dense-longer", "iterative")).tags
+    assert list(COLORS) == style._COLORS
 
 
 def test_experiment_says_what_is_compared_and_has_a_view_of_it(study):
