@@ -85,7 +85,7 @@ def test_nobody_reads(handler, stream, monkeypatch):
 
 
 def test_a_run_waits_for_what_was_said_but_not_for_ever(handler, monkeypatch):
-    monkeypatch.setattr(sys.modules["snakemake_logger_plugin_oba"], "_PATIENCE", 0.1)
+    monkeypatch.setattr(sys.modules["oba.status.handler"], "_PATIENCE", 0.1)
     stuck = SimpleNamespace(queue_listener=SimpleNamespace(queue=SimpleNamespace(unfinished_tasks=1)))
     handler.settle(stuck)
     assert not handler.interrupted

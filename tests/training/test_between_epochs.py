@@ -18,6 +18,7 @@ from oba.machine import RuntimeConfig
 from oba.recipes import TrainConfig
 from oba.tracking import RunIdentity, stage_run
 from oba.tracking.journal import read_attempt
+from oba.tracking.names import numbers
 from oba.training.records import TrainOutcome
 from oba.training.state import TrainState, TrainStates
 
@@ -73,7 +74,7 @@ def test_an_epoch_whose_report_a_kill_prevented_is_reported_when_the_training_go
         for name, value in event.fields["values"].items()
     ]
     assert reported == [
-        (record.epoch, name, value) for record in outcome.history for name, value in asdict(record).items()
+        (record.epoch, name, value) for record in outcome.history for name, value in numbers(asdict(record)).items()
     ]
 
 

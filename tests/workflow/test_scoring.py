@@ -51,7 +51,7 @@ def test_the_effort_is_logged(finished, net, store):
     effort = read_json(net / LEVEL / "metrics.json")["scoring"]
     assert set(effort) == {"scoring_seconds_per_batch", "scoring_gradients_per_batch", "peak_memory_bytes"}
     for name, value in effort.items():
-        [(_, logged)] = store.history(run, name)
+        [(_, logged)] = store.history(run, f"system/{name}")
         assert logged == pytest.approx(value)
         assert value > 0
     assert effort["peak_memory_bytes"] > 1e8, "torch alone takes more"
