@@ -23,4 +23,5 @@ def closing_table(jobs: Jobs) -> str:
     if not (layout.report / "summary.md").exists():
         return ""
     command = [sys.executable, "-m", "oba", "show", "--study", str(layout.study)]
-    return subprocess.run(command, capture_output=True, text=True).stdout
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout + done.stderr

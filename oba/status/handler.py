@@ -49,9 +49,12 @@ class LogHandler(LogHandlerBase):
         Args:
             manager: Snakemake's, with the queue of what was said.
         """
-        deadline, queue = time.monotonic() + _PATIENCE, manager.queue_listener.queue
-        while queue.unfinished_tasks and time.monotonic() < deadline:
-            time.sleep(0.02)
+        try:
+            deadline, queue = time.monotonic() + _PATIENCE, manager.queue_listener.queue
+            while queue.unfinished_tasks and time.monotonic() < deadline:
+                time.sleep(0.02)
+        except AttributeError as error:  # another Snakemake, whose manager is another
+            self._give_up(error)
         self.close()
 
     @property

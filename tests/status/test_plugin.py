@@ -89,3 +89,4 @@ def test_a_run_waits_for_what_was_said_but_not_for_ever(handler, monkeypatch):
     stuck = SimpleNamespace(queue_listener=SimpleNamespace(queue=SimpleNamespace(unfinished_tasks=1)))
     handler.settle(stuck)
     assert not handler.interrupted
+    handler.settle(SimpleNamespace())  # of another version

@@ -105,7 +105,7 @@ def test_a_pipe_gets_one_line_for_each_job(project):
     assert "results/tiny/report/summary.md" in again.stdout, "the closing table"
 
     plan = project.oba("run", "tiny.yaml", "-n", "--config", "finetune={epochs: 2, batch_size: 256, lr: 0.01}").stdout
-    assert re.search(r"^finetune +2  settings changed", plan, re.MULTILINE)
+    assert re.search(r"^finetune +2  1 settings changed, 1 after the above$", plan, re.MULTILINE)
     assert re.search(r"^total +\d+$", plan, re.MULTILINE)
     assert len(plan.splitlines()) < 20
     assert (project.root / "results/tiny/resnet8/seed0/taylor-iterative/keep0.70/finetuned/run.json").exists()

@@ -27,6 +27,7 @@ from oba.locks import remember_host
 from oba.recover import remember_run
 from oba.resolving import resolve_study
 from oba.stages.losses import find_lost
+from oba.status.handler import LogHandler
 from oba.study import dump_study, load_resolved, retyped
 from oba.training.slots import visible_gpus
 from oba.validate import quick_check
@@ -48,7 +49,7 @@ jobs = Jobs(study, layout)
 displays = [
     handler
     for handler in getattr(workflow.logger_manager, "plugin_handlers", ())
-    if type(handler).__module__ == "snakemake_logger_plugin_oba"
+    if isinstance(handler, LogHandler)
 ]
 for display in displays:
     display.know(jobs, cluster=on_cluster)
