@@ -14,7 +14,7 @@ from typing import Any
 
 from oba.tracking.links import VIEW
 
-_CHARTS = ("test_top1", "test_loss", "speedup", "latency_ms", "macs_kept", "parameters_kept", "weights_kept")
+_CHARTS = ("test_top1", "test_loss", "macs_kept", "parameters_kept", "weights_kept", "latency_ms", "speedup")
 
 
 def saved_view() -> dict[str, str]:
@@ -29,7 +29,7 @@ def saved_view() -> dict[str, str]:
 
 def _state() -> dict[str, Any]:
     """Return the state of MLflow's page of runs that draws all chains."""
-    section = {"name": "Against MACs (or weights) removed, in %", "display": True, "isReordered": False}
+    section = {"name": "Step: % removed", "display": True, "isReordered": False}
     sections = [section | {"uuid": VIEW, "deleted": False, "isGenerated": False}]
     line = {"type": "LINE", "runsCountToCompare": 100, "metricSectionId": VIEW, "deleted": False, "isGenerated": False}
     line |= {"lineSmoothness": 0, "xAxisScaleType": "linear", "scaleType": "linear", "range": {}, "xAxisKey": "step"}

@@ -54,7 +54,8 @@ atexit.register(lambda: pathlib.Path("modules").write_text(" ".join(sys.modules)
 from oba.cli import main
 from functools import partial
 from oba.stages import reporting
-reporting.FORWARD_AFTER, reporting.stage_run = float("inf"), partial(reporting.stage_run, every=float("inf"))
+reporting.FORWARD_AFTER = reporting.REPORT_AFTER = float("inf")
+reporting.stage_run = partial(reporting.stage_run, every=float("inf"))
 main()
 """
 """The command line, which tells what it has imported. However busy the machine, no job

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from oba.tracking.cursor import read_cursor
+
 DEAD = "http://127.0.0.1:9"
 LEVELS = [f"tiny/resnet8/seed0/taylor-iterative/keep{keep}" for keep in ("0.70", "0.40")]
 CHAIN = "tiny/resnet8/seed0/taylor-iterative"
@@ -125,6 +127,17 @@ def test_the_report_is_one_run(store, finished):
     kept = {path.name for path in Path(uri.removeprefix("file://")).iterdir()}
     made = {path.name for path in (finished.root / "results/tiny/report").iterdir() if path.suffix != ".json"}
     assert {"summary.md", "tradeoff.png"} <= kept <= made
+
+
+def test_a_report_that_is_made_last_of_all_is_sent_and_stays_one_run(copied):
+    journal = copied.root / "results/tiny/journal/report/run.jsonl"
+    before, size = copied.store.tags()["tiny/report"]["run"], journal.stat().st_size
+    (copied.root / "results/tiny/report/summary.md").unlink()
+    copied.oba("report", "--study", "results/tiny/study.json")
+    assert journal.stat().st_size > size
+    assert read_cursor(journal).offset == journal.stat().st_size
+    rows = copied.store.rows("select run_uuid, status from runs where name = 'report'")
+    assert rows == [(before, "FINISHED")]
 
 
 @pytest.mark.slow
