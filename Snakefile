@@ -44,10 +44,12 @@ onsuccess:
 
 onerror:
     stopped = leave_terminal()
-    shell(f"oba end --study {layout.study}")
-    # What finished is worth a table, but to who waits for the prompt. What failed is said again, at the end of everything.
-    if not stopped:
+    of = f"--study {layout.study}"
+    if stopped:  # by somebody who waits for the prompt
+        shell(f"oba end {of}")
+    else:
+        # What finished is worth a table. What failed is said again, at the end of everything.
         shell(
-            f"for command in collect report show; do oba $command --study {layout.study} || break; done; "
-            f"oba failed --study {layout.study}"
+            f"if oba collect {of} && oba report {of}; then table=show; else table=; fi; oba end {of} || true; "
+            f"for command in $table failed; do oba $command {of} || true; done"
         )

@@ -1,4 +1,4 @@
-"""The closing table of a study, where a run finds nothing to do."""
+"""What a run does that finds nothing to do: send MLflow what a killed run could not, and show the table."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from oba.jobs import Jobs
 
 
 def closing_table(jobs: Jobs) -> str:
-    """Return what `oba show` prints; empty where there is no report.
+    """Send to MLflow what an earlier run left, and return what `oba show` prints.
 
-    In a process of its own: it needs much that a run of Snakemake does not.
+    In processes of their own: they need much that a run of Snakemake does not.
 
     Args:
         jobs: The jobs of the study.
 
     Returns:
-        Its lines.
+        Their lines; no table where there is no report.
     """
     layout = jobs.layout
-    if not (layout.report / "summary.md").exists():
-        return ""
-    command = [sys.executable, "-m", "oba", "show", "--study", str(layout.study)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    return done.stdout + done.stderr
+    commands = ["end", "show"] if (layout.report / "summary.md").exists() else ["end"]
+    done = [
+        subprocess.run(
+            [sys.executable, "-m", "oba", command, "--study", str(layout.study)], capture_output=True, text=True
+        )
+        for command in commands
+    ]
+    return "".join(process.stdout + process.stderr for process in done)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from books import runs
 
 from oba.status.command import ENDED, FINISHED, GOES_ON
 
@@ -99,8 +100,12 @@ def test_a_pipe_gets_one_line_for_each_job(project):
     assert (project.root / "results/tiny/report/summary.md").exists()
     assert project.oba("status", check=False).returncode == FINISHED
 
+    for sent in (project.root / "results/tiny/journal").rglob("*.sent"):
+        sent.unlink()
+    (project.root / "results/mlflow.db").unlink()  # as if the run had been killed before it sent anything
     again = project.oba("run", "tiny.yaml")
     assert "nothing to do: every job of the study is done" in again.stderr
+    assert {"tiny/report", "tiny/resnet8/seed0/dense/run"} <= runs(project.root / "results/mlflow.db").keys()
     assert len(again.stderr.splitlines()) <= 2
     assert "results/tiny/report/summary.md" in again.stdout, "the closing table"
 
