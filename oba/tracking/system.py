@@ -20,6 +20,9 @@ CPU = f"{SYSTEM}cpu_utilization_percentage"
 SAMPLE_SECONDS = 20.0
 """Time between two samples; a stage that is shorter has none."""
 
+_FIRST_SECONDS = 1.0
+"""Of the processor's load, what the first sample is of."""
+
 
 class Sampler:
     """Samples in a thread of its own until it is stopped."""
@@ -43,12 +46,13 @@ class Sampler:
         self._thread.join()
 
     def _run(self) -> None:
-        psutil = import_module("psutil")
+        if self._stopped.wait(self._seconds):
+            return  # A short stage does not even pay for the imports.
+        psutil, gpus = import_module("psutil"), _gpus_of_the_job()
         psutil.cpu_percent()  # from here on
-        gpus: list[Any] | None = None
-        while not self._stopped.wait(self._seconds):
-            if gpus is None:
-                gpus = _gpus_of_the_job()
+        pause = min(_FIRST_SECONDS, self._seconds)
+        while not self._stopped.wait(pause):
+            pause = self._seconds
             try:
                 self._report(_machine(psutil) | _gpus(gpus), self._number)
             except OSError:

@@ -56,10 +56,12 @@ from functools import partial
 from oba.stages import reporting
 reporting.FORWARD_AFTER = reporting.REPORT_AFTER = float("inf")
 reporting.stage_run = partial(reporting.stage_run, every=float("inf"))
+from oba.tracking import run
+run.SAMPLE_SECONDS = 3600
 main()
 """
 """The command line, which tells what it has imported. However busy the machine, no job
-runs so long that it sends itself to MLflow."""
+runs so long that it sends itself to MLflow, or samples the machine's load."""
 LIGHT = {"numpy"}
 TORCH = LIGHT | {"torch"}
 TRAINING = TORCH | {"rich"}
