@@ -49,7 +49,8 @@ class Teller:
         self._view = View(screen)
         self._jobs: dict[Any, Running] = {}
         self._study: Jobs | None = None
-        self._counts: Counter[str] = Counter()
+        self._done = 0
+        self._unfinished: dict[str, str] = {}
         self.interrupted = False
         """Whether the user wants the run to stop."""
         self._began = time.time()
@@ -99,7 +100,7 @@ class Teller:
         job = self._jobs.pop(record.job_id, None)
         if job is None:
             return
-        self._counts["done"] += 1
+        self._done += 1
         seconds = job.seconds(record.created)
         self._view.end(record.job_id, seconds)
         resumed = resumed_at(job.log)
@@ -111,7 +112,7 @@ class Teller:
         self._view.end(record.jobid, None)
         cause = cause_of(job.log, job.error_name) if record.log else ""
         if is_stop(cause) or (self.interrupted and cause in {"", NO_MESSAGE}):
-            self._counts["stopped"] += 1
+            self._unfinished[str(record.jobid)] = "stopped"
             how = (
                 cause.removeprefix("stopped by ") if is_stop(cause) else "the same command goes on from what was saved"
             )
@@ -120,7 +121,7 @@ class Teller:
         if cause in {"", NO_MESSAGE}:
             said = " ".join(str(record.rule_msg or "").split()).split(_FURTHER)[0]
             cause = said.rstrip(" .") or cause or "no message, and no log"
-        self._counts["failed"] += 1
+        self._unfinished[str(record.jobid)] = "failed"
         where = f" (log: {', '.join(record.log)})" if record.log else ""  # on a cluster, its own besides the job's
         self._screen.say(f"failed: {job.name}: {cause}{where}", "bold red")
 
@@ -147,10 +148,12 @@ class Teller:
             self.interrupted = True
             self._screen.say("stopping: the running jobs save what they have", "yellow")
         elif text.startswith("Will exit after finishing"):
+            if not self.interrupted:  # Snakemake says so again whenever a job has ended
+                self._screen.say("stopping: after the running jobs, which go on to their end", "yellow")
             self.interrupted = True
-            self._screen.say("stopping: after the running jobs, which go on to their end", "yellow")
         elif found := _RESTART.match(text):
             job = next((job for number, job in self._jobs.items() if str(number) == found[1]), None)
+            self._unfinished.pop(found[1], None)
             self._screen.say(f"again: {job.name if job else text}", "yellow")
         elif text.startswith(_NOTHING):
             self._nothing()
@@ -178,8 +181,8 @@ class Teller:
     def _ending(self) -> None:
         """Say how the run went, after all that it printed itself."""
         took = duration(time.time() - self._began)
-        counts = self._counts
-        parts = [f"{counts['done']:,} of {self._view.total:,} jobs done in {took}"]
+        counts = Counter(self._unfinished.values())
+        parts = [f"{self._done:,} of {self._view.total:,} jobs done in {took}"]
         parts += [f"{counts[kind]:,} {kind}" for kind in ("failed", "stopped") if counts[kind]]
         log = full_log()
         self._screen.say(", ".join(parts))
@@ -188,14 +191,14 @@ class Teller:
 
     def _close(self) -> None:
         """Say what to do after a run that did not end well."""
-        if self.interrupted or (self._counts["stopped"] and not self._counts["failed"]):
+        if self.interrupted or set(self._unfinished.values()) == {"stopped"}:
             self._screen.say("stopped; the same command goes on", "yellow")
         else:
             self._screen.say("not all jobs are done; the same command tries those that failed again", "yellow")
 
     def _counted(self) -> str:
         total = f"{self._view.total}"
-        return f"{self._counts['done']:{len(total)}d}/{total}"
+        return f"{self._done:{len(total)}d}/{total}"
 
 
 def full_log() -> str:

@@ -107,6 +107,11 @@ def test_where_the_log_says_nothing_the_cluster_may(told):
         f"failed: {NAME}: SLURM-job '12' failed, SLURM status is: 'OUT_OF_MEMORY' (log: {LOG})",
         f"again: {NAME}",
     ]
+    told.start()
+    told.event("job_finished", job_id=7)
+    told.message("Elapsed time: 0:01:00")
+    assert told.lines[-1].startswith("1 of 3 jobs done in "), "it did not fail in the end"
+    assert "failed" not in told.lines[-1]
 
 
 def test_a_stopped_run_is_no_failure(told):
@@ -127,6 +132,12 @@ def test_a_stopped_run_is_no_failure(told):
     ]
     assert told.lines[-1] == "stopped; the same command goes on"
     assert not any("fail" in line for line in told.lines)
+
+
+def test_a_run_that_ends_after_its_jobs_says_so_once(told):
+    for _ in range(3):
+        told.message("Will exit after finishing currently running jobs (scheduler).")
+    assert told.lines[1:] == ["stopping: after the running jobs, which go on to their end"]
 
 
 @pytest.mark.parametrize("text", ["SLURM run ID: 1234-abc", "No SLURM account given", "Unlocked working directory."])
