@@ -16,7 +16,7 @@ from oba.records import Accuracy, Cost, Evaluation, Timing
 from oba.sections import EvaluateSections
 from oba.stages.job import Job, label_of
 from oba.stages.start import device_of, load_data
-from oba.training.evaluation import evaluate_by_class, frequent_errors
+from oba.training.evaluation import evaluate, frequent_errors
 from oba.training.latency import compare_latency
 
 
@@ -28,9 +28,7 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     model.to(device)
     card, _ = read_plan(job.directory)
     dense = build_model(card.name, num_classes=card.num_classes, input_size=card.input_size).to(device)
-    test, confusion = evaluate_by_class(
-        model, bundle.test, batch_size=wanted.batch_size, device=device, label=label_of(job)
-    )
+    test = evaluate(model, bundle.test, batch_size=wanted.batch_size, device=device, label=label_of(job))
     if not ranks.is_main():
         return {}  # and wait, so that nothing disturbs the clock
     cost, dense_cost = measure(model, card.input_size), measure(dense, card.input_size)
@@ -40,10 +38,10 @@ def perform(job: Job[EvaluateSections]) -> dict[str, Any]:
     timing = asdict(latency)
     timing["dense_median_ms"] = timing.pop("reference_median_ms")
     evaluation = Evaluation(
-        test=Accuracy(**asdict(test)),
-        class_images=confusion.sum(1).tolist(),
-        class_correct=confusion.diagonal().tolist(),
-        confusions=frequent_errors(confusion),
+        test=Accuracy(**test.figures()),
+        class_images=test.confusion.sum(1).tolist(),
+        class_correct=test.confusion.diagonal().tolist(),
+        confusions=frequent_errors(test.confusion),
         cost=Cost(**asdict(cost)),
         macs_kept=cost.macs / dense_cost.macs,
         parameters_kept=cost.parameters / dense_cost.parameters,

@@ -76,7 +76,7 @@ def train_and_save(
         teacher=teacher,
     )
     trained = Trained(
-        val=Accuracy(**asdict(evaluate(model, bundle.val, device=device, label=label_of(job)))),
+        val=Accuracy(**evaluate(model, bundle.val, device=device, label=label_of(job)).figures()),
         epochs=config.epochs,
         total_epochs=epochs_before + config.epochs,
         selected_epoch=outcome.selected_epoch,

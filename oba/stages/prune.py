@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from torch import nn
@@ -50,7 +49,7 @@ def perform(job: Job[PruneSections]) -> dict[str, Any]:
     pruned = Pruned(
         keep=float(job.at.keep),
         val_before=origin.val,
-        val=Accuracy(**asdict(evaluate(model, bundle.val, device=device, label=label_of(job)))),
+        val=Accuracy(**evaluate(model, bundle.val, device=device, label=label_of(job)).figures()),
         macs=cost.macs,
         macs_kept=cost.macs / cost.dense_macs(plan),
         weights=count_weights(masks) if masks else None,

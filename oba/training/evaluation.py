@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,12 @@ class Metrics:
     top5: float | None
     """None with fewer than 10 classes, where it says little."""
     images: int
+    confusion: torch.Tensor = field(compare=False, repr=False)
+    """On the CPU, shape (classes, classes), int64: images of a class (row) by what they were taken for (column)."""
+
+    def figures(self) -> dict[str, Any]:
+        """Return the four numbers, by their names."""
+        return {"loss": self.loss, "top1": self.top1, "top5": self.top5, "images": self.images}
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:
@@ -45,6 +52,7 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, dtype=kind, enabled=precision != "fp32")
 
 
+@torch.no_grad()
 def evaluate(
     model: nn.Module,
     split: Split,
@@ -68,41 +76,6 @@ def evaluate(
 
     Returns:
         The metrics.
-
-    Raises:
-        TrainingError: If there are no images, or the loss is not finite.
-    """
-    metrics, _ = evaluate_by_class(
-        model, split, batch_size=batch_size, device=device, precision=precision, label=label, cause=cause
-    )
-    return metrics
-
-
-@torch.no_grad()
-def evaluate_by_class(
-    model: nn.Module,
-    split: Split,
-    *,
-    batch_size: int = 256,
-    device: torch.device,
-    precision: str = "fp32",
-    label: str = "",
-    cause: str = "the net's weights or statistics are not finite",
-) -> tuple[Metrics, torch.Tensor]:
-    """Measure a net on a split as :func:`evaluate` does, and count what it takes each class for.
-
-    Args:
-        model: The net, on ``device``; its modes stay as they were.
-        split: The images.
-        batch_size: Images per batch.
-        device: Where the net is.
-        precision: ``fp32``, ``bf16`` or ``fp16``.
-        label: What is measured, for messages.
-        cause: What a loss that is not finite likely comes from, for the message.
-
-    Returns:
-        The metrics, and the confusion matrix on the CPU: (classes, classes), int64, images of a class (row) that were
-        taken for another (column).
 
     Raises:
         TrainingError: If there are no images, or the loss is not finite.
@@ -135,14 +108,14 @@ def evaluate_by_class(
     mine = torch.cat(answers).cpu() if answers else torch.empty(0, dtype=torch.int64)
     confusion = torch.bincount(mine, minlength=classes**2).reshape(classes, classes)
     ranks.sum_over_ranks([confusion])
-    return Metrics(loss, top1, top5 if classes >= _CLASSES_FOR_TOP5 else None, images), confusion
+    return Metrics(loss, top1, top5 if classes >= _CLASSES_FOR_TOP5 else None, images, confusion)
 
 
 def frequent_errors(confusion: torch.Tensor) -> list[list[int]]:
     """Return which classes were taken for which others.
 
     Args:
-        confusion: The matrix of :func:`evaluate_by_class`.
+        confusion: The matrix of :class:`Metrics`.
 
     Returns:
         Class, what it was taken for, and number of images; the most frequent first, and at most 10,000.

@@ -87,7 +87,7 @@ def test_best_is_the_highest_accuracy_then_the_lowest_loss_then_the_earliest(
 
     def evaluate(*_: Any, **__: Any) -> Metrics:
         top1, loss = next(scripted)
-        return Metrics(loss, top1, None, 30)
+        return Metrics(loss, top1, None, 30, torch.empty(0, 0))
 
     monkeypatch.setattr("oba.training.loop.evaluate", evaluate)
     config = TrainConfig(epochs=5, batch_size=16, lr=0.1, select=select)
