@@ -11,6 +11,7 @@ import matplotlib
 
 from oba.layout import DENSE_LONGER
 from oba.report.net import DENSE, Net
+from oba.report.palette import METHOD_COLORS
 
 INK = "#1c1c1c"
 """Text and the dense net."""
@@ -23,7 +24,6 @@ ALARM = "#d55e00"
 SMALL = 7.5
 """Points of secondary text."""
 
-_COLORS = ["#0072b2", "#d55e00", "#009e73", "#aa4499", "#b58900", "#2897c3", "#5d4a9c", "#7a4b2a"]
 _MARKERS = ["o", "s", "^", "D", "v", "p", "<", "h", ">"]
 _STYLE: Any = {
     "font.family": ["DejaVu Sans"],
@@ -78,7 +78,7 @@ def line_styles(methods: Sequence[str]) -> dict[str, LineStyle]:
     """
     others = [name for name in methods if name not in (DENSE, DENSE_LONGER)]
     found = {
-        name: LineStyle(_COLORS[index % len(_COLORS)], _MARKERS[index % len(_MARKERS)])
+        name: LineStyle(METHOD_COLORS[index % len(METHOD_COLORS)], _MARKERS[index % len(_MARKERS)])
         for index, name in enumerate(others)
     }
     return {**found, DENSE: LineStyle(INK, "o"), DENSE_LONGER: LineStyle(MUTED, "d")}

@@ -13,12 +13,10 @@ from oba.dag import STAGES, Stage
 from oba.files import digest_json, read_json
 from oba.layout import Coordinates, Layout
 from oba.provenance import git_state
+from oba.report.palette import METHOD_COLORS
 from oba.stages.descriptions import NOTE, describe_chain, short_name
 from oba.tracking import RunIdentity
 from oba.tracking.run import flatten
-
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#aa4499", "#b58900", "#2897c3", "#5d4a9c", "#7a4b2a")
-"""The report's colours of methods, which jobs would import matplotlib for."""
 
 
 def stage_identity(study: Study, stage: Stage, at: Coordinates, *, key: str, digests: Mapping[str, str]) -> RunIdentity:
@@ -81,7 +79,7 @@ def _place(study: Study, at: Coordinates) -> dict[str, str]:
     if at.method not in names:
         return {"order": f"{len(names):03}"}
     place = names.index(at.method)
-    return {"order": f"{place:03}", "mlflow.runColor": COLORS[place % len(COLORS)]}
+    return {"order": f"{place:03}", "mlflow.runColor": METHOD_COLORS[place % len(METHOD_COLORS)]}
 
 
 def _chain_params(study: Study, chain: Coordinates, settings: Sequence[Mapping[str, Any]]) -> dict[str, str]:

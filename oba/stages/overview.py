@@ -62,5 +62,5 @@ def _in_first_chain(at: Coordinates, first: Coordinates) -> bool:
 def _files(study: Study, layout: Layout, job: PlannedJob) -> JobFiles:
     record = job.stage.record(layout, job.at)
     # Where stages run together, Snakemake's times are those of all of them.
-    benchmark = layout.root / "benchmarks" / record.relative_to(layout.root).with_suffix(".tsv")
+    benchmark = layout.times(record)
     return JobFiles(record, benchmark if study.job_per == "stage" else None, job.at.method)
