@@ -111,9 +111,8 @@ def failed(study: StudyFile) -> None:
 
     loaded = read_any_study(study)
     for job in find_gaps(loaded, Layout(loaded.experiment)).failed:
-        at = " ".join(f"{axis} {value}" for axis, value in job.at.given().items())
         how = "stopped" if is_stop(job.error) else "failed"
-        typer.echo(f"{how}: {job.stage} {at}: {job.error} (log: {job.log})", err=True)
+        typer.echo(f"{how}: {job.name}: {job.error} (log: {job.log})", err=True)
 
 
 @app.command()

@@ -28,12 +28,14 @@ class Blocker:
 
     Attributes:
         stage: Name of its rule.
+        name: What people call it.
         at: Its coordinates.
         error: What its log says went wrong, in one line; empty if it was never started.
         log: The log.
     """
 
     stage: str
+    name: str
     at: Coordinates
     error: str
     log: Path
@@ -108,7 +110,7 @@ class _Survey:
             return list(found)
         record = stage.record(self._layout, at)
         log, name = self._jobs.log(stage, at), name_of(stage.module, replace(at, variant=stage.variant or at.variant))
-        return [Blocker(stage.name, at, "" if record.exists() else cause_of(log, name), log)]
+        return [Blocker(stage.name, name, at, "" if record.exists() else cause_of(log, name), log)]
 
     def _compare(self, job: PlannedJob) -> bool:
         """Tell whether a job's record agrees with the study and with the files that it read, and theirs likewise."""

@@ -63,7 +63,7 @@ def test_a_failed_stage_of_a_level_is_told_by_its_job(project):
     done = project.snakemake(check=False)
     assert done.returncode != 0
     [failed] = [line for line in done.stderr.splitlines() if line.startswith("failed: ")]
-    assert "failed: finetune model resnet8 seed 0 method taylor schedule iterative keep 0.70: " in failed
+    assert "failed: finetune taylor iterative keep0.70 resnet8 seed0: " in failed
     assert "the loss is" in failed
     log = failed.rsplit("(log: ", 1)[1].removesuffix(")")
     assert "error: " in (project.root / log).read_text()

@@ -51,7 +51,7 @@ def test_a_broken_chain_leaves_a_gap_with_a_reason_and_is_mended_alone(project):
     assert "## Missing" in (report / "summary.md").read_text()
     assert (report / "tradeoff.png").exists()
     assert "Missing\n- resnet8 random iterative keep 0.70 (seed 0): prune failed: broken on purpose" in done.stdout
-    job = "prune model resnet8 seed 0 method random schedule iterative keep 0.70"
+    job = "prune random iterative keep0.70 resnet8 seed0"
     told = f"failed: {job}: broken on purpose (log: {LOG})"
     last = [line for line in done.stderr.splitlines() if line.strip()][-6:]
     assert told in last, "the one clear line is among the last, not in the middle of all output"
