@@ -13,8 +13,6 @@ from oba.tracking import RunIdentity, StageRun, resolve_uri, stage_run
 
 FORWARD_AFTER = 20.0
 """Seconds after which a stage sends to MLflow itself; shorter ones are sent together when the run ends."""
-REPORT_AFTER = 0.0
-"""The same for the report: after a run that failed it is made last of all, when the rest was sent already."""
 _SHOWN_FILES = {".csv", ".html", ".md", ".pdf", ".png", ".svg"}
 _REPORT = "Tables and pictures of the sweep, as files: `{folder}/`. The latest report replaces the one before."
 
@@ -64,7 +62,7 @@ def reported_report(study: Study) -> Iterator[None]:
     )
     uri = resolve_uri(study.tracking.uri, layout.results)
     place = layout.journals / "report" / "run.jsonl"
-    with stage_run(place, identity, uri=uri, results_dir=layout.results, min_seconds=REPORT_AFTER, again=True) as run:
+    with stage_run(place, identity, uri=uri, results_dir=layout.results, min_seconds=FORWARD_AFTER, again=True) as run:
         run.experiment(experiment_tags(study))
         yield
         for path in sorted(path for path in layout.report.iterdir() if path.suffix in _SHOWN_FILES):

@@ -54,7 +54,7 @@ atexit.register(lambda: pathlib.Path("modules").write_text(" ".join(sys.modules)
 from oba.cli import main
 from functools import partial
 from oba.stages import reporting
-reporting.FORWARD_AFTER = reporting.REPORT_AFTER = float("inf")
+reporting.FORWARD_AFTER = float("inf")
 reporting.stage_run = partial(reporting.stage_run, every=float("inf"))
 from oba.tracking import run
 run.SAMPLE_SECONDS = 3600

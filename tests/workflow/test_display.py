@@ -149,9 +149,10 @@ def test_a_failing_job_has_one_cause(project):
     assert done.returncode == 1
     cause = r"finetune wild iterative keep0.70 resnet8 seed0: the loss is \w+ at epoch 1"
     log = "results/tiny/logs/resnet8/seed0/wild-iterative/keep0.70/finetuned/run.log"
-    assert len(re.findall(rf"^failed: {cause}.*\(log: {log}\)$", done.stderr, re.MULTILINE)) == 1
+    assert len(re.findall(rf"^failed: {cause}.*\(log: {log}\)$", done.stderr, re.MULTILINE)) == 2, "and at the end"
     assert not re.search(r"Error in rule|CalledProcessError|Traceback", done.stderr)
     assert done.stderr.splitlines()[-1] == "not all jobs are done; the same command tries those that failed again"
+    assert "tiny/report" in runs(project.root / "results/mlflow.db"), "the report of what finished is sent"
     told = project.oba("status", check=False)
     assert told.returncode == ENDED
     assert re.search(r"failed   finetune wild iterative keep0.70 resnet8 seed0  the loss is", told.stdout)
