@@ -143,10 +143,12 @@ class View:
         running = list(self._running.values())
         looks = [self._look(job, now) for job in running]
         both = list(zip(running, looks, strict=True))
-        started = [(_kind(job.rule), elapsed, left) for job, (_, elapsed, left) in both if elapsed]
-        queued = [job.rule for job, (_, elapsed, _) in both if not elapsed]
+        long = [(job, look) for job, look in both if job.rule not in _LAST]
+        started = [(_kind(job.rule), elapsed, left) for job, (_, elapsed, left) in long if elapsed]
+        queued = [job.rule for job, (_, elapsed, _) in long if not elapsed]
         waiting = [_kind(rule) for rule in (*(+self._left).elements(), *queued) if rule not in _LAST]
-        left = left_text(time_left(waiting, started, self._durations))
+        almost = bool(running) and not long and not waiting
+        left = "almost done" if almost else left_text(time_left(waiting, started, self._durations))
         head = Table.grid(padding=(0, 1))
         head.add_row(
             ProgressBar(max(self.total, 1), self._done, width=_BAR),
