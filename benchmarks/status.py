@@ -17,10 +17,9 @@ from command import argument_parser, write_figures
 from planning import cost_of, values_of
 
 from oba.files import write_json
-from oba.jobs import planned_jobs
+from oba.jobs import Jobs, planned_jobs
 from oba.layout import Layout
 from oba.made import write_run
-from oba.status.looker import Looker
 from oba.study import dump_study, parse_study
 
 
@@ -28,7 +27,7 @@ def make_up(values: dict[str, object], folder: Path) -> None:
     """Make the files of a sweep's finished half, with sound records."""
     study = parse_study(values, "study")
     layout, named = Layout(study.experiment, folder / "results"), Layout(study.experiment)
-    looker, half = Looker(study, layout), max(study.seeds) // 2
+    made, half = Jobs(study, layout), max(study.seeds) // 2
     write_json(layout.study, dump_study(study))
     jobs = [job for job in planned_jobs(study) if job.at.seed is None or job.at.seed <= half]
     for job in jobs:
@@ -38,7 +37,7 @@ def make_up(values: dict[str, object], folder: Path) -> None:
     for job in jobs:
         *outputs, record = job.stage.writes(layout, job.at)
         reads = [path for paths in job.stage.reads(study, named, job.at).values() for path in paths]
-        facts = {"settings": looker.settings(job.stage, job.at), "code": looker.code(job.stage, job.at)}
+        facts = {"settings": made.settings_of(job.stage, job.at), "code": made.code_of(job.stage, job.at)}
         write_run(record, facts | {"seconds": 2.0, "inputs": {str(path): "" for path in reads}}, outputs)
 
 

@@ -12,11 +12,9 @@ from pathlib import Path
 
 from oba.config import Study
 from oba.dag import STAGES
-from oba.errors import FileError
-from oba.files import digest_file
-from oba.jobs import Jobs, PlannedJob, planned_jobs
+from oba.jobs import Jobs
 from oba.layout import Coordinates, Layout, name_of, nets
-from oba.made import read_run
+from oba.up_to_date import UpToDate
 
 NO_MESSAGE = "stopped without an error message, perhaps killed"
 """What is said of a job whose log does not say why it ended."""
@@ -80,9 +78,10 @@ def find_gaps(study: Study, layout: Layout) -> Gaps:
     reasons: dict[Coordinates, str] = {}
     failed: dict[Blocker, None] = {}
     for net in nets(study):
-        blockers = survey.blockers(PlannedJob(STAGES["evaluate_dense"], Coordinates(net.model, net.seed)))
+        dense = STAGES["evaluate_dense"].record(layout, Coordinates(net.model, net.seed))
+        blockers = survey.blockers(str(dense))
         if net.variant != "dense":
-            blockers = blockers or survey.blockers(PlannedJob(STAGES["evaluate"], net))
+            blockers = blockers or survey.blockers(str(STAGES["evaluate"].record(layout, net)))
         if blockers:
             reasons[net] = blockers[0].explains(net)
             failed |= dict.fromkeys(blocker for blocker in blockers if blocker.error)
@@ -90,50 +89,25 @@ def find_gaps(study: Study, layout: Layout) -> Gaps:
 
 
 class _Survey:
-    """The jobs of a study, and how far they are."""
+    """The jobs of a study, and what holds them up."""
 
     def __init__(self, study: Study, layout: Layout) -> None:
-        self._study, self._layout, self._jobs = study, layout, Jobs(study, layout)
-        self._makers = {path: job for job in planned_jobs(study) for path in job.stage.writes(layout, job.at)}
+        self._jobs = Jobs(study, layout)
+        self._up_to_date = UpToDate(self._jobs, code=False)
         self.blockers = cache(self._blockers)
-        self._is_current = cache(self._compare)
 
-    def _blockers(self, job: PlannedJob) -> list[Blocker]:
+    def _blockers(self, record: str) -> list[Blocker]:
         """Return the unfinished jobs at the root of this one's not being finished; none if it is."""
-        stage, at = job.stage, job.at
-        if all(path.exists() for path in stage.writes(self._layout, at)) and self._is_current(job):
+        if record in self._up_to_date:
             return []
-        inputs = {**stage.reads(self._study, self._layout, at), **stage.after(self._study, self._layout, at)}
-        files = [path for paths in inputs.values() for path in paths if path in self._makers]
-        found = dict.fromkeys(blocker for path in files for blocker in self.blockers(self._makers[path]))
-        if found:
+        above = self._up_to_date.upstream(record)
+        if found := dict.fromkeys(blocker for other in above for blocker in self.blockers(other)):
             return list(found)
-        record = stage.record(self._layout, at)
-        log, name = self._jobs.log(stage, at), name_of(stage.module, replace(at, variant=stage.variant or at.variant))
-        return [Blocker(stage.name, name, at, "" if record.exists() else cause_of(log, name), log)]
-
-    def _compare(self, job: PlannedJob) -> bool:
-        """Tell whether a job's record agrees with the study and with the files that it read, and theirs likewise."""
+        job = self._up_to_date.planned[record]
         stage, at = job.stage, job.at
-        record = stage.record(self._layout, at)
-        try:
-            run = read_run(record)
-        except FileError:
-            return False
-        settings = stage.sections.of(self._study, at).model_dump(mode="json", by_alias=True)
-        reads = [path for paths in stage.reads(self._study, self._layout, at).values() for path in paths]
-        return (
-            run.settings == settings
-            and all(_is_unchanged(path, run.inputs.get(str(path)), record) for path in reads)
-            and all(self._is_current(self._makers[path]) for path in reads if path in self._makers)
-        )
-
-
-def _is_unchanged(path: Path, digest: str | None, record: Path) -> bool:
-    """Compare a file with its recorded digest; one that is older than the record need not be read."""
-    if digest is None or not path.exists():
-        return False
-    return path.stat().st_mtime <= record.stat().st_mtime or digest_file(path) == digest
+        log, name = self._jobs.log(stage, at), name_of(stage.module, replace(at, variant=stage.variant or at.variant))
+        error = "" if self._up_to_date.is_recorded(record) else cause_of(log, name)
+        return [Blocker(stage.name, name, at, error, log)]
 
 
 def is_stop(cause: str) -> bool:

@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from oba.codedigest import stage_code
 from oba.config import Study
@@ -110,8 +111,9 @@ class Jobs:
         """
         self.study, self.layout = study, layout
         self.rules = rules_of(study)
-        self._settings: dict[tuple[str, str, str], str] = {}
+        self._settings: dict[tuple[str, str, str], dict[str, Any]] = {}
         self._code: dict[tuple[str, str, str], str] = {}
+        self._params: dict[tuple[str, str, str], str] = {}
 
     def reads(self, rule: Rule, at: Coordinates) -> Mapping[str, list[Path]]:
         """Return a job's inputs: what it reads and does not make itself; a change of content is a reason to run again.
@@ -174,19 +176,27 @@ class Jobs:
     def settings(self, rule: Rule, at: Coordinates) -> str:
         """Return the slice of the study that a job sees, as JSON; a change of it reruns the job."""
         place = rule.name, at.model, at.method
-        if place not in self._settings:
-            slices = {stage.module: stage.sections.of(self.study, own) for stage, own in rule.each(at)}
-            values = {name: part.model_dump(mode="json", by_alias=True) for name, part in slices.items()}
-            value = values if len(values) > 1 else values[rule.command]
-            self._settings[place] = json.dumps(value, sort_keys=True)
-        return self._settings[place]
+        if place not in self._params:
+            values = {stage.module: self.settings_of(stage, own) for stage, own in rule.each(at)}
+            self._params[place] = json.dumps(values if len(values) > 1 else values[rule.command], sort_keys=True)
+        return self._params[place]
 
     def code(self, rule: Rule, at: Coordinates) -> str:
         """Return the digests of the code that a job's results depend on."""
-        place = rule.name, at.model, at.method
+        return " ".join(self.code_of(stage, own) for stage, own in rule.each(at))
+
+    def settings_of(self, stage: Stage, at: Coordinates) -> dict[str, Any]:
+        """Return the slice of the study that one stage of a job sees, as plain values."""
+        place = stage.name, at.model, at.method
+        if place not in self._settings:
+            self._settings[place] = stage.sections.of(self.study, at).model_dump(mode="json", by_alias=True)
+        return self._settings[place]
+
+    def code_of(self, stage: Stage, at: Coordinates) -> str:
+        """Return the digest of the code that one stage of a job would run now."""
+        place = stage.name, at.model, at.method
         if place not in self._code:
-            digests = [stage_code(stage.module, stage.roots(self.study, own)) for stage, own in rule.each(at)]
-            self._code[place] = " ".join(digests)
+            self._code[place] = stage_code(stage.module, stage.roots(self.study, at))
         return self._code[place]
 
     def sees(self, rule: Rule) -> str:

@@ -168,6 +168,8 @@ class JobRecord(Record):
 
     settings: dict[str, Any]
     inputs: dict[str, str]
+    code: str = ""
+    seconds: float = 0.0
     key: str = ""
     outputs: dict[str, str] = {}
     duplicates: Duplicates | None = None

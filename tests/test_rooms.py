@@ -19,6 +19,7 @@ FLOORS = [
     {"importance"},
     {"curvature"},
     {"gaps", "recover"},
+    {"up_to_date"},
     {"jobs"},
     {"dag"},
     {"sections", "chosen", "resolving", "places"},

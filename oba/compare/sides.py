@@ -33,7 +33,6 @@ class Ran(JobRecord):
 
     stage: str
     at: dict[str, str] = Field(default={})
-    code: str = ""
     oba: str = ""
     torch: str = ""
     python: str = ""

@@ -8,7 +8,7 @@ from statistics import median
 
 from oba.status.cells import Cell, State
 
-_ENOUGH = 25
+ENOUGH = 25
 """Durations of one kind that are looked at: the latest ones."""
 
 
@@ -25,7 +25,7 @@ class Durations:
     def typical(self, kind: Hashable) -> float | None:
         """Return what a job of a kind takes, in seconds; None if none was finished."""
         known = self._known.get(kind)
-        return median(known[-_ENOUGH:]) if known else None
+        return median(known[-ENOUGH:]) if known else None
 
 
 def time_left(

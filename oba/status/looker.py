@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from oba.codedigest import stage_code
-from oba.config import Study
 from oba.dag import Stage
 from oba.jobs import Jobs, planned_jobs
-from oba.layout import Coordinates, Layout
+from oba.layout import Coordinates
 from oba.status.signs import Life, Progress, life_of, progress_of
 
 _LOOKS = 200
@@ -20,31 +17,14 @@ _LOOKS = 200
 class Looker:
     """Looks at jobs of one study."""
 
-    def __init__(self, study: Study, layout: Layout, *, elsewhere: bool = False) -> None:
+    def __init__(self, jobs: Jobs, *, elsewhere: bool = False) -> None:
         """Look nowhere yet.
 
         Args:
-            study: The study.
-            layout: Its paths.
-            elsewhere: Whether the jobs run on a cluster.
+            jobs: The jobs of the study.
+            elsewhere: Whether they run on a cluster.
         """
-        self._study, self.layout, self.is_elsewhere = study, layout, elsewhere
-        self._settings: dict[tuple[str, str, str], dict[str, Any]] = {}
-        self._code: dict[tuple[str, str, str], str] = {}
-
-    def settings(self, stage: Stage, at: Coordinates) -> dict[str, Any]:
-        """Return the slice of the study that a job sees, the same for all jobs of a stage, model and method."""
-        place = stage.name, at.model, at.method
-        if place not in self._settings:
-            self._settings[place] = stage.sections.of(self._study, at).model_dump(mode="json", by_alias=True)
-        return self._settings[place]
-
-    def code(self, stage: Stage, at: Coordinates) -> str:
-        """Return the digest of the code that a job would run now."""
-        place = stage.name, at.model, at.method
-        if place not in self._code:
-            self._code[place] = stage_code(stage.module, stage.roots(self._study, at))
-        return self._code[place]
+        self._jobs, self.layout, self.is_elsewhere = jobs, jobs.layout, elsewhere
 
     def life(self, record: Path) -> Life | None:
         """Return what the journal of the job that leaves a record says."""
@@ -52,7 +32,7 @@ class Looker:
 
     def progress(self, stage: Stage, at: Coordinates, life: Life) -> Progress:
         """Return how far a job is."""
-        return progress_of(self.layout, stage, at, life, self.settings(stage, at))
+        return progress_of(self.layout, stage, at, life, self._jobs.settings_of(stage, at))
 
 
 def seconds_of(times: Path) -> float | None:

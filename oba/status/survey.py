@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import os
 import socket
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from oba.config import Study
-from oba.errors import FileError
-from oba.files import digest_file
 from oba.gaps import NO_MESSAGE, cause_of, is_stop
-from oba.jobs import Jobs, PlannedJob, planned_jobs
+from oba.jobs import Jobs, PlannedJob
 from oba.layout import Layout, name_of
 from oba.locks import last_host, owners
 from oba.recover import last_run
 from oba.status.cells import Cell, State
-from oba.status.estimate import Durations, sweep_left
+from oba.status.estimate import ENOUGH, Durations, sweep_left
 from oba.status.looker import Looker, seconds_of
 from oba.status.signs import Life, last_sign
 from oba.status.words import progress_text
 from oba.training.progress import duration
+from oba.up_to_date import UpToDate
 
 _START = 600.0
 """Seconds that a job may take from its log's beginning to its journal's: imports, its lock, a free device."""
@@ -57,16 +53,6 @@ class Sweep:
         return sum(cell.state is state for cell in self.cells)
 
 
-@dataclass(frozen=True)
-class _Made:
-    """What a record says of the job that left it, compared with the study as it is."""
-
-    time: int
-    current: bool
-    seconds: float
-    inputs: dict[str, str]
-
-
 class Survey:
     """The jobs of a study, to be looked at again and again: what was read of finished ones is kept."""
 
@@ -80,16 +66,9 @@ class Survey:
         """
         self._study, self._layout, self._workdir = study, layout, workdir
         self._jobs = Jobs(study, layout)
-        self._planned: dict[str, PlannedJob] = {}
-        self._makers: dict[str, str] = {}
+        self._done = UpToDate(self._jobs, code=True)
+        self._looker = Looker(self._jobs)
         self._cells: dict[str, Cell] = {}
-        for job in planned_jobs(study):
-            files = [str(path) for path in job.stage.writes(layout, job.at)]
-            self._planned[files[-1]] = job
-            self._makers |= dict.fromkeys(files, files[-1])
-        self._looker = Looker(study, layout)
-        self._made: dict[str, _Made] = {}
-        self._digests: dict[tuple[str, int], str] = {}
         self._begin()
 
     def look(self) -> Sweep:
@@ -102,7 +81,7 @@ class Survey:
         here, host = socket.gethostname(), last_host(self._workdir)
         note = last_run(self._workdir)
         self._runs = bool(owners(self._workdir)) and (note is None or Path(note.study) == self._layout.study)
-        cells = {record: self._cell(record, job) for record, job in self._planned.items()}
+        cells = {record: self._cell(record, job) for record, job in self._done.planned.items()}
         if any(cell.state is State.FAILED for cell in cells.values()):
             cells = {record: self._blocked(record, cell, cells) for record, cell in cells.items()}
         found = list(cells.values())
@@ -113,9 +92,8 @@ class Survey:
     def _begin(self) -> None:
         """Forget what may change between two looks."""
         self._now, self._runs = time.time(), False
-        self._times: dict[str, int] = {}
-        self._done: dict[str, bool] = {}
         self._stuck: dict[str, bool] = {}
+        self._done.forget()
 
     def _blank(self, record: str, job: PlannedJob) -> Cell:
         """Return the cell of a job that has not begun."""
@@ -129,19 +107,19 @@ class Survey:
 
     def _cell(self, record: str, job: PlannedJob) -> Cell:
         stage, at, cell = job.stage, job.at, self._blank(record, job)
-        if self._is_done(record):
-            return replace(cell, state=State.DONE, seconds=self._made[record].seconds)
+        if record in self._done:
+            return replace(cell, state=State.DONE, seconds=self._done.seconds(record))
         life = self._looker.life(Path(record))
         if life and life.status == "RUNNING" and life.alive is not False:
             return self._running(cell, job, life)
-        if record in self._made:
+        if self._done.is_recorded(record):
             return replace(cell, state=State.OUTDATED)
         cause = cause_of(cell.log, cell.name)
-        if not cause or not all(map(self._is_done, self._upstream(record))):
+        if not cause or not all(other in self._done for other in self._done.upstream(record)):
             return cell
         if is_stop(cause):
             return replace(cell, state=State.STOPPED, note=cause)
-        fresh = self._now - self._time(str(cell.log)) / 1e9 < _START
+        fresh = self._now - self._done.written(str(cell.log)) / 1e9 < _START
         if cause == NO_MESSAGE and self._runs and fresh and not (life and life.status == "RUNNING"):
             return replace(cell, state=State.RUNNING, note="starting")
         if life and cause == NO_MESSAGE and (saved := progress_text(self._looker.progress(stage, at, life))):
@@ -164,7 +142,7 @@ class Survey:
 
     def _is_stuck(self, record: str, cells: dict[str, Cell]) -> bool:
         if record not in self._stuck:
-            above = self._upstream(record)
+            above = self._done.upstream(record)
             self._stuck[record] = any(
                 cells[other].state is State.FAILED
                 or (cells[other].state is not State.DONE and self._is_stuck(other, cells))
@@ -172,74 +150,11 @@ class Survey:
             )
         return self._stuck[record]
 
-    def _upstream(self, record: str) -> Iterator[str]:
-        """Return the records of the jobs whose results a job needs."""
-        job = self._planned[record]
-        needs = [files(self._study, self._layout, job.at) for files in (job.stage.reads, job.stage.after)]
-        files = (str(path) for found in needs for paths in found.values() for path in paths)
-        return iter(dict.fromkeys(self._makers[path] for path in files if path in self._makers))
-
-    def _is_done(self, record: str) -> bool:
-        """Tell whether a job left a record that agrees with the study, and with the files that it read."""
-        if record not in self._done:
-            made = self._read(record)
-            self._done[record] = (
-                made is not None
-                and made.current
-                and all(
-                    self._is_unchanged(path, digest, made.time)
-                    and ((maker := self._makers.get(path)) is None or self._is_done(maker))
-                    for path, digest in made.inputs.items()
-                )
-            )
-        return self._done[record]
-
-    def _read(self, record: str) -> _Made | None:
-        """Read a record, if it is there and newer than when it was read last."""
-        written = self._time(record)
-        if written < 0:
-            self._made.pop(record, None)
-            return None
-        known = self._made.get(record)
-        if known is None or known.time != written:
-            stage, at = self._planned[record].stage, self._planned[record].at
-            try:
-                with open(record, "rb") as stream:
-                    said = json.load(stream)
-                current = said["settings"] == self._looker.settings(stage, at)
-                current = current and said["code"] == self._looker.code(stage, at)
-                known = _Made(written, current, float(said["seconds"]), dict(said["inputs"]))
-            except (OSError, ValueError, LookupError, TypeError):
-                known = _Made(written, False, 0.0, {})  # damaged: the next run makes it again
-            self._made[record] = known
-        return known
-
-    def _is_unchanged(self, path: str, digest: str, record: int) -> bool:
-        """Compare a file with its recorded digest; one that is older than the record need not be read."""
-        written = self._time(path)
-        if written < 0 or written <= record:
-            return written >= 0
-        if (path, written) not in self._digests:
-            try:
-                self._digests[path, written] = digest_file(Path(path))
-            except FileError:
-                return False
-        return self._digests[path, written] == digest
-
-    def _time(self, path: str) -> int:
-        """Return when a file was written, in nanoseconds; -1 if it is not there."""
-        if path not in self._times:
-            try:
-                self._times[path] = os.stat(path).st_mtime_ns
-            except OSError:
-                self._times[path] = -1
-        return self._times[path]
-
     def _durations(self, cells: dict[str, Cell]) -> Durations:
         """Return what finished jobs took, with their start where it was measured."""
         found, read = Durations(), dict[tuple[str, str], int]()
         for record, cell in reversed(cells.items()):
-            if cell.state is State.DONE and read.get(cell.kind, 0) < 25:
+            if cell.state is State.DONE and read.get(cell.kind, 0) < ENOUGH:
                 read[cell.kind] = read.get(cell.kind, 0) + 1
                 found.add(cell.kind, self._took(Path(record), cell.seconds or 0.0))
         return found

@@ -103,7 +103,7 @@ class View:
 
     def know(self, jobs: Jobs, *, cluster: bool) -> None:
         """Be told of the jobs of the study, whose states can be looked at then."""
-        self._looker = Looker(jobs.study, jobs.layout, elsewhere=cluster)
+        self._looker = Looker(jobs, elsewhere=cluster)
         for rule, seconds in past_times(jobs):
             self._durations.add(_kind(rule), seconds)
 

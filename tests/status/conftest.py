@@ -12,11 +12,10 @@ import pytest
 from oba.config import Study
 from oba.dag import STAGES
 from oba.files import digest_file, write_json, write_text
-from oba.jobs import PlannedJob, planned_jobs
+from oba.jobs import Jobs, PlannedJob, planned_jobs
 from oba.layout import Coordinates, Layout
 from oba.made import write_run
 from oba.status.cells import Cell
-from oba.status.looker import Looker
 from oba.status.survey import Survey, Sweep
 from oba.study import dump_study
 from oba.tracking.journal import Journal, RunIdentity
@@ -32,7 +31,7 @@ class Made:
 
     def __init__(self, study: Study) -> None:
         self.study, self.layout = study, Layout(study.experiment)
-        self._looker = Looker(study, self.layout)
+        self._jobs = Jobs(study, self.layout)
         write_json(self.layout.study, dump_study(study))
 
     def finish(self, *names: str) -> None:
@@ -49,7 +48,7 @@ class Made:
         """Leave a job's record."""
         stage, at = job.stage, job.at
         reads = [path for paths in stage.reads(self.study, self.layout, at).values() for path in paths]
-        facts = {"settings": self._looker.settings(stage, at), "code": self._looker.code(stage, at), "seconds": 2.0}
+        facts = {"settings": self._jobs.settings_of(stage, at), "code": self._jobs.code_of(stage, at), "seconds": 2.0}
         facts |= {"inputs": {str(path): digest_file(path) for path in reads}, "key": KEY}
         outputs = stage.writes(self.layout, at)
         write_run(outputs[-1], facts | changes, outputs[:-1])

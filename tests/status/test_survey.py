@@ -147,6 +147,17 @@ def test_a_failure_has_its_cause(made):
     assert made.cell("finetune", NEXT).state is State.BLOCKED
 
 
+def test_a_job_whose_results_are_lost_is_not_done(made):
+    made.finish()
+    assert made.look().finished
+    weights, *_, record = STAGES["dense"].writes(made.layout, DENSE)
+    weights.unlink()
+    assert made.cell("dense", DENSE).state is State.OUTDATED
+    write_text(weights, "made")
+    record.write_text(record.read_text().replace('"seconds": 2.0', '"seconds": 3.0'))
+    assert made.cell("dense", DENSE).state is State.OUTDATED, "nobody believes a record whose seal is broken"
+
+
 def test_a_job_that_a_signal_stopped_waits_to_go_on(made):
     made.finish("prepare", "split", "trace")
     journal = made.begin("dense", DENSE)
