@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from oba.addresses import redacted
-from oba.config import PARTS
+from oba.config import PARTS, ModelConfig, SweepMethod
 
 ABSENT = object()
 """What a side has under a key that it does not have."""
 NEUTRAL = ("experiment", "job_per", "tracking")
 """Sections of a study that no result depends on."""
+_OWN = {"methods": SweepMethod.model_fields.keys() - {"name"}, "models": ModelConfig.model_fields.keys() - {"name"}}
+"""The keys of an entry with a name."""
 _DEFAULTS = {"methods": {"finetune.": "finetune.", "": "method_defaults."}, "models": {"": ""}}
 """Where a study says for all methods, or models, what each entry repeats: by how the entry's own key begins."""
 
@@ -145,13 +147,6 @@ def _rest(key: str, section: str) -> str:
     words = key.removeprefix(f"{section}.").split(".")
     starts = [i for i, word in enumerate(words) if word in _OWN[section]]
     return ".".join(words[starts[0] :]) if starts and starts[0] else ""
-
-
-_OWN = {
-    "methods": {*PARTS, "granularity", "rounds", "descent", "floors", "keep_scores", "finetune"},
-    "models": {"dense", "structures"},
-}
-"""The keys of an entry."""
 
 
 def _default_of(rest: str, section: str) -> str:
