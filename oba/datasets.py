@@ -68,7 +68,8 @@ class SplitsConfig(Section):
     """How images are divided; drawn with the sweep's seed and recorded."""
 
     val: Fraction = 0.1
-    """Fraction of the training images that are held out to choose and to watch; the rest trains."""
+    """Fraction of the training images that are held out to choose and to watch, where the data set has no validation
+    images of its own; the rest trains."""
     test: Fraction = 0.2
     """Fraction of all images that becomes the test set where the data set has no test set of its own."""
 

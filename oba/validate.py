@@ -252,10 +252,11 @@ def _require_weights(
 
 def _data_line(study: Study, data: Description, input_size: tuple[int, int, int]) -> str:
     train = train_images(data, study.splits)
+    val = f"{data.val_images:,} of its own to validate, " if data.val_images else ""
     test = f"{data.test_images:,} of its own to test" if data.test_images else "test images drawn by the seed"
     size = "x".join(map(str, input_size))
     images = f"{data.images:,} images of {size} in {len(data.classes)} classes"
-    return f"data: {study.data.name}, {images}; {train:,} train, {test}"
+    return f"data: {study.data.name}, {images}; {train:,} train, {val}{test}"
 
 
 def _sweep_line(study: Study) -> str:

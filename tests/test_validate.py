@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
 from oba import devices
@@ -219,6 +220,17 @@ def test_an_ignored_layer_that_a_model_does_not_have_is_told_with_the_model(stud
         validate(study(models=["resnet8", "vgg11x0.125"], structures={"ignore": ["layer1.*"]}, keep=[0.6]))
     (line,) = str(caught.value).splitlines()
     assert line.startswith("models.vgg11x0.125: structures.ignore: 'layer1.*' matches no layer of VGG")
+
+
+def test_parts_that_a_data_set_brings_along_are_told(tmp_path: Path, study: Callable[..., Study]) -> None:
+    for part, count in (("train", 4), ("val", 2), ("test", 3)):
+        for label in "ab":
+            (tmp_path / part / label).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / part / label / f"{number}.png")
+    found = validate(study(data={"name": "imagefolder", "root": str(tmp_path)}, calibration={"images": 4}, keep=[0.6]))
+    line = "data: imagefolder, 18 images of 3x8x8 in 2 classes; 8 train, 4 of its own to validate, 6 of its own to test"
+    assert found.splitlines()[0] == line
 
 
 def test_the_command_prints_what_the_sweep_will_be(tmp_path: Path, study: Callable[..., Study]) -> None:

@@ -212,7 +212,8 @@ def _data(root: Path, splits: str = "split-seed*.json") -> dict[str, Any]:
     info, found = root / "data" / INFO, {}
     if info.is_file():
         values = read_json(info)
-        found = {key: values.get(key) for key in ("digest", "name", "train_images", "test_images", "input_size")}
+        shown = ("digest", "name", "train_images", "val_images", "test_images", "input_size")
+        found = {key: values.get(key) for key in shown}
         found["classes"] = len(values.get("classes", ()))
     for path in sorted((root / "data").glob(splits)):
         if not path.name.endswith("-run.json"):

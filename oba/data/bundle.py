@@ -182,15 +182,16 @@ def load_bundle(
 
 
 def _check_splits(splits: Splits, info: DataInfo, directory: Path) -> None:
-    """Refuse splits of another data set, and those that move images into or out of its own test set."""
-    count = info.train_images + info.test_images
-    if len(splits.parts) != count:
-        raise FileError(f"splits: of {len(splits.parts)} images, but {directory} holds {count}; split again")
+    """Refuse splits of another data set, and those that move images into or out of its own parts."""
+    if len(splits.parts) != info.images:
+        raise FileError(f"splits: of {len(splits.parts)} images, but {directory} holds {info.images}; split again")
     if splits.data != info.digest:
         raise FileError(
             f"splits: of a data set with digest {splits.data}, but {directory} has {info.digest}; split again"
         )
     if not len(splits.mean) == len(splits.std) == info.input_size[0]:
         raise FileError(f"splits: {len(splits.mean)} channels, but {directory} has {info.input_size[0]}; split again")
-    if info.test_images and not np.array_equal(splits.test, np.arange(info.train_images, count)):
-        raise FileError(f"splits: test is not the {info.test_images} test images of {directory}; split again")
+    for part, found in (("val", splits.val), ("test", splits.test)):
+        own = info.own(part)
+        if own and not np.array_equal(found, own):
+            raise FileError(f"splits: {part} is not the {len(own)} {part} images of {directory}; split again")

@@ -11,6 +11,7 @@ from oba import registry
 from oba.data.images import bombs_refused, open_image
 from oba.data.regular import open_regular
 from oba.data.splits import shares_of
+from oba.data.store import own_sizes
 from oba.data.streams import Stream
 from oba.data.types import ArraySource, ImageFiles
 from oba.datasets import DataConfig, SplitsConfig
@@ -30,11 +31,13 @@ class Description:
     """Number of training images of each class, by label."""
     test_images: int
     """Number of the source's own test images; 0 when the test set is drawn by the seed."""
+    val_images: int = 0
+    """Number of its own validation images; 0 when they are drawn by the seed."""
 
     @property
     def images(self) -> int:
         """Number of all images."""
-        return sum(self.class_sizes) + self.test_images
+        return sum(self.class_sizes) + self.val_images + self.test_images
 
 
 def describe(data: DataConfig) -> Description:
@@ -52,12 +55,11 @@ def describe(data: DataConfig) -> Description:
     """
     source = _source(data)
     if isinstance(source, ArraySource):
-        return Description(
-            [str(label) for label in range(len(source.class_sizes))], source.class_sizes, source.test_images
-        )
-    train = source.labels[: len(source.labels) - source.test_images]
-    sizes = np.bincount(train, minlength=len(source.classes)).tolist()
-    return Description(source.classes, sizes, source.test_images)
+        classes, sizes = [str(label) for label in range(len(source.class_sizes))], source.class_sizes
+    else:
+        classes = source.classes
+        sizes = own_sizes(source.labels, len(classes), source.val_images, source.test_images)["train"]
+    return Description(classes, sizes, source.test_images, source.val_images)
 
 
 def expected_input_size(data: DataConfig) -> tuple[int, int, int]:
@@ -111,5 +113,6 @@ def train_images(description: Description, splits: SplitsConfig) -> int:
     counts = np.array(description.class_sizes)
     if not description.test_images:
         counts -= shares_of(counts, description.classes, splits.test, Stream.TEST)
-    counts -= shares_of(counts, description.classes, splits.val, Stream.VAL)
+    if not description.val_images:
+        counts -= shares_of(counts, description.classes, splits.val, Stream.VAL)
     return int(counts.sum())

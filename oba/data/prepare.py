@@ -15,7 +15,7 @@ from oba.data.fingerprint import remember_arrays, remember_images
 from oba.data.images import fit, to_array, with_channels
 from oba.data.look import Reads, first_readable, look
 from oba.data.names import Names
-from oba.data.store import FileList, content_digest, write_files
+from oba.data.store import FileList, content_digest, own_sizes, write_files
 from oba.data.types import (
     IMAGES,
     INFO,
@@ -73,19 +73,20 @@ def _describe(
     config: DataConfig, source: ImageArrays | ImageFiles, images: np.ndarray, files: FileList | None
 ) -> DataInfo:
     """Return what ``data.json`` says."""
-    train = len(source.labels) - source.test_images
-    sizes = [np.bincount(part, minlength=len(source.classes)) for part in np.split(source.labels, [train])]
+    sizes = own_sizes(source.labels, len(source.classes), source.val_images, source.test_images)
     _, height, width, channels = images.shape
     info = DataInfo(
         name=config.name,
         classes=source.classes,
         input_size=(channels, height, width),
-        train_images=train,
+        train_images=sum(sizes["train"]),
+        val_images=source.val_images,
         test_images=source.test_images,
         digest="",
         storage="arrays" if len(images) else "files",
-        train_sizes=sizes[0].tolist(),
-        test_sizes=sizes[1].tolist(),
+        train_sizes=sizes["train"],
+        val_sizes=sizes["val"],
+        test_sizes=sizes["test"],
         files_digest=files.digest() if files else "",
         crop_fraction=config.crop_fraction,
         interpolation=config.interpolation,

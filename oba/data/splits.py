@@ -1,7 +1,7 @@
 """Dividing a prepared data set by a seed: test, val and train, and the channels' statistics.
 
-`test` and `val` take the same fraction of every class (largest remainders); a data set's own test images are the
-test set as they are. Calibration images are drawn from `train`, over all classes alike, when they are needed; they
+`test` and `val` take the same fraction of every class (largest remainders); where a data set has such a part of its
+own, it stays as it is. Calibration images are drawn from `train`, over all classes alike, when they are needed; they
 still train.
 """
 
@@ -44,12 +44,11 @@ def make_splits(directory: Path, data: DataConfig, splits: SplitsConfig, seed: i
     """
     prepared = open_prepared(directory)
     info, labels = prepared.info, prepared.labels
-    pool = np.arange(info.train_images)
-    if info.test_images:
-        test = np.arange(info.train_images, info.train_images + info.test_images)
-    else:
-        pool, test = _take(pool, labels, info.classes, splits.test, seed, Stream.TEST)
-    train, val = _take(pool, labels, info.classes, splits.val, seed, Stream.VAL)
+    train, val, test = (np.asarray(info.own(part)) for part in PARTS)
+    if not info.test_images:
+        train, test = _take(train, labels, info.classes, splits.test, seed, Stream.TEST)
+    if not info.val_images:
+        train, val = _take(train, labels, info.classes, splits.val, seed, Stream.VAL)
     mean, std = known_statistics(data) or _statistics(prepared, train, seed)
     if len(mean) != info.input_size[0]:
         raise ConfigError(

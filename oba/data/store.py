@@ -15,7 +15,7 @@ from oba.data.arrays import load_array, save_array
 from oba.data.images import decode, with_channels
 from oba.data.names import Names
 from oba.data.regular import open_regular, read_whole
-from oba.data.types import FILES, IMAGES, INFO, LABELS, NAMES, ROOT, DataInfo
+from oba.data.types import FILES, IMAGES, INFO, LABELS, NAMES, PARTS, ROOT, DataInfo
 from oba.errors import DataError, FileError
 from oba.files import read_json, write_json
 
@@ -111,7 +111,7 @@ def content_digest(info: DataInfo, labels: np.ndarray, images: np.ndarray) -> st
     Returns:
         16 hexadecimal digits; the same wherever the files lie.
     """
-    facts: list[object] = [info.classes, list(info.input_size), info.test_images, len(labels)]
+    facts: list[object] = [info.classes, list(info.input_size), info.val_images, info.test_images, len(labels)]
     if info.storage == "files":
         facts += [info.files_digest, info.crop_fraction, info.interpolation]
     sha = hashlib.sha256(json.dumps(facts).encode())
@@ -119,6 +119,23 @@ def content_digest(info: DataInfo, labels: np.ndarray, images: np.ndarray) -> st
     for start in range(0, len(images), 4096):
         sha.update(np.ascontiguousarray(images[start : start + 4096]).data)
     return sha.hexdigest()[:16]
+
+
+def own_sizes(labels: np.ndarray, classes: int, val_images: int, test_images: int) -> dict[str, list[int]]:
+    """Count the images of each class in a source's own parts.
+
+    Args:
+        labels: (N,) int64.
+        classes: K, the number of classes.
+        val_images: How many images before the test images are there to validate.
+        test_images: How many at the end are there to test.
+
+    Returns:
+        By the part's name, K numbers each.
+    """
+    end = len(labels) - test_images
+    parts = np.split(labels, [end - val_images, end])
+    return {name: np.bincount(part, minlength=classes).tolist() for name, part in zip(PARTS, parts, strict=True)}
 
 
 def write_files(directory: Path, files: FileList | None) -> None:
@@ -154,7 +171,7 @@ def open_prepared(directory: Path, *, whole: bool = False) -> Prepared:
     """
     directory = Path(directory)
     info = DataInfo.from_json(read_json(directory / INFO), directory / INFO)
-    count = info.train_images + info.test_images
+    count = info.images
     labels = load_array(directory / LABELS, (count,), np.dtype(np.int64), INFO)
     channels, height, width = info.input_size
     decoded = count if info.storage == "arrays" else 0
@@ -162,8 +179,8 @@ def open_prepared(directory: Path, *, whole: bool = False) -> Prepared:
     found = content_digest(info, labels, images)
     if found != info.digest:
         raise FileError(f"{directory}: the content's digest is {found}, but {INFO} says {info.digest}; prepare again")
-    sizes = [np.bincount(part, minlength=len(info.classes)).tolist() for part in np.split(labels, [info.train_images])]
-    if sizes != [info.train_sizes, info.test_sizes]:
+    sizes = own_sizes(labels, len(info.classes), info.val_images, info.test_images)
+    if sizes != {"train": info.train_sizes, "val": info.val_sizes, "test": info.test_sizes}:
         raise FileError(f"{directory / INFO}: its classes have other sizes than {LABELS} says; prepare again")
     files = _read_files(directory, count if info.files_digest else 0)
     if whole and files is not None and files.digest() != info.files_digest:

@@ -26,11 +26,13 @@ class ImageArrays:
     classes: list[str]
     """Names of the classes, by label."""
     images: np.ndarray
-    """(N, H, W, C) uint8 with one channel (grey) or three (RGB); the source's own test images come last."""
+    """(N, H, W, C) uint8 with one channel (grey) or three (RGB): those to train, to validate and to test."""
     labels: np.ndarray
     """(N,) int64."""
     test_images: int
     """Number of the source's own test images; 0 without."""
+    val_images: int = 0
+    """Number of its own validation images; 0 without."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class ArraySource:
     """(C, H, W) of its images."""
     root: Path = Path()
     """Folder that `files` are relative to."""
+    val_images: int = 0
+    """Number of its own validation images; 0 without."""
     files: list[str] = field(default_factory=list)
     """Files that `read` reads and that a user may change: when one changes, the data set is prepared again."""
 
@@ -60,11 +64,13 @@ class ImageFiles:
     root: Path
     """Folder that `files` are relative to."""
     files: list[str]
-    """N names with forward slashes; the source's own test images come last."""
+    """N names with forward slashes: images to train, to validate and to test."""
     labels: np.ndarray
     """(N,) int64."""
     test_images: int
     """Number of the source's own test images; 0 without."""
+    val_images: int = 0
+    """Number of its own validation images; 0 without."""
 
 
 class _Record:
@@ -110,14 +116,18 @@ class DataInfo(_Record):
     """(C, H, W) of every image as a net sees it."""
     train_images: int
     """Size of the training pool: indices 0 to train_images - 1."""
+    val_images: int
+    """Number of the source's own validation images, with the indices that follow; 0 when it has none."""
     test_images: int
-    """Number of the source's own test images, with the indices that follow; 0 when it has none."""
+    """Number of the source's own test images, with the last indices; 0 when it has none."""
     digest: str
     """Digest of images, labels and class names."""
     storage: Literal["arrays", "files"]
     """Whether images lie decoded in ``images.npy``, or are read from the files that ``names.npy`` names."""
     train_sizes: list[int]
     """Number of training images of each class, by label."""
+    val_sizes: list[int]
+    """Number of the source's own validation images of each class, by label; all 0 when it has none."""
     test_sizes: list[int]
     """Number of the source's own test images of each class, by label; all 0 when it has none."""
     files_digest: str
@@ -126,6 +136,17 @@ class DataInfo(_Record):
     """What the centre crop leaves of the shorter edge where images stay files and are not augmented."""
     interpolation: Literal["bilinear", "bicubic"]
     """How they are resized then."""
+
+    @property
+    def images(self) -> int:
+        """Number of all images."""
+        return self.train_images + self.val_images + self.test_images
+
+    def own(self, part: str) -> range:
+        """Return the indices of one of the source's own ``PARTS``; empty where it has none. `train` is the pool."""
+        counts = (self.train_images, self.val_images, self.test_images)
+        at = PARTS.index(part)
+        return range(sum(counts[:at]), sum(counts[: at + 1]))
 
 
 @dataclass(frozen=True, eq=False)

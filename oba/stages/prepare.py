@@ -9,20 +9,18 @@ from oba.data.duplicates import find_duplicates
 from oba.data.prepare import prepare
 from oba.data.regular import return_freed_memory
 from oba.data.store import open_prepared
+from oba.data.types import PARTS
 from oba.sections import PrepareSections
 from oba.stages.job import Job
 
 
 def perform(job: Job[PrepareSections]) -> dict[str, Any]:
-    """Prepare the images; return their number, their digest, and which of its own test images train as well."""
+    """Prepare the images; return their number, their digest, and which images lie in two of its own parts."""
     config = job.sections.data
     return_freed_memory()
     info = prepare(config, job.directory, cache=job.layout.image_states, seen=job.seen)
-    images = info.train_images + info.test_images
-    parts = {"train": range(info.train_images)}
-    if info.test_images:
-        parts["test"] = range(info.train_images, images)
+    parts = {part: own for part in PARTS if (own := info.own(part))}
     duplicates = find_duplicates(open_prepared(job.directory, whole=True), parts, config.duplicates)
-    job.run.params({"images": images, "classes": len(info.classes)})
-    facts = {"images": images, "classes": len(info.classes), "digest": info.digest}
+    job.run.params({"images": info.images, "classes": len(info.classes)})
+    facts = {"images": info.images, "classes": len(info.classes), "digest": info.digest}
     return facts | {"duplicates": asdict(duplicates)}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from oba.config import Study, TrackedModels
+from oba.data.types import PARTS
 from oba.files import read_json, read_record
 from oba.layout import NET_FILES, Coordinates, Layout
 from oba.records import Evaluation
@@ -39,7 +40,7 @@ def report_data(run: StageRun, study: Study, command: str, layout: Layout) -> No
     if command not in _CONTEXTS or not path.exists():
         return
     info = read_json(path)
-    profile = {"images": info["train_images"] + info["test_images"], "classes": len(info["classes"])}
+    profile = {"images": sum(info[f"{part}_images"] for part in PARTS), "classes": len(info["classes"])}
     source = str(study.data.root or study.data.name)
     context = _CONTEXTS[command]
     run.dataset(study.data.name, digest=info["digest"], source=source, profile=profile, context=context)

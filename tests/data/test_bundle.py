@@ -210,6 +210,19 @@ def test_splits_keep_the_test_images_of_the_data_set(make_folder: Callable[..., 
         load_bundle(tmp_path / "out", dataclasses.replace(splits, parts=moved), AugmentConfig(), CPU)
 
 
+def test_splits_keep_the_validation_images_of_the_data_set(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    root = make_folder({"train/a": 5, "train/b": 5, "val/a": 1, "val/b": 2, "test/a": 2, "test/b": 2})
+    config = DataConfig(name="imagefolder", root=str(root))
+    prepare(config, tmp_path / "out")
+    splits = make_splits(tmp_path / "out", config, SplitsConfig(val=0.2), 0)
+    bundle = load_bundle(tmp_path / "out", splits, AugmentConfig(), CPU)
+    assert (len(bundle.train), len(bundle.val), len(bundle.test)) == (10, 3, 4)
+    moved = splits.parts.copy()
+    moved[[int(splits.train[0]), int(splits.val[0])]] = moved[[int(splits.val[0]), int(splits.train[0])]]
+    with pytest.raises(FileError, match=r"^splits: val is not the 3 val images of .*; split again$"):
+        load_bundle(tmp_path / "out", dataclasses.replace(splits, parts=moved), AugmentConfig(), CPU)
+
+
 def test_statistics_of_another_data_set(digits: Path, splits: Splits) -> None:
     wrong = dataclasses.replace(splits, mean=[0.5] * 3, std=[0.5] * 3)
     with pytest.raises(FileError, match=r"^splits: 3 channels, but .* has 1; split again$"):

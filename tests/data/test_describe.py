@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from oba.data.describe import describe, expected_input_size
+from oba.data.describe import describe, expected_input_size, train_images
 from oba.data.prepare import prepare
+from oba.data.splits import make_splits
 from oba.data.types import DataInfo
-from oba.datasets import DataConfig
+from oba.datasets import DataConfig, SplitsConfig
 from oba.errors import ConfigError, DataError
 from oba.files import read_json
 
@@ -38,6 +39,17 @@ def test_folder_with_its_own_test_set(tmp_path: Path) -> None:
     assert described.class_sizes == [2, 1]
     assert described.test_images == 3
     assert described.images == 6
+
+
+def test_folder_with_its_own_validation_set(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    counts = {"train/a": 4, "train/b": 6, "val/a": 1, "val/b": 2, "test/a": 2, "test/b": 2}
+    data = DataConfig(name="imagefolder", root=str(make_folder(counts)))
+    described = describe(data)
+    assert (described.class_sizes, described.val_images, described.test_images) == ([4, 6], 3, 4)
+    assert described.images == 17
+    prepare(data, tmp_path / "out")
+    splits = make_splits(tmp_path / "out", data, SplitsConfig(), 0)
+    assert train_images(described, SplitsConfig()) == len(splits.train) == 10
 
 
 @pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])

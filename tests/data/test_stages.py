@@ -84,6 +84,23 @@ def test_own_test_images_that_train_are_found_by_prepare(run: Run, make_folder: 
         run("prepare", root=str(root), duplicates="error")
 
 
+def test_own_validation_images_stay_what_they_are(run: Run, make_folder: Callable[..., Path]) -> None:
+    counts = {"train/a": 3, "train/b": 3, "val/a": 2, "val/b": 2, "test/a": 1, "test/b": 1}
+    root = make_folder(counts, name="own")
+    shutil.copy(root / "train/b/001.png", root / "val/a/000.png")
+    run("prepare", root=str(root))
+    found = read_json(Path("results/tiny/data/run.json"))["duplicates"]
+    assert found == {
+        "counts": {"val in train": 1, "test in train": 0, "test in val": 0},
+        "examples": ["val/a/000.png in val = train/b/001.png in train"],
+    }
+    info = read_json(Path("results/tiny/data/data.json"))
+    assert (info["val_images"], info["val_sizes"]) == (4, [2, 2])
+    run("split", root=str(root))
+    splits = read_splits(Path("results/tiny/data/split-seed0.json"))
+    assert [part.tolist() for part in (splits.train, splits.val, splits.test)] == [[*range(6)], [6, 7, 8, 9], [10, 11]]
+
+
 def test_duplicates_are_refused_on_request(run: Run) -> None:
     run("prepare", duplicates="error")
     with pytest.raises(DataError, match=r"^data\.duplicates: identical images \(1 "):

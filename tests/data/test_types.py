@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 
 import oba.data
-from oba.data.types import DataInfo
+from oba.data.types import PARTS, DataInfo
 from oba.errors import FileError
 
 INFO = DataInfo(
@@ -15,10 +16,12 @@ INFO = DataInfo(
     classes=["0", "1"],
     input_size=(1, 8, 8),
     train_images=10,
+    val_images=0,
     test_images=0,
     digest="0123456789abcdef",
     storage="arrays",
     train_sizes=[4, 6],
+    val_sizes=[0, 0],
     test_sizes=[0, 0],
     files_digest="",
     crop_fraction=1.0,
@@ -55,3 +58,10 @@ def test_public_names_are_found() -> None:
 def test_other_names_are_not() -> None:
     with pytest.raises(AttributeError, match=r"'oba\.data' has no attribute 'nothing'"):
         _ = oba.data.nothing
+
+
+def test_own_parts_follow_each_other() -> None:
+    info = dataclasses.replace(INFO, train_images=5, val_images=2, test_images=3)
+    assert [info.own(part) for part in PARTS] == [range(5), range(5, 7), range(7, 10)]
+    assert info.images == 10
+    assert [len(INFO.own(part)) for part in PARTS] == [10, 0, 0]

@@ -108,7 +108,7 @@ def _records(facts: Facts) -> dict[Path, dict[str, Any]]:
 
 
 def _data(data: Mapping[str, Any]) -> dict[str, Any]:
-    shown = ("name", "train_images", "test_images", "digest", "input_size", "storage")
+    shown = ("name", "train_images", "val_images", "test_images", "digest", "input_size", "storage")
     return {**{key: data[key] for key in shown if key in data}, "classes": len(data.get("classes", []))}
 
 

@@ -107,15 +107,38 @@ def test_test_without_train(tmp_path: Path, name: str) -> None:
 
 
 def test_folders_beside_train_are_not_passed_over(tmp_path: Path) -> None:
-    message = r"has train/, but also extra, which would not be read; allowed beside train/: test/ or val/$"
+    message = r"has train/, but also extra, which would not be read; allowed beside train/: val/, test/$"
     with pytest.raises(DataError, match=message):
         open_source(make(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "val/b/1.jpg", "extra/a/1.jpg"))
 
 
-def test_own_test_images_have_one_place(tmp_path: Path) -> None:
-    message = r"has both test/ and val/, .*; allowed beside train/: one of them \(.*: splits\.val\)$"
+def test_images_to_train_to_validate_and_to_test(tmp_path: Path) -> None:
+    own = ("test/b/5.jpg", "test/a/4.jpg", "test/a/6.jpg", "val/a/3.jpg", "val/b/7.jpg")
+    source = open_source(make(tmp_path, "train/a/1.jpg", "train/b/2.jpg", *own))
+    assert source.files == [
+        *("train/a/1.jpg", "train/b/2.jpg"),
+        *("val/a/3.jpg", "val/b/7.jpg"),
+        *("test/a/4.jpg", "test/a/6.jpg", "test/b/5.jpg"),
+    ]
+    assert source.labels.tolist() == [0, 1, 0, 1, 0, 0, 1]
+    assert (source.val_images, source.test_images) == (2, 3)
+
+
+@pytest.mark.parametrize(("flat", "sorted_"), [("test", "val"), ("val", "test")])
+def test_of_two_own_parts_both_have_class_folders(tmp_path: Path, flat: str, sorted_: str) -> None:
+    (tmp_path / "val_labels.txt").write_text("1.jpg a\n2.jpg b\n")
+    train = ("train/a/1.jpg", "train/b/1.jpg")
+    message = rf"has both val/ and test/, but .*/{flat} has no class folders; allowed: class folders in both, or one of"
     with pytest.raises(DataError, match=message):
-        open_source(make(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "val/a/1.jpg", "test/a/1.jpg"))
+        open_source(
+            make(tmp_path, *train, f"{flat}/1.jpg", f"{flat}/2.jpg", f"{sorted_}/a/1.jpg", f"{sorted_}/b/1.jpg")
+        )
+
+
+def test_classes_of_own_validation_images_are_those_of_train(tmp_path: Path) -> None:
+    train = ("train/a/1.jpg", "train/b/1.jpg")
+    with pytest.raises(DataError, match=r"/train and .*/val differ in their classes: b in one only$"):
+        open_source(make(tmp_path, *train, "val/a/1.jpg", "test/a/1.jpg", "test/b/1.jpg"))
 
 
 def test_images_of_other_formats_are_not_passed_over(tmp_path: Path) -> None:
