@@ -171,7 +171,8 @@ with held():
     meet('holding')
     if rank == 1:
         os.kill(os.getppid(), signal.{name})
-    while received() is None:
+    deadline = time.monotonic() + 60
+    while received() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(rank / 2)
     raise StoppedError(f"saved by {{rank}} after {{received()}}")
