@@ -31,6 +31,7 @@ _FURTHER = "For further error details"
 _RESUMES = "the same command goes on from what was saved"
 _NOTHING = "Nothing to be done"
 _QUIET = {"shellcmd", "resources_info", "progress", "debug_dag", "rulegraph", "group_info", "workflow_started"}
+_PLACE = re.compile(r'\s+File ".*", line \d+, in ')
 _COMMAND_FAILED = re.compile(r"CalledProcessError in file|At least one job did not complete")
 
 
@@ -138,7 +139,8 @@ class Teller:
             return
         lines = text.splitlines()
         if len(lines) > 1 and re.match(r"\w+( in file .*)?:$", lines[0]):
-            lines = lines[1:]
+            raised = lines[0].startswith("WorkflowError in file")  # by our rules: the text says all
+            lines = [line for line in lines[1:] if not (raised and _PLACE.match(line))]
         self._screen.say("\n".join(f"error: {line.strip()}" for line in lines if line.strip()), "bold red")
 
     def _other(self, record: logging.LogRecord) -> None:

@@ -159,8 +159,12 @@ def test_warnings_are_never_chatter(told):
 
 
 def test_errors_of_the_workflow_keep_their_text(told):
-    told.event("error", msg="WorkflowError in file common.smk, line 3:\nstudy: seeds: missing\nkeep: wrong", levelno=40)
+    place = '\n  File "common.smk", line 3, in <module>'
+    ours = f"WorkflowError in file common.smk, line 3:\nstudy: seeds: missing\nkeep: wrong{place}"
+    told.event("error", msg=ours, levelno=40)
     assert told.lines[-2:] == ["error: study: seeds: missing", "error: keep: wrong"]
+    told.event("error", msg=f"NameError in file common.smk, line 3:\nname 'x' is not defined{place}", levelno=40)
+    assert told.lines[-2:] == ["error: name 'x' is not defined", f"error: {place.strip()}"]
 
 
 def test_nothing_to_do_is_one_line(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from oba.data.types import PARTS
 from oba.files import read_json
 from oba.report.collect import finished, finished_nets
 from oba.report.frames import grouped, where
@@ -108,8 +109,9 @@ def _records(facts: Facts) -> dict[Path, dict[str, Any]]:
 
 
 def _data(data: Mapping[str, Any]) -> dict[str, Any]:
-    shown = ("name", "train_images", "val_images", "test_images", "digest", "input_size", "storage")
-    return {**{key: data[key] for key in shown if key in data}, "classes": len(data.get("classes", []))}
+    found = {key: data[key] for key in ("name", "digest", "input_size") if key in data}
+    images = sum(data.get(f"{part}_images", 0) for part in PARTS)
+    return {**found, "images": images, "classes": len(data.get("classes", []))}
 
 
 def _methods(nets: Sequence[Net], summary: pd.DataFrame) -> list[dict[str, Any]]:

@@ -126,6 +126,12 @@ def test_names_cannot_break_out(values, opened, with_classes, monkeypatch):
     assert "onerror" in page.locator("#settings").inner_text()
 
 
+def test_the_data_set_is_told_with_all_its_images(values, opened):
+    sizes = {"train_images": 360, "val_images": 108, "test_images": 180, "input_size": [3, 64, 64]}
+    page = opened(values(facts=Facts(data={"name": "pets", "classes": ["a", "b", "c"], **sizes})))
+    assert page.locator(".facts dd").first.inner_text() == "pets (3 × 64 × 64, 3 classes, 648 images)"
+
+
 def test_missing_nets_are_told_first_and_listed(values, opened):
     page = opened(values(lambda net: "prune failed: no" if net.method == "taylor" and net.seed == 1 else ""))
     assert "3 of 20 nets are missing" in page.locator(".alerts").inner_text()

@@ -43,7 +43,7 @@ const absent = (value) => value == null || Number.isNaN(value);
 const number = (value, decimals) => absent(value) ? "" : value.toFixed(decimals).replace(/^-(0\.?0*)$/, "$1").replace("-", MINUS);
 const signed = (value, decimals) => absent(value) ? "" : (value >= 0 ? "+" : "") + number(value, decimals);
 const whole = (value) => absent(value) ? "" : Math.round(value).toString().replace(/\B(?=(\d{3})+$)/g, "\u202f");
-const plural = (count, noun) => `${whole(count)} ${noun}${count === 1 ? "" : "s"}`;
+const plural = (count, noun) => `${whole(count)} ${noun}${count === 1 ? "" : noun.endsWith("s") ? "es" : "s"}`;
 const percent = (fraction, decimals = 1) => absent(fraction) ? "" : number(fraction * 100, decimals);
 
 /** Format a mean with its standard deviation, if there is one. */

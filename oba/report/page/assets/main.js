@@ -5,7 +5,7 @@ function heading() {
   const models = distinct(RUNS.model), methods = DATA.methods.filter(({ name }) => name !== DENSE).length;
   const levels = distinct(RUNS.keep.filter((_, row) => RUNS.schedule[row])).sort((a, b) => b - a);
   const size = data.input_size ? `${data.input_size.join(" × ")}, ` : "";
-  const images = data.train_images ? `${size}${plural(data.classes, "class").replace("classs", "classes")}, ${whole(data.train_images + (data.test_images || 0))} images` : "";
+  const images = data.images ? `${size}${plural(data.classes, "class")}, ${plural(data.images, "image")}` : "";
   const fact = (label, text, small) => h("div", {}, h("dt", {}, label), h("dd", {}, text, small ? [" ", h("small", {}, small)] : ""));
   const some = (values, most) => values.length > most ? `${values.slice(0, most).join(", ")} and ${values.length - most} more` : values.join(", ");
   const found = [
