@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from oba.data.types import PARTS
 from oba.files import read_json
 from oba.report.collect import finished, finished_nets
 from oba.report.frames import grouped, where
@@ -110,7 +109,7 @@ def _records(facts: Facts) -> dict[Path, dict[str, Any]]:
 
 def _data(data: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: data[key] for key in ("name", "digest", "input_size") if key in data}
-    images = sum(data.get(f"{part}_images", 0) for part in PARTS)
+    images = sum(data.get(f"{part}_images", 0) for part in ("train", "val", "test"))
     return {**found, "images": images, "classes": len(data.get("classes", []))}
 
 
