@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from oba.config import Study, TrackedModels
-from oba.data.types import PARTS
+from oba.data.types import DataInfo
 from oba.files import read_json, read_record
 from oba.layout import NET_FILES, Coordinates, Layout
 from oba.records import Evaluation
@@ -39,11 +39,11 @@ def report_data(run: StageRun, study: Study, command: str, layout: Layout) -> No
     path = layout.data / "data.json"
     if command not in _CONTEXTS or not path.exists():
         return
-    info = read_json(path)
-    profile = {"images": sum(info[f"{part}_images"] for part in PARTS), "classes": len(info["classes"])}
+    info = DataInfo.from_json(read_json(path), path)
+    profile = {"images": info.images, "classes": len(info.classes)}
     source = str(study.data.root or study.data.name)
     context = _CONTEXTS[command]
-    run.dataset(study.data.name, digest=info["digest"], source=source, profile=profile, context=context)
+    run.dataset(study.data.name, digest=info.digest, source=source, profile=profile, context=context)
 
 
 def report_net(run: StageRun, folder: Path, at: Coordinates, settings: TrackedModels, tags: Mapping[str, str]) -> None:
